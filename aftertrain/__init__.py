@@ -1,0 +1,72 @@
+"""aftertrain: judge a training run from what it left behind. `import aftertrain as at`; names load when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+IS_AFTERTRAIN = True
+
+#: Public name -> module that holds it. Nothing heavy is imported before a name is used.
+_PUBLIC = {
+    "AftertrainError": "eventstream.errors",
+    "Finding": "analysis.findings",
+    "InputError": "eventstream.errors",
+    "Recorder": "eventstream.recorder",
+    "Run": "parsers.run",
+    "RunSet": "parsers.run",
+    "anomalies": "analysis.anomalies",
+    "curriculum": "analysis.curriculum",
+    "diagnose": "analysis.diagnose",
+    "load": "parsers.loading",
+    "load_all": "parsers.loading",
+    "losses": "analysis.losses",
+    "report": "analysis.report",
+    "speaker_embeddings": "analysis.speaker_embeddings",
+    "train_eval_gap": "analysis.train_eval_gap",
+}
+__all__ = [*sorted(_PUBLIC), "__version__"]
+
+if TYPE_CHECKING:
+    from analysis.anomalies import anomalies as anomalies
+    from analysis.curriculum import curriculum as curriculum
+    from analysis.diagnose import diagnose as diagnose
+    from analysis.losses import losses as losses
+    from analysis.report import report as report
+    from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
+    from analysis.train_eval_gap import train_eval_gap as train_eval_gap
+    from eventstream.recorder import Recorder as Recorder
+
+    from analysis.findings import Finding as Finding
+    from eventstream.errors import AftertrainError as AftertrainError
+    from eventstream.errors import InputError as InputError
+    from parsers.loading import load as load
+    from parsers.loading import load_all as load_all
+    from parsers.run import Run as Run
+    from parsers.run import RunSet as RunSet
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'aftertrain' has no attribute {name!r}; it has: {', '.join(sorted(_PUBLIC))}")
+    _ours(module.partition(".")[0])
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _ours(package: str) -> None:
+    """Refuse, with the file, a foreign package that stands before ours on the path under the same name."""
+    found = importlib.import_module(package)
+    if not getattr(found, "IS_AFTERTRAIN", False):
+        where = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ["unknown"])))
+        raise ImportError(
+            f"aftertrain needs its own package {package!r}, but Python finds another one first: {where}. "
+            f"Rename that file or folder, or start Python from another folder."
+        )

@@ -1,0 +1,3 @@
+"""A `Run` in, results out: frames, findings, figures and reports; one file per question."""
+
+IS_AFTERTRAIN = True

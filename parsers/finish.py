@@ -1,0 +1,107 @@
+"""The one funnel at the end of every parser: names split, columns cast, order checked, rejects kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from parsers.names import split_tag
+from parsers.run import Run
+from parsers.schema import EVENTS, REJECTS, SCALARS
+
+__all__ = ["Reject", "finish"]
+
+#: Longest excerpt of a rejected line that is kept: enough to recognise it, bounded against a 100 MB line.
+EXCERPT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A piece of input that could not be read: `line` counts from 1, `offset` in bytes; `text` is cut to `EXCERPT`."""
+
+    file: str
+    reason: str
+    line: int | None = None
+    offset: int | None = None
+    text: str = ""
+
+
+def finish(
+    name: str,
+    path: str,
+    format: str,
+    scalars: pl.DataFrame | pl.LazyFrame | None = None,
+    *,
+    events: pl.DataFrame | None = None,
+    rejects: Iterable[Reject] = (),
+    config: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
+) -> Run:
+    """The `Run` made of what a parser found.
+
+    `scalars` needs `tag` and `value`; of the other columns of `SCALARS` what is missing is filled: `split` and
+    `metric` from the tag, rank and attempt 0, the rest null. An eager frame whose series are scattered is grouped by
+    rank, attempt and tag, the order inside each series as it came; a lazy frame is trusted to have its series together
+    already. `events` needs `kind` and `payload`.
+
+    >>> run = finish("a", "a.csv", "csv", pl.DataFrame({"tag": ["eval_loss"], "step": [5], "value": [0.5]}))
+    >>> run.scalars.select("split", "metric", "step", "value").row(0)
+    ('eval', 'loss', 5, 0.5)
+    """
+    if scalars is None:
+        source = SCALARS.to_frame().lazy()
+    elif isinstance(scalars, pl.LazyFrame):
+        source = _complete(scalars, name)
+    else:
+        source = _grouped(_complete(scalars.lazy(), name).collect()).lazy()
+    rows = [(r.file, r.line, r.offset, r.reason, r.text[:EXCERPT]) for r in rejects]
+    return Run(
+        name=name,
+        path=path,
+        format=format,
+        source=source,
+        events=EVENTS.to_frame() if events is None else _fill(events.lazy(), EVENTS, name).collect(),
+        rejects=pl.DataFrame(rows, schema=REJECTS, orient="row"),
+        config=dict(config or {}),
+        plan=dict(plan or {}),
+    )
+
+
+def _complete(frame: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    have = frame.collect_schema().names()
+    if "metric" not in have:
+        tags: list[str] = frame.select(pl.col("tag").unique()).collect()["tag"].to_list()
+        split, metric = {t: split_tag(t)[0] for t in tags}, {t: split_tag(t)[1] for t in tags}
+        named = pl.col("tag").replace_strict(metric, return_dtype=pl.String) if tags else pl.col("tag")
+        frame = frame.with_columns(metric=named)
+        if "split" not in have:
+            parts = pl.col("tag").replace_strict(split, return_dtype=pl.String) if tags else pl.col("tag")
+            frame = frame.with_columns(split=parts)
+    return _fill(frame, SCALARS, name)
+
+
+def _fill(frame: pl.LazyFrame, schema: pl.Schema, name: str) -> pl.LazyFrame:
+    have = frame.collect_schema()
+    default: dict[str, Any] = {"run": name, "rank": 0, "attempt": 0, "split": ""}
+    columns = []
+    for column, dtype in schema.items():
+        if column not in have or column == "run":
+            columns.append(pl.lit(default.get(column), dtype=dtype).alias(column))
+        elif have[column] != dtype:
+            columns.append(pl.col(column).cast(dtype))
+        else:
+            columns.append(pl.col(column))
+    return frame.select(columns)
+
+
+def _grouped(scalars: pl.DataFrame) -> pl.DataFrame:
+    key = ["rank", "attempt", "tag"]
+    starts = scalars.select(
+        (pl.any_horizontal([pl.col(c).ne_missing(pl.col(c).shift()) for c in key])).sum(),
+    ).item()
+    if starts <= scalars.select(pl.struct(key).n_unique()).item():
+        return scalars
+    return scalars.sort(key, maintain_order=True)

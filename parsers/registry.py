@@ -1,0 +1,67 @@
+"""The formats that can be read: one entry and one file each, found by what stands in a file rather than by its name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from eventstream.errors import InputError
+from parsers.run import Run
+
+__all__ = ["FORMATS", "Format", "detect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One readable format.
+
+    `module` is imported on first use and holds two functions: `sniff(path, head) -> bool`, true when the content is of
+    this format (`head` is the first 64 KiB of a file, empty for a folder), and `read(path) -> Run`. `folder` says that
+    a whole folder is one run; `patterns` are the file names that people use, for listing and for breaking ties.
+    """
+
+    name: str
+    module: str
+    patterns: tuple[str, ...]
+    what: str
+    folder: bool = False
+
+    def sniff(self, path: Path, head: bytes) -> bool:
+        """Whether the content at `path` is of this format."""
+        found: Callable[[Path, bytes], bool] = importlib.import_module(self.module).sniff
+        return found(path, head)
+
+    def read(self, path: Path) -> Run:
+        """The run at `path`."""
+        reader: Callable[[Path], Run] = importlib.import_module(self.module).read
+        return reader(path)
+
+
+#: In the order in which they are asked: the most specific first, the generic last.
+FORMATS: tuple[Format, ...] = (
+    Format("aftertrain", "parsers.event_stream", ("manifest.json",), "aftertrain event stream", folder=True),
+    Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
+    Format("jsonl", "parsers.jsonl", ("*.jsonl", "*.ndjson", "*.json"), "JSON lines, wide or long"),
+    Format(
+        "debug-blocks",
+        "parsers.debug_blocks",
+        ("*.log", "*.txt"),
+        "[TRAIN DEBUG], [CURRICULUM], [KD LOSS], [ROUTING LOSSES] blocks in a text log",
+    ),
+)
+
+HEAD = 1 << 16
+
+
+def detect(path: Path) -> Format | None:
+    """The format of the file or folder at `path`, or None when no parser knows it; empty files are nobody's."""
+    if path.is_dir():
+        return next((f for f in FORMATS if f.folder and f.sniff(path, b"")), None)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
+    return next((f for f in FORMATS if not f.folder and f.sniff(path, head)), None)

@@ -1,0 +1,227 @@
+"""`Run`, what every parser returns, and `RunSet`, several of them: identity, configuration, plan and three tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from eventstream.errors import InputError, unknown_name
+from parsers.schema import EVENTS, REJECTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "RunSet"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training run in tables: `scalars`, `events` and `rejects`, with its configuration and its declared plan.
+
+    `source` holds the scalars, lazily where the format allows reading a part (Parquet); `scalars` collects all of
+    them once, `series` and `lazy` read only what is asked for. Attributes are never changed after construction.
+
+    >>> import polars as pl
+    >>> from parsers.finish import finish
+    >>> rows = pl.DataFrame({"tag": ["loss"] * 2, "step": [1, 2], "value": [3.0, 2.0]})
+    >>> run = finish("demo", "demo.jsonl", "jsonl", rows)
+    >>> run.series("loss")["value"].to_list()
+    [3.0, 2.0]
+    >>> run
+    <Run demo: 2 scalars in 1 series, steps 1 to 2, 0 events, 0 rejects (jsonl)>
+    """
+
+    name: str
+    path: str
+    format: str
+    source: pl.LazyFrame = field(repr=False)
+    events: pl.DataFrame = field(default_factory=lambda: EVENTS.to_frame(), repr=False)
+    rejects: pl.DataFrame = field(default_factory=lambda: REJECTS.to_frame(), repr=False)
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    plan: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def scalars(self) -> pl.DataFrame:
+        """Every number of the run (`parsers.schema.SCALARS`); collected from disk at the first use, then kept."""
+        return self.source.collect()
+
+    def lazy(self) -> pl.LazyFrame:
+        """The scalars as a lazy frame: filters on it reach the file, unless all scalars are in memory already."""
+        return self.scalars.lazy() if "scalars" in self.__dict__ else self.source
+
+    @cached_property
+    def catalogue(self) -> pl.DataFrame:
+        """One row a series: rank, split, metric, tag, count, first_step, last_step, non_finite (NaN and infinities)."""
+        return (
+            self.lazy()
+            .group_by("rank", "split", "metric", "tag")
+            .agg(
+                pl.len().cast(pl.Int64).alias("count"),
+                pl.col("step").min().alias("first_step"),
+                pl.col("step").max().alias("last_step"),
+                (~pl.col("value").is_finite()).sum().cast(pl.Int64).alias("non_finite"),
+            )
+            .sort("rank", "split", "metric", "tag")
+            .collect()
+        )
+
+    def series(
+        self, metric: str, *, split: str | None = None, rank: int | None = None, live: bool = True
+    ) -> pl.DataFrame:
+        """Rows of one metric in the order logged; only these are read from a lazy source.
+
+        `split=None` takes every split, `rank=None` every rank. `live=True` leaves out the dead branch of a resumed
+        run: steps of an attempt that a later attempt of the same rank trained again. Raises `InputError` with the
+        known names when the run has no such metric.
+        """
+        keep = pl.col("metric") == metric
+        if split is not None:
+            keep &= pl.col("split") == split
+        if rank is not None:
+            keep &= pl.col("rank") == rank
+        rows = self.lazy().filter(keep).collect()
+        if rows.is_empty() and metric not in self.metrics:
+            raise InputError(f"{self.name}: {unknown_name('metric', metric, self.metrics)}")
+        return live_branch(rows) if live else rows
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Names of all metrics, sorted."""
+        return sorted(self.catalogue["metric"].unique().to_list())
+
+    @cached_property
+    def last_step(self) -> int | None:
+        """Largest step of any scalar or event; None where the format has no steps."""
+        steps = (_whole(self.catalogue["last_step"].max()), _whole(self.events["step"].max()))
+        return max((s for s in steps if s is not None), default=None)
+
+    def events_of(self, kind: str) -> pl.DataFrame:
+        """Events of one kind, in the order logged; empty when there are none."""
+        return self.events.filter(pl.col("kind") == kind)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The scalars as a pandas frame (needs pandas)."""
+        return self.scalars.to_pandas()
+
+    def renamed(self, name: str) -> Run:
+        """The same run under another name, in its tables too."""
+        return replace(
+            self,
+            name=name,
+            source=self.source.with_columns(run=pl.lit(name)),
+            events=self.events.with_columns(run=pl.lit(name)),
+        )
+
+    def _summary(self) -> list[tuple[str, str]]:
+        table = self.catalogue
+        first, last = _whole(table["first_step"].min()), self.last_step
+        return [
+            ("format", self.format),
+            ("path", self.path),
+            ("scalars", f"{table['count'].sum():,} in {table.height:,} series"),
+            ("steps", "none" if first is None else f"{first} to {last}"),
+            ("events", f"{self.events.height:,}"),
+            ("rejects", f"{self.rejects.height:,}"),
+        ]
+
+    def __repr__(self) -> str:
+        s = dict(self._summary())
+        return (
+            f"<Run {self.name}: {s['scalars'].replace(' in ', ' scalars in ')}, steps {s['steps']}, "
+            f"{s['events']} events, {s['rejects']} rejects ({self.format})>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in self._summary())
+        return f"<table><caption>{html.escape(self.name)}</caption>{rows}</table>"
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def live_branch(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows without the dead branch: an attempt ends, per rank, where a later attempt began again.
+
+    Works on any frame with rank, attempt and step; rows without a step are kept.
+    """
+    if rows.is_empty() or rows["attempt"].n_unique() == 1:
+        return rows
+    starts = rows.group_by("rank", "attempt").agg(pl.col("step").min().alias("_start")).sort("rank", "attempt")
+    # the smallest first step of all later attempts of the same rank
+    cuts = starts.with_columns(
+        pl.col("_start").reverse().cum_min().reverse().shift(-1).over("rank").alias("_cut"),
+    ).select("rank", "attempt", "_cut")
+    kept = pl.col("_cut").is_null() | pl.col("step").is_null() | (pl.col("step") < pl.col("_cut"))
+    return rows.join(cuts, on=["rank", "attempt"], how="left", maintain_order="left").filter(kept).drop("_cut")
+
+
+@dataclass(frozen=True, eq=False)
+class RunSet(Sequence[Run]):
+    """Several runs, in the order found; indexed by position or by name. `unread` says what was no run, and why.
+
+    >>> RunSet(())
+    <RunSet: 0 runs>
+    """
+
+    runs: tuple[Run, ...]
+    unread: tuple[tuple[str, str], ...] = ()
+
+    def __getitem__(self, key: int | str | slice) -> Any:
+        if isinstance(key, str):
+            for run in self.runs:
+                if run.name == key:
+                    return run
+            raise KeyError(unknown_name("run", key, [r.name for r in self.runs]))
+        if isinstance(key, slice):
+            return RunSet(self.runs[key], self.unread)
+        return self.runs[key]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """One row a run: run, format, scalars, series, first_step, last_step, events, rejects, path."""
+        rows = [
+            (
+                r.name,
+                r.format,
+                int(r.catalogue["count"].sum()),
+                r.catalogue.height,
+                r.catalogue["first_step"].min(),
+                r.last_step,
+                r.events.height,
+                r.rejects.height,
+                r.path,
+            )
+            for r in self.runs
+        ]
+        schema = {
+            "run": pl.String,
+            "format": pl.String,
+            "scalars": pl.Int64,
+            "series": pl.Int64,
+            "first_step": pl.Int64,
+            "last_step": pl.Int64,
+            "events": pl.Int64,
+            "rejects": pl.Int64,
+            "path": pl.String,
+        }
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def __repr__(self) -> str:
+        listed = "".join(f"\n  {run!r}" for run in self.runs[:20])
+        more = f"\n  and {len(self.runs) - 20} more" if len(self.runs) > 20 else ""
+        return f"<RunSet: {len(self.runs)} run{'s' if len(self.runs) != 1 else ''}{listed}{more}>"
+
+    def _repr_html_(self) -> str:
+        return str(self.frame._repr_html_())
