@@ -1,0 +1,53 @@
+"""The checks that `diagnose` runs: one entry each, naming the analysis and the kinds it judges."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analysis.result import Result
+from parsers.run import Run
+
+__all__ = ["CHECKS", "Check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One analysis in the diagnosis: `module.function(run) -> Result`, imported when it runs, and the kinds it judges.
+
+    For each of `kinds` the result holds findings, or says `not_applicable`, or has looked and found nothing.
+    """
+
+    name: str
+    module: str
+    kinds: tuple[str, ...]
+
+    def __call__(self, run: Run) -> Result:
+        """The result for `run`."""
+        function: Callable[[Run], Result] = getattr(importlib.import_module(self.module), self.name)
+        return function(run)
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("stream", "analysis.stream", ("truncated-stream", "missing-steps", "step-regression", "clock-skew", "stall")),
+    Check("anomalies", "analysis.anomalies", ("non-finite", "outlier", "level-shift", "loss-spike", "divergence")),
+    Check(
+        "train_eval_gap",
+        "analysis.train_eval_gap",
+        ("overfitting", "train-eval-gap", "train-eval-scale-mismatch", "suspiciously-good"),
+    ),
+    Check(
+        "losses",
+        "analysis.losses",
+        ("loss-sum-mismatch", "loss-display-mismatch", "weight-not-applied", "inactive-component"),
+    ),
+    Check("curriculum", "analysis.curriculum", ("curriculum-off-schedule", "curriculum-bypass")),
+    Check("contracts", "analysis.contracts", ("missing-input", "forbidden-input", "device-mismatch")),
+    Check("gan", "analysis.gan", ("mode-collapse", "discriminator-dominance", "generator-dominance")),
+    Check(
+        "speaker_embeddings",
+        "analysis.speaker_embeddings",
+        ("embedding-collapse", "low-separation", "mislabelled-sample"),
+    ),
+)
