@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ def keep_extremes(
     high = np.where(np.isfinite(y), y, -np.inf)
     low = np.where(np.isfinite(y), y, np.inf)
     chosen: list[int] = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         chosen += [start, start + int(low[start:stop].argmin()), start + int(high[start:stop].argmax()), stop - 1]
     kept = np.unique(np.asarray(chosen))
     return x[kept], y[kept]

@@ -18,11 +18,15 @@ ROLES: dict[str, str] = {
     "weight": r"curriculum/weight/.*|.*[/._ -]weight|(.*[/._ -])?lambda(_.*)?",
     "accuracy": r".*(acc(uracy)?|top_?[15]|f1|auc|map|bleu|rouge|precision|recall|reward|score|iou)([/._ @-].*)?",
     "error_rate": r"(.*[/._ -])?(wer|cer|eer|error(_rate)?|fid|mindcf)",
-    "generator_loss": r"(.*[/._ -])?(g|gen|generator)(_|[/.-])?(loss|total)(_.*)?|(.*[/._ -])?loss[/._-](g|gen|generator)",
+    "generator_loss": (
+        r"(.*[/._ -])?(g|gen|generator)(_|[/.-])?(loss|total)(_.*)?|(.*[/._ -])?loss[/._-](g|gen|generator)"
+    ),
     "discriminator_loss": (
         r"(.*[/._ -])?(d|disc|discriminator)(_|[/.-])?(loss|total)(_.*)?|(.*[/._ -])?loss[/._-](d|disc|discriminator)"
     ),
-    "loss": r"(.*[/._ -])?(loss|total_loss|objective|cost|nll|cross_entropy|ce|mse|mae|elbo|bpb|bits_per_byte)([/._ -].*)?",
+    "loss": (
+        r"(.*[/._ -])?(loss|total_loss|objective|cost|nll|cross_entropy|ce|mse|mae|elbo|bpb|bits_per_byte)([/._ -].*)?"
+    ),
     "component_loss": r".*loss.*|losses/.*/(raw|weighted|contribution)|losses/(total|displayed)",
 }
 _COMPILED = {role: re.compile(pattern) for role, pattern in ROLES.items()}
