@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import importlib
 import platform
 import sys
@@ -40,8 +40,8 @@ def main() -> int:
     versions = ", ".join(f"{p} {version(p)}" for p in ("polars", "pandas", "numpy", "numba", "scikit-learn"))
     page = [
         "# Benchmarks\n",
-        f"Measured {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d} on two cores ({platform.machine()}), Python "
-        f"{platform.python_version()}, {versions}. Ours and the alternative run in turn in the same process; figures are "
+        f"Measured {dt.datetime.now(tz=dt.UTC):%Y-%m-%d} on two cores ({platform.machine()}), Python "
+        f"{platform.python_version()}, {versions}. Ours and the alternative run in turn in one process; figures are "
         "medians. `python -m benchmarks --write` makes this page.\n",
     ]
     rows: list[Row] = []
