@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from eventstream.errors import InputError
@@ -40,11 +40,14 @@ def load(path: StrPath) -> Run:
     return format.read(place)
 
 
-def load_all(paths: StrPath | Iterable[StrPath]) -> RunSet:
+def load_all(
+    paths: StrPath | Iterable[StrPath], *, progress: Callable[[int, int, str], None] | None = None
+) -> RunSet:
     """Every run below `paths` (one path or several), in order of path; names are made unique by their folders.
 
     A path given by name that cannot be read raises `InputError`; below a folder, what looks like a run and cannot be
-    read is listed in `RunSet.unread` with the reason, and the others are read.
+    read is listed in `RunSet.unread` with the reason, and the others are read. `progress(done, total, path)` is called
+    before each run.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     places: dict[Path, Format] = {}
@@ -56,7 +59,9 @@ def load_all(paths: StrPath | Iterable[StrPath]) -> RunSet:
         places.update(found)
     runs: list[Run] = []
     unread: list[tuple[str, str]] = []
-    for place, format in places.items():
+    for done, (place, format) in enumerate(places.items()):
+        if progress is not None:
+            progress(done, len(places), str(place))
         try:
             runs.append(format.read(place))
         except InputError as error:

@@ -1,0 +1,170 @@
+"""The command line: parse, call one public function, render. Standard output carries the result, the rest is stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from aftertrain import __version__
+
+if TYPE_CHECKING:
+    from parsers.run import RunSet
+
+__all__ = ["entry", "main"]
+
+FORMATS = ("table", "json", "markdown", "junit", "github")
+EXIT_CODES = (
+    "exit status: 0 nothing at or above the bar, 1 findings at or above it, 2 the call or the input was unusable"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; nothing heavy is imported to build it."""
+    parser = argparse.ArgumentParser(
+        prog="aftertrain", description="Judge training runs from what they left behind.", epilog=EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=f"aftertrain {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    ls = commands.add_parser("ls", help="what runs are here, in which format, how long")
+    ls.add_argument("paths", nargs="+", metavar="PATH")
+    ls.add_argument("--format", choices=("table", "json", "markdown"), default="table")
+    ls.set_defaults(call=_ls)
+
+    report = commands.add_parser("report", help="one self-contained report (.html, .md, .json)")
+    report.add_argument("paths", nargs="+", metavar="PATH")
+    report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: %(default)s")
+    report.add_argument("--title", help="heading of the report")
+    report.set_defaults(call=_report)
+
+    check = commands.add_parser("check", help="findings of each run, for people and for CI", epilog=EXIT_CODES)
+    check.add_argument("paths", nargs="+", metavar="PATH")
+    check.add_argument("--format", choices=FORMATS, default="table")
+    check.add_argument(
+        "--fail-on",
+        choices=("warning", "critical", "fatal", "never"),
+        default="critical",
+        help="lowest severity that makes the exit status 1 (default: %(default)s)",
+    )
+    check.set_defaults(call=_check)
+
+    convert = commands.add_parser("convert", help="write a run as Parquet, JSONL, CSV or TensorBoard events")
+    convert.add_argument("path", metavar="PATH")
+    convert.add_argument("-o", "--output", required=True, metavar="OUT")
+    convert.add_argument(
+        "--format",
+        choices=("parquet", "jsonl", "csv", "tensorboard"),
+        help="default: by the suffix of OUT; a folder or a name without suffix means tensorboard",
+    )
+    convert.set_defaults(call=_convert)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Unusable input is a sentence on standard error and status 2."""
+    given = build_parser().parse_args(argv)
+    from eventstream.errors import AftertrainError
+
+    try:
+        call: Callable[[argparse.Namespace], int] = given.call
+        return call(given)
+    except AftertrainError as error:
+        print(f"aftertrain: {error}", file=sys.stderr)
+        return 2
+
+
+def entry() -> None:
+    """The console script: `main`, with a quiet end when the reader of a pipe leaves or the user interrupts."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except KeyboardInterrupt:
+        print("aftertrain: interrupted", file=sys.stderr)
+        status = 130
+    raise SystemExit(status)
+
+
+def _load(paths: Sequence[str]) -> RunSet:
+    from parsers.loading import load_all
+
+    with _Progress("reading") as progress:
+        runs = load_all(paths, progress=progress)
+    for place, reason in runs.unread:
+        print(f"aftertrain: not read: {place}: {reason}", file=sys.stderr)
+    return runs
+
+
+def _ls(given: argparse.Namespace) -> int:
+    from aftertrain import render
+
+    runs = _load(given.paths)
+    print(render.RUNS[given.format](runs))
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from analysis.report import report
+
+    runs = _load(given.paths)
+    with _Progress("judging and drawing") as progress:
+        made = report(runs, given.output, title=given.title, progress=progress)
+    for diagnosis in made.diagnoses:
+        print(f"{diagnosis.status:9} {diagnosis.run}")
+    print(made.path)
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from aftertrain import render
+    from analysis.diagnose import diagnose
+    from analysis.findings import SEVERITIES
+
+    runs = _load(given.paths)
+    with _Progress("judging") as progress:
+        diagnoses = []
+        for number, run in enumerate(runs):
+            progress(number, len(runs), run.name)
+            diagnoses.append(diagnose(run))
+    print(render.DIAGNOSES[given.format](diagnoses))
+    if given.fail_on == "never":
+        return 0
+    bar = SEVERITIES.index(given.fail_on)
+    return int(any(SEVERITIES.index(f.severity) >= bar for d in diagnoses for f in d.findings))
+
+
+def _convert(given: argparse.Namespace) -> int:
+    from aftertrain.convert import convert
+    from parsers.loading import load
+
+    written = convert(load(given.path), given.output, format=given.format)
+    print(written)
+    return 0
+
+
+class _Progress:
+    """A bar on standard error for work longer than two seconds; nothing where standard error is no terminal.
+
+    Called as `progress(done, total, what)` by the function that works.
+    """
+
+    def __init__(self, what: str) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc=what, delay=2, disable=None, leave=False, file=sys.stderr)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        self._bar.total = total
+        self._bar.set_postfix_str("".join(c if c.isprintable() else "?" for c in what)[:40], refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

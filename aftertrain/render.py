@@ -1,0 +1,172 @@
+"""Runs and diagnoses as text for terminals, Markdown, JSON, JUnit and GitHub's annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from xml.etree import ElementTree as ET
+
+from analysis.diagnose import Diagnosis
+from analysis.findings import Finding
+from parsers.run import RunSet
+
+__all__ = ["DIAGNOSES", "RUNS", "printable"]
+
+_SIGN = {"info": "i", "warning": "!", "critical": "X", "fatal": "X"}
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """Text from a log without control characters (a log must not steer the terminal), cut to `limit`.
+
+    >>> printable("loss\\x1b[31m")
+    'loss?[31m'
+    """
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+def _grid(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    cells = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def _markdown_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_markdown(c) for c in cells) + " |"
+
+    return "\n".join([line(header), "|" + "---|" * len(header), *[line(row) for row in rows]])
+
+
+def _markdown(text: str) -> str:
+    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "\\|`*_[]":
+        safe = safe.replace(sign, "\\" + sign)
+    return safe
+
+
+_RUN_COLUMNS = ("run", "format", "steps", "scalars", "series", "events", "rejects", "path")
+
+
+def _run_rows(runs: RunSet) -> list[list[str]]:
+    return [
+        [
+            printable(r["run"], 60),
+            r["format"],
+            "-" if r["last_step"] is None else f"{r['last_step']:,}",
+            f"{r['scalars']:,}",
+            f"{r['series']:,}",
+            f"{r['events']:,}",
+            f"{r['rejects']:,}",
+            printable(r["path"], 200),
+        ]
+        for r in runs.frame.iter_rows(named=True)
+    ]
+
+
+def _runs_json(runs: RunSet) -> str:
+    listed = runs.frame.to_dicts()
+    unread = [{"path": path, "reason": reason} for path, reason in runs.unread]
+    return json.dumps({"version": 1, "runs": listed, "unread": unread}, indent=2, allow_nan=False)
+
+
+def _location(finding: Finding) -> str:
+    if finding.first_step is None:
+        return ""
+    if finding.last_step in (None, finding.first_step):
+        return f" at step {finding.first_step:,}"
+    return f" at steps {finding.first_step:,} to {finding.last_step:,}"
+
+
+def _table(diagnoses: Sequence[Diagnosis]) -> str:
+    blocks = []
+    for d in diagnoses:
+        lines = [f"{d.status.upper()}  {printable(d.run)}  ({d.source.format}, {printable(d.source.path)})"]
+        for f in d.findings:
+            lines.append(f"  {_SIGN[f.severity]} {f.severity:8} {f.kind}{_location(f)}: {printable(f.message)}")
+            if f.severity != "info":
+                lines += [f"      cause: {printable(c)}" for c in f.causes[:2]]
+                lines += [f"      try:   {printable(s)}" for s in f.suggestions[:2]]
+        lines.append(f"  judged {len(d.judged)} kinds; {_not_judged(d)}; {d.source.rejects.height} rejects")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _not_judged(diagnosis: Diagnosis) -> str:
+    if not diagnosis.not_applicable:
+        return "nothing was left out"
+    reasons: dict[str, list[str]] = {}
+    for entry in diagnosis.not_applicable:
+        reasons.setdefault(entry.reason, []).append(entry.kind)
+    listed = "; ".join(f"{', '.join(kinds)} ({printable(reason, 100)})" for reason, kinds in reasons.items())
+    return f"not judged: {listed}"
+
+
+def _json(diagnoses: Sequence[Diagnosis]) -> str:
+    from analysis.report.json import diagnosis_json
+
+    return json.dumps(diagnosis_json(diagnoses), indent=2, allow_nan=False)
+
+
+def _markdown_report(diagnoses: Sequence[Diagnosis]) -> str:
+    from analysis.report.markdown import markdown
+
+    return markdown(diagnoses)
+
+
+def _junit(diagnoses: Sequence[Diagnosis]) -> str:
+    """One suite a run, one case a kind; a finding of warning or worse fails its case, a kind not judged is skipped."""
+    suites = ET.Element("testsuites", name="aftertrain")
+    for d in diagnoses:
+        bad = {f.kind for f in d.findings if f.severity != "info"}
+        cases = dict.fromkeys([*d.judged, *(n.kind for n in d.not_applicable)])
+        skipped = {n.kind: n.reason for n in d.not_applicable}
+        suite = ET.SubElement(
+            suites,
+            "testsuite",
+            name=printable(d.run),
+            tests=str(len(cases)),
+            failures=str(len(bad)),
+            skipped=str(len(skipped)),
+        )
+        for kind in cases:
+            case = ET.SubElement(suite, "testcase", classname=printable(d.run), name=kind)
+            if kind in skipped:
+                ET.SubElement(case, "skipped", message=printable(skipped[kind]))
+            for f in d.findings:
+                if f.kind == kind and f.severity != "info":
+                    told = printable(f"{f.message}{_location(f)}", 1000)
+                    ET.SubElement(case, "failure", type=f.severity, message=told).text = told
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")
+
+
+def _github(diagnoses: Sequence[Diagnosis]) -> str:
+    """Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
+    level = {"info": "notice", "warning": "warning", "critical": "error", "fatal": "error"}
+
+    def escape(text: str, *, value: bool = False) -> str:
+        safe = printable(text, 1000).replace("%", "%25")
+        return safe.replace(":", "%3A").replace(",", "%2C") if value else safe
+
+    lines = [
+        f"::{level[f.severity]} title={escape(f'{d.run}: {f.kind}', value=True)}::{escape(f.message + _location(f))}"
+        for d in diagnoses
+        for f in d.findings
+    ]
+    lines.append(f"::notice title=aftertrain::{len(diagnoses)} runs judged")
+    return "\n".join(lines)
+
+
+RUNS: dict[str, Callable[[RunSet], str]] = {
+    "table": lambda runs: _grid(_run_rows(runs), _RUN_COLUMNS),
+    "markdown": lambda runs: _markdown_table(_run_rows(runs), _RUN_COLUMNS),
+    "json": _runs_json,
+}
+DIAGNOSES: dict[str, Callable[[Sequence[Diagnosis]], str]] = {
+    "table": _table,
+    "json": _json,
+    "markdown": _markdown_report,
+    "junit": _junit,
+    "github": _github,
+}

@@ -1,0 +1,114 @@
+"""`diagnose`: every check that applies to a run, its findings, what was not judged and why, and one status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.checks import CHECKS
+from analysis.findings import SEVERITIES, Finding, NotApplicable, findings_frame
+from analysis.result import Result
+from eventstream.errors import unknown_name
+from parsers.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Diagnosis", "diagnose"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis(Result):
+    """The judgement of one run. `frame` has one row a finding, worst first (see `analysis.findings.findings_frame`).
+
+    `results` maps the name of each check to its own result, with its figures and frames; `judged` are the kinds that
+    were looked for, whether found or not; `source` is the run.
+    """
+
+    source: Run
+    results: Mapping[str, Result]
+    judged: tuple[str, ...]
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """The run's main loss over steps with each finding's span shaded; `options` go to the loss line."""
+        from analysis.timeline import draw_timeline
+
+        return draw_timeline(self.source, self.findings, ax, **options)
+
+
+def diagnose(
+    run: Run,
+    *,
+    checks: Iterable[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Diagnosis:
+    """Everything the checks find in `run`, worst first, with the kinds that could not be judged and the reason.
+
+    `checks` limits the work to some checks by name (default all: `analysis.checks.CHECKS`); an unknown name raises
+    `ValueError` with the known ones. `progress` is called with each check's name before it runs. A run without any
+    number or event gets a finding that says so: it is never called healthy for want of data.
+
+    >>> import polars as pl
+    >>> from parsers.finish import finish
+    >>> losses = [2.0 / (1 + 0.05 * i) for i in range(200)]
+    >>> steps = {"tag": ["loss"] * 200, "step": list(range(200))}
+    >>> diagnose(finish("a", "a", "jsonl", pl.DataFrame({**steps, "value": losses})), checks=["anomalies"]).status
+    'healthy'
+    """
+    known = {check.name: check for check in CHECKS}
+    wanted = list(known) if checks is None else list(checks)
+    for name in wanted:
+        if name not in known:
+            raise ValueError(unknown_name("check", name, known))
+    results: dict[str, Result] = {}
+    for name in wanted:
+        if progress is not None:
+            progress(name)
+        results[name] = known[name](run)
+    findings = [f for result in results.values() for f in result.findings] + _nothing_to_judge(run)
+    findings.sort(key=_worst_first)
+    skipped = _not_applicable(results, findings)
+    kinds = [kind for name in wanted for kind in known[name].kinds]
+    unjudged = {n.kind for n in skipped}
+    return Diagnosis(
+        run=run.name,
+        frame=findings_frame(findings),
+        findings=tuple(findings),
+        not_applicable=skipped,
+        source=run,
+        results=results,
+        judged=tuple(k for k in dict.fromkeys([*kinds, *(f.kind for f in findings)]) if k not in unjudged),
+    )
+
+
+def _nothing_to_judge(run: Run) -> list[Finding]:
+    if run.catalogue.height or run.events.height:
+        return []
+    return [
+        Finding(
+            "truncated-stream",
+            "critical",
+            run.name,
+            f"nothing was recorded: no number and no event could be read ({run.rejects.height} rejects)",
+            evidence={"rejects": run.rejects.height},
+            causes=("the job stopped before its first record", "the file is not the log it is taken for"),
+            suggestions=("look at the rejects of the run", "check the path that the job wrote to"),
+        )
+    ]
+
+
+def _worst_first(finding: Finding) -> tuple[int, int, str, str]:
+    step = finding.first_step if finding.first_step is not None else -1
+    return -SEVERITIES.index(finding.severity), step, finding.kind, finding.metric or ""
+
+
+def _not_applicable(results: Mapping[str, Result], findings: Iterable[Finding]) -> tuple[NotApplicable, ...]:
+    """One entry a kind: a kind that some check found after all has been judged."""
+    found = {f.kind for f in findings}
+    reasons: dict[str, NotApplicable] = {}
+    for result in results.values():
+        for entry in result.not_applicable:
+            if entry.kind not in found:
+                reasons.setdefault(entry.kind, entry)
+    return tuple(reasons.values())

@@ -1,0 +1,75 @@
+"""The picture of a diagnosis: the main loss of a run with the spans of its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.figures import COLOURS, axes, draw_series
+from analysis.findings import SEVERITIES, Finding, Severity
+from parsers.roles import role_of
+from parsers.run import Run, live_branch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_timeline", "main_series"]
+
+#: How each severity is drawn: colour and hatch, so that it can be told without colour.
+_MARK: dict[Severity, tuple[str, str]] = {
+    "info": (COLOURS["sky"], ""),
+    "warning": (COLOURS["orange"], "//"),
+    "critical": (COLOURS["vermilion"], "xx"),
+    "fatal": (COLOURS["vermilion"], "XX"),
+}
+
+
+def main_series(run: Run) -> tuple[str, str] | None:
+    """Metric and split of the series that stands for the run: the longest training loss, else the longest loss.
+
+    Falls back to the longest series of any kind; None when the run has no numbers.
+    """
+    best: tuple[tuple[int, int, int], tuple[str, str]] | None = None
+    for split, metric, count in run.catalogue.select("split", "metric", "count").iter_rows():
+        role = role_of(metric)
+        rank = (int(role == "loss") * 2 + int(role.endswith("_loss")), int(split in ("train", "")), count)
+        if best is None or rank > best[0]:
+            best = rank, (metric, split)
+    return None if best is None else best[1]
+
+
+def draw_timeline(run: Run, findings: Sequence[Finding], ax: Axes | None = None, **line: Any) -> Axes:
+    """The main series over steps, each finding's span shaded in the colour and hatch of its severity."""
+    drawn = axes(ax)
+    series = main_series(run)
+    if series is None:
+        drawn.set_title(f"{run.name}: nothing was recorded", parse_math=False)
+        return drawn
+    metric, split = series
+    rows = live_branch(run.series(metric, split=split))
+    rows = rows.filter(rows["rank"] == rows["rank"].min())
+    steps = rows["step"].cast(float).to_numpy() if rows["step"].null_count() == 0 else np.arange(float(rows.height))
+    draw_series(drawn, steps, rows["value"].to_numpy(), **{"color": COLOURS["blue"], **line})
+    for finding in sorted(findings, key=lambda f: SEVERITIES.index(f.severity)):
+        if finding.first_step is None or finding.severity == "info":
+            continue
+        colour, hatch = _MARK[finding.severity]
+        last = finding.last_step if finding.last_step is not None else finding.first_step
+        width = max(last - finding.first_step, (float(steps.max()) - float(steps.min())) * 0.004)
+        drawn.axvspan(finding.first_step, finding.first_step + width, color=colour, alpha=0.18, hatch=hatch, lw=0)
+        drawn.annotate(
+            finding.kind,
+            (finding.first_step, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(2, -9),
+            textcoords="offset points",
+            fontsize=7,
+            color=colour,
+        )
+    drawn.set_xlabel("step")
+    drawn.set_ylabel(f"{split} {metric}".strip()[:60], parse_math=False)
+    worst = findings[0].kind if findings else "nothing found"
+    drawn.set_title(f"{run.name}: {worst}"[:90], parse_math=False)
+    return drawn

@@ -1,0 +1,26 @@
+"""What every test stands on: the package under test is the installed wheel, and figures need no screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    """With AFTERTRAIN_WHEEL=1 (as `make test` sets it) the tests refuse to run on the source tree."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    import aftertrain
+
+    where = Path(aftertrain.__file__).resolve()
+    if os.environ.get("AFTERTRAIN_WHEEL") == "1" and "site-packages" not in where.parts:
+        raise pytest.UsageError(f"the tests must run the installed wheel, but aftertrain is {where}")
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of the sample runs that the project trained itself."""
+    return ROOT / "data" / "samples"
