@@ -5,7 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["AftertrainError", "InputError", "MissingDependencyError", "PlanError", "unknown_name"]
+__all__ = [
+    "AftertrainError",
+    "InputError",
+    "MissingDependencyError",
+    "PlanError",
+    "RecordingWarning",
+    "unknown_name",
+]
 
 
 class AftertrainError(Exception):
@@ -22,6 +29,10 @@ class PlanError(AftertrainError):
 
 class MissingDependencyError(AftertrainError, ImportError):
     """An optional library that a feature needs is not installed; the message holds the line that installs it."""
+
+
+class RecordingWarning(UserWarning):
+    """Something of a run could not be recorded; the training goes on. Given once for each kind of trouble."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
