@@ -80,6 +80,7 @@ class _Block:
     notes: dict[str, str | int] = field(default_factory=dict)
     attempt: int = 0
     opened: bool = False
+    filled: bool = False  # a number came after the header's own
     indent: int | None = None
     entry: str = ""
     foreign: int = 0
@@ -87,7 +88,7 @@ class _Block:
     @property
     def whole(self) -> bool:
         """Whether every number that its kind needs is there; asked of blocks that no rule closed."""
-        if not self.numbers or (self.name == "CURRICULUM" and self.opened):
+        if not self.filled or (self.name == "CURRICULUM" and self.opened):
             return False
         if self.name == "ROUTING LOSSES":
             names = {component for component, _ in self.numbers}
@@ -179,7 +180,7 @@ def _scan(path: Path) -> Iterator[_Block | Reject]:
             continue
         if not ended and text.strip():
             yield from _closed(open_blocks.pop(rank), file, number)
-        elif _RULE.search(text) and not (block.opened or block.numbers):
+        elif _RULE.search(text) and not (block.opened or block.filled):
             block.opened = True
         elif _RULE.search(text):
             yield from _closed(open_blocks.pop(rank), file, number, by_rule=True)
@@ -251,7 +252,7 @@ def _take_routing(block: _Block, text: str, file: str, number: int) -> Iterator[
 
 def _store(block: _Block, key: _Key, printed: str) -> None:
     block.numbers[key] = _parsed(printed)
-    block.foreign = 0
+    block.foreign, block.filled = 0, True
 
 
 def _parsed(printed: str) -> tuple[float, int | None]:
@@ -274,7 +275,7 @@ def _closed(block: _Block | None, file: str, number: int, *, by_rule: bool = Fal
         yield Reject(
             file, f"[{block.name}] block of step {block.step} (begun in line {block.line}) is cut here", number
         )
-    elif not block.numbers:
+    elif not block.filled:
         yield Reject(file, f"[{block.name}] block of step {block.step} holds no number", block.line)
     if block.numbers:
         yield block
