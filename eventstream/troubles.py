@@ -1,0 +1,71 @@
+"""What goes wrong while recording is said once for each kind of trouble, at the caller's own line, and counted."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+from eventstream.errors import RecordingWarning
+
+__all__ = ["NotRecordingError", "Troubles"]
+
+_HERE = str(Path(__file__).parent)
+
+
+class NotRecordingError(Exception):
+    """Nothing can be recorded any more: closed, or a copy in another process. Never leaves the recorder."""
+
+
+class Troubles:
+    """Warns once for each kind of trouble and counts the records that were lost.
+
+    What a background thread meets is kept until `flush`, because a warning there reaches nobody.
+    """
+
+    def __init__(self, run: str) -> None:
+        self.lost = 0
+        self._run = run
+        self._said: set[str] = set()
+        self._kept: list[tuple[str, str]] = []
+        self._owner = threading.get_ident()
+
+    def lose(self, error: Exception) -> None:
+        """Count one lost record and say why, unless that was said before."""
+        self.lost += 1
+        self.say(*_explained(error))
+
+    def say(self, kind: str, message: str) -> None:
+        """Warn, unless this kind of trouble was said before."""
+        if kind in self._said:
+            return
+        self._said.add(kind)
+        text = f"{self._run}: {message} (further cases like this are not repeated)"
+        warnings.warn(text, RecordingWarning, stacklevel=_levels_outside())
+
+    def keep(self, kind: str, message: str) -> None:
+        """Remember a trouble of a background thread."""
+        self._kept.append((kind, message))
+
+    def flush(self) -> None:
+        """Say what background threads met."""
+        while self._kept:
+            self.say(*self._kept.pop(0))
+
+
+def _explained(error: Exception) -> tuple[str, str]:
+    if isinstance(error, NotRecordingError):
+        return "stopped", str(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return "system", f"a record could not be written ({reason}); recording goes on and tries again at the next"
+    return "value", f"a record could not be made ({type(error).__name__}: {error}); it is left out"
+
+
+def _levels_outside() -> int:
+    """The stack level, as `warnings.warn` counts it from its caller, of the first frame outside this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(Path(frame.f_code.co_filename).parent) == _HERE:
+        level, frame = level + 1, frame.f_back
+    return level
