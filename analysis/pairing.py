@@ -1,0 +1,172 @@
+"""Which series of a run belong together: the same metric on train and on eval, brought onto one axis."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.smoothing import smooth_at
+from parsers.roles import is_loss, role_of
+from parsers.run import Run
+
+__all__ = ["Pair", "find_pairs", "shared_name"]
+
+Floats = NDArray[np.float64]
+#: `loss_epoch` of training is the same quantity as `loss` of evaluation (Lightning's suffixes).
+_AGGREGATION = re.compile(r"[/_.-](step|epoch|avg|mean)$")
+#: Adversarial terms have no reason to fall, on train or on eval: they are `analysis.gan`'s matter.
+_ADVERSARIAL = {"generator_loss", "discriminator_loss"}
+#: More pairs than any person reads; the first ones, by importance, are kept.
+_MOST_PAIRS = 50
+#: Evals within so small a share of the train's steps are counted in another unit (epochs).
+_OTHER_UNIT = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One metric on train and eval: x rises strictly, values are finite, `train` is smoothed at the eval points.
+
+    `axis` is step, epoch or record; `step` and `epoch` are those of the eval points, NaN where unknown. `lower` says
+    that smaller is better. `train_x`, `train_raw` are the training series as logged, one value a place.
+    """
+
+    metric: str
+    split: str
+    lower: bool
+    axis: str
+    x: Floats
+    eval: Floats
+    train: Floats
+    step: Floats
+    epoch: Floats
+    train_x: Floats
+    train_raw: Floats
+
+
+def shared_name(metric: str) -> str:
+    """The name under which train and eval meet: lower case, without Lightning's `_step` and `_epoch`.
+
+    >>> shared_name("Loss_epoch"), shared_name("loss")
+    ('loss', 'loss')
+    """
+    return _AGGREGATION.sub("", metric.lower())
+
+
+def find_pairs(run: Run, metric: str | None = None) -> tuple[list[Pair], list[str]]:
+    """Pairs of the run, the most telling first, and why others could not be made (one sentence each).
+
+    Train is the split `train` or none, eval the split `eval`, else `test`, else any other; of several series the
+    longest is taken, of the first rank. Only losses and metrics of known direction make pairs unless `metric` names
+    one.
+
+    >>> from parsers.finish import finish
+    >>> rows = pl.DataFrame({"tag": ["loss"] * 3 + ["eval_loss"] * 2, "step": [1, 2, 3, 1, 3], "value": [3.0] * 5})
+    >>> pairs, why_not = find_pairs(finish("r", "r", "jsonl", rows))
+    >>> [(p.metric, p.split, p.axis, len(p.x)) for p in pairs], why_not
+    ([('loss', 'eval', 'step', 2)], [])
+    """
+    pairs: list[Pair] = []
+    problems: list[str] = []
+    for train, evaluated in _candidates(run, metric)[:_MOST_PAIRS]:
+        made = _pair(run, train, evaluated)
+        if isinstance(made, Pair):
+            pairs.append(made)
+        else:
+            problems.append(made)
+    return pairs, problems
+
+
+def _candidates(run: Run, metric: str | None) -> list[tuple[dict[str, object], dict[str, object]]]:
+    table = run.catalogue
+    if table.is_empty():
+        return []
+    groups: dict[str, tuple[list[dict[str, object]], list[dict[str, object]]]] = {}
+    for row in table.filter(pl.col("rank") == table["rank"].min()).iter_rows(named=True):
+        name = shared_name(row["metric"])
+        if _wanted(name, row["metric"], metric):
+            groups.setdefault(name, ([], []))[0 if row["split"] in ("train", "") else 1].append(row)
+    both = [(max(t, key=_length), max(e, key=_eval_rank)) for t, e in groups.values() if t and e]
+    return sorted(both, key=lambda p: _importance(str(p[1]["metric"])))
+
+
+def _wanted(name: str, logged: str, metric: str | None) -> bool:
+    if metric is not None:
+        return shared_name(metric) == name
+    role = role_of(logged)
+    return role not in _ADVERSARIAL and (is_loss(logged) or role in ("accuracy", "error_rate"))
+
+
+def _length(row: dict[str, object]) -> int:
+    return int(str(row["count"]))
+
+
+def _eval_rank(row: dict[str, object]) -> tuple[int, int]:
+    return {"eval": 2, "test": 1}.get(str(row["split"]), 0), _length(row)
+
+
+def _importance(metric: str) -> tuple[int, int, str]:
+    order = ("loss", "perplexity", "accuracy", "error_rate")
+    role = role_of(metric)
+    return order.index(role) if role in order else len(order), len(metric), metric
+
+
+def _pair(run: Run, train: dict[str, object], evaluated: dict[str, object]) -> Pair | str:
+    name, split = str(evaluated["metric"]), str(evaluated["split"])
+    left, right = _series(run, train), _series(run, evaluated)
+    if left.is_empty() or right.is_empty():
+        return f"{name}: no finite value on {'train' if left.is_empty() else split}"
+    axis = _common_axis(left, right)
+    if axis is None:
+        return (
+            f"{name}: train ({left.height} points) and {split} ({right.height}) share no axis: steps or epochs are "
+            "missing, or are counted in different units"
+        )
+    left, right = _on_axis(left, axis), _on_axis(right, axis)
+    train_x, train_raw = left[axis].cast(float).to_numpy(), left["value"].to_numpy()
+    x = right[axis].cast(float).to_numpy()
+    return Pair(
+        metric=name,
+        split=split,
+        lower=role_of(name) != "accuracy",
+        axis=axis,
+        x=x,
+        eval=right["value"].to_numpy(),
+        train=smooth_at(train_x, train_raw, x),
+        step=_numbers(right, "step"),
+        epoch=_numbers(right, "epoch"),
+        train_x=train_x,
+        train_raw=train_raw,
+    )
+
+
+def _series(run: Run, row: dict[str, object]) -> pl.DataFrame:
+    rows = run.series(str(row["metric"]), split=str(row["split"]), rank=int(str(row["rank"])))
+    kept = rows.filter((pl.col("tag") == row["tag"]) & pl.col("value").is_finite())
+    return kept.select("step", "epoch", "value").with_row_index("record")
+
+
+def _common_axis(left: pl.DataFrame, right: pl.DataFrame) -> str | None:
+    """Steps, else epochs, where every row of both has them in one unit; else the record number of equal lengths."""
+    for axis in ("step", "epoch"):
+        if left[axis].null_count() == 0 == right[axis].null_count() and not _other_unit(left[axis], right[axis]):
+            return axis
+    unknown = left["step"].null_count() == left.height and right["step"].null_count() == right.height
+    return "record" if unknown and left.height == right.height else None
+
+
+def _other_unit(train: pl.Series, evaluated: pl.Series) -> bool:
+    far = float(str(train.max())) * _OTHER_UNIT
+    return len(train) >= 20 and len(evaluated) >= 3 and float(str(evaluated.max())) < far
+
+
+def _on_axis(rows: pl.DataFrame, axis: str) -> pl.DataFrame:
+    """One row a place, sorted: a value that was logged twice for one place counts as its mean."""
+    return rows.group_by(axis).agg(pl.col(c).mean() for c in ("step", "epoch", "value") if c != axis).sort(axis)
+
+
+def _numbers(rows: pl.DataFrame, column: str) -> Floats:
+    return rows[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
