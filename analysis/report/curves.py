@@ -1,0 +1,186 @@
+"""The series of a run, ready to draw: one line per metric and split, on the step axis where the log has steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.figures import COLOURS, axes, draw_series
+from analysis.report.sparkline import wants_log
+from parsers.roles import role_of
+from parsers.run import Run, live_branch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Curve", "Curves", "draw_metric", "draw_runs", "read_curve", "read_curves"]
+
+_Array = NDArray[np.float64]
+#: How the splits of one metric are told apart, by colour and by dash.
+_SPLITS: dict[str, tuple[str, str]] = {
+    "train": (COLOURS["blue"], "-"),
+    "": (COLOURS["blue"], "-"),
+    "eval": (COLOURS["vermilion"], "--"),
+    "test": (COLOURS["green"], "-."),
+}
+_DASHES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One series: `x` is the step (`axis` = "step") or the number of the row where the log has no steps ("row").
+
+    It is the series of the lowest rank that wrote it; `ranks` says how many did.
+    """
+
+    metric: str
+    split: str
+    x: _Array
+    y: _Array
+    axis: str
+    ranks: int
+
+    @property
+    def name(self) -> str:
+        """Split and metric."""
+        return f"{self.split} {self.metric}".strip()
+
+
+Curves = Mapping[str, tuple[Curve, ...]]
+
+
+def read_curves(run: Run) -> Curves:
+    """Every metric of `run` with its curves by split, metrics in the order in which a reader looks for them.
+
+    Losses come first, then learning rate and gradient norm, then the rest by name. The dead
+    branch of a resumed run is left out.
+    """
+    found: dict[str, list[Curve]] = {}
+    kept = run.scalars.select("rank", "attempt", "step", "split", "metric", "value")
+    parts = kept.partition_by("split", "metric", "rank", maintain_order=True, as_dict=True)
+    ranks: dict[tuple[str, str], list[int]] = {}
+    for split, metric, rank in parts:
+        ranks.setdefault((split, metric), []).append(rank)
+    for (split, metric), writers in ranks.items():
+        rows = live_branch(parts[split, metric, min(writers)])
+        x, axis = _positions(rows)
+        curve = Curve(metric, split, x, rows["value"].to_numpy(), axis, len(writers))
+        found.setdefault(metric, []).append(curve)
+    order = sorted(found, key=lambda m: (_importance(m), m))
+    return {m: tuple(sorted(found[m], key=lambda c: (c.split not in ("train", ""), c.split))) for m in order}
+
+
+def read_curve(run: Run, metric: str, split: str) -> Curve | None:
+    """The curve of one metric and split, read alone; None where the run has no such series."""
+    rows = run.series(metric, split=split) if metric in run.metrics else run.scalars.head(0)
+    if rows.is_empty():
+        return None
+    writers = rows["rank"].unique()
+    rows = rows.filter(pl.col("rank") == writers.min())
+    x, axis = _positions(rows)
+    return Curve(metric, split, x, rows["value"].to_numpy(), axis, len(writers))
+
+
+def _positions(rows: pl.DataFrame) -> tuple[_Array, str]:
+    if rows["step"].null_count():
+        return np.arange(rows.height, dtype=float), "row"
+    return rows["step"].to_numpy().astype(float), "step"
+
+
+_FIRST = ("loss", "generator_loss", "discriminator_loss", "component_loss", "learning_rate", "grad_norm")
+
+
+def _importance(metric: str) -> int:
+    role = role_of(metric)
+    return _FIRST.index(role) if role in _FIRST else len(_FIRST)
+
+
+def draw_metric(
+    curves: Sequence[Curve],
+    spans: Sequence[tuple[float, float]] = (),
+    ax: Axes | None = None,
+    *,
+    window: tuple[float, float] | None = None,
+) -> Axes:
+    """One metric over steps, a line a split, `spans` shaded and hatched, values that are not finite marked at the foot.
+
+    `window` limits the x axis. The y axis is logarithmic where the values cover several orders of magnitude.
+    """
+    drawn = axes(ax, width=5.0, height=2.4)
+    low, high = window or (-np.inf, np.inf)
+    shown = [(c, (c.x >= low) & (c.x <= high)) for c in curves[:6]]
+    for curve, inside in shown:
+        colour, dash = _SPLITS.get(curve.split, (COLOURS["purple"], ":"))
+        few = int(inside.sum()) < 60
+        draw_series(
+            drawn,
+            curve.x[inside],
+            curve.y[inside],
+            points=1600,
+            color=colour,
+            ls=dash,
+            marker="." if few else None,
+            ms=4,
+            label=curve.split or "logged",
+        )
+        _mark_non_finite(drawn, curve.x[inside], curve.y[inside])
+    _shade(drawn, spans, window)
+    if shown and all(wants_log(c.y[inside]) for c, inside in shown if inside.any()):
+        drawn.set_yscale("log")
+    if len(shown) > 1:
+        drawn.legend(loc="best")
+    drawn.set_xlabel(shown[0][0].axis if shown else "step")
+    drawn.set_ylabel(curves[0].metric[:40] if curves else "", parse_math=False)
+    return drawn
+
+
+def _mark_non_finite(ax: Axes, x: _Array, y: _Array) -> None:
+    bad = x[~np.isfinite(y)]
+    if len(bad):
+        thinned = bad[np.unique(np.linspace(0, len(bad) - 1, 60).astype(int))]
+        foot = np.full(len(thinned), 0.03)
+        ax.plot(thinned, foot, "x", ms=5, color=COLOURS["vermilion"], transform=ax.get_xaxis_transform())
+
+
+def _shade(ax: Axes, spans: Sequence[tuple[float, float]], window: tuple[float, float] | None) -> None:
+    left, right = window or ax.get_xlim()
+    least = (right - left) * 0.006
+    for first, last in spans[:50]:
+        if last < left or first > right:
+            continue
+        half = max(least - (last - first), 0) / 2
+        ax.axvspan(first - half, last + half, facecolor=COLOURS["orange"], alpha=0.3, lw=0)
+        ax.axvspan(first - half, last + half, facecolor="none", edgecolor=COLOURS["vermilion"], hatch="////", lw=0.6)
+    if window:
+        ax.set_xlim(window)
+
+
+def draw_runs(named: Sequence[tuple[str, Curve]], ax: Axes | None = None) -> Axes:
+    """The same metric of several runs over one another: colours and dashes for the first 12, the others in grey."""
+    drawn = axes(ax, width=5.0, height=2.8)
+    colours = list(COLOURS.values())
+    for index, (name, curve) in enumerate(named):
+        told = index < 2 * len(colours)
+        draw_series(
+            drawn,
+            curve.x,
+            curve.y,
+            points=800,
+            color=colours[index % len(colours)] if told else "#b0b0b0",
+            ls=_DASHES[index // len(colours)] if told else "-",
+            lw=1.3 if told else 0.7,
+            zorder=3 - index / 100 if told else 1,
+            label=name[:32] if told else None,
+        )
+    if named and all(wants_log(c.y) for _, c in named):
+        drawn.set_yscale("log")
+    if named:
+        drawn.legend(loc="upper right", ncols=2 if len(named) > 6 else 1)
+        drawn.set_xlabel(named[0][1].axis)
+        drawn.set_ylabel(named[0][1].name[:40], parse_math=False)
+    return drawn

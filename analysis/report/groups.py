@@ -1,0 +1,71 @@
+"""Findings that belong together: one card for a kind on a metric, however often it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from analysis.findings import SEVERITIES, Finding, Severity
+from analysis.report.text import number
+
+__all__ = ["Group", "group_findings"]
+
+#: Columns of an evidence table: more would not fit a page; the other findings are listed below it.
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """Findings of one kind on one metric, the worst first."""
+
+    kind: str
+    metric: str | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def severity(self) -> Severity:
+        """Of the worst finding."""
+        return max((f.severity for f in self.findings), key=SEVERITIES.index)
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """First and last step of each finding that has steps."""
+        return [
+            (f.first_step, f.first_step if f.last_step is None else max(f.last_step, f.first_step))
+            for f in self.findings
+            if f.first_step is not None
+        ]
+
+    @property
+    def evidence(self) -> list[tuple[str, list[str]]]:
+        """Rows of the evidence table: what was measured, and its value for each of the first findings."""
+        shown = self.findings[:SHOWN]
+        names = dict.fromkeys(name for f in shown for name in f.evidence)
+        return [
+            (name.replace("_", " "), [number(f.evidence[name]) if name in f.evidence else "" for f in shown])
+            for name in names
+        ]
+
+    @property
+    def causes(self) -> list[str]:
+        """Causes of all findings, each once, in their order."""
+        return list(dict.fromkeys(c for f in self.findings for c in f.causes))
+
+    @property
+    def suggestions(self) -> list[str]:
+        """What to try, each once, in the order to try it."""
+        return list(dict.fromkeys(s for f in self.findings for s in f.suggestions))
+
+
+def group_findings(findings: Iterable[Finding]) -> list[Group]:
+    """Findings grouped by kind and metric; groups and their findings stay in the order given, worst first.
+
+    >>> spikes = [Finding("loss-spike", "warning", "a", "up", metric="loss", first_step=s) for s in (5, 9)]
+    >>> [(g.kind, len(g.findings), g.spans) for g in group_findings(spikes)]
+    [('loss-spike', 2, [(5, 5), (9, 9)])]
+    """
+    grouped: dict[tuple[str, str | None], list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault((finding.kind, finding.metric), []).append(finding)
+    groups = [Group(kind, metric, tuple(found)) for (kind, metric), found in grouped.items()]
+    return sorted(groups, key=lambda g: -SEVERITIES.index(g.severity))

@@ -1,0 +1,71 @@
+"""The JSON object of judged runs: what `aftertrain check --format json` prints and `report.json` holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from analysis.diagnose import Diagnosis
+from analysis.findings import Finding, status_of
+
+__all__ = ["VERSION", "diagnosis_json", "to_json"]
+
+#: Raised when a reader of version 1 could misread the object; new keys alone do not raise it.
+VERSION = 1
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def diagnosis_json(diagnoses: Iterable[Diagnosis]) -> dict[str, Any]:
+    """The judgement of several runs as one object of plain dicts, lists, strings, finite numbers, true, false and null.
+
+    Keys: `version` (1), `status` (of the worst run; healthy for no run) and `runs`, one object a run with `run`,
+    `path`, `format`, `status`, `findings` (worst first), `not_applicable` and `rejects` (how many). NaN and infinities
+    are the strings "NaN", "Infinity" and "-Infinity"; a file name that is not Unicode has U+FFFD where it is broken.
+
+    >>> diagnosis_json([])
+    {'version': 1, 'status': 'healthy', 'runs': []}
+    """
+    judged = list(diagnoses)
+    findings: list[Finding] = [f for d in judged for f in d.findings]
+    return {"version": VERSION, "status": status_of(findings), "runs": [_run(d) for d in judged]}
+
+
+def _run(diagnosis: Diagnosis) -> dict[str, Any]:
+    made: dict[str, Any] = _plain(
+        {
+            "run": diagnosis.run,
+            "path": diagnosis.source.path,
+            "format": diagnosis.source.format,
+            "status": diagnosis.status,
+            "findings": [f.to_dict() for f in diagnosis.findings],
+            "not_applicable": [n.to_dict() for n in diagnosis.not_applicable],
+            "rejects": diagnosis.source.rejects.height,
+        }
+    )
+    return made
+
+
+def _plain(value: Any) -> Any:
+    """Halves of surrogate pairs, as Python reads undecodable file names, have no place in UTF-8."""
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def to_json(diagnoses: Iterable[Diagnosis]) -> str:
+    """`diagnosis_json` as strictly valid text, indented by two, with a line break at its end.
+
+    >>> print(to_json([]), end="")
+    {
+      "version": 1,
+      "status": "healthy",
+      "runs": []
+    }
+    """
+    return json.dumps(diagnosis_json(diagnoses), ensure_ascii=False, allow_nan=False, indent=2) + "\n"

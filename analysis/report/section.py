@@ -1,0 +1,268 @@
+"""What the page says about one run, in the order in which it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from markupsafe import Markup
+
+from analysis.diagnose import Diagnosis
+from analysis.findings import Finding
+from analysis.kinds import KINDS
+from analysis.report.curves import Curve, Curves, draw_metric, read_curves
+from analysis.report.drawings import Drawing, Drawings
+from analysis.report.groups import Group, group_findings
+from analysis.report.shares import component_shares, draw_shares
+from analysis.report.sparkline import sparkline, wants_log
+from analysis.report.text import clean, flatten, number
+from analysis.result import Result
+from analysis.timeline import main_series
+from parsers.roles import is_loss, role_of
+
+__all__ = ["Card", "Section", "Spark", "View", "section"]
+
+#: Cards with everything; what is beyond stands in a table of one line each.
+CARDS = 24
+#: Small charts of one run: a log with more metrics than that is read with the tools, not by eye.
+SPARKS = 400
+REJECTS = 30
+#: Figures of one run's findings and checks, where the page has room.
+FIGURES = 16
+
+#: Headings of the checks, and the figures that each has to offer: options of its `plot`.
+VIEWS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
+    "train_eval_gap": ("Train and eval", ({},)),
+    "curriculum": ("Curriculum, planned against observed", ({},)),
+    "losses": ("Loss components", ({},)),
+    "speaker_embeddings": ("Speaker embeddings", ({},)),
+    "gan": ("Generator and discriminator", ({},)),
+    "stream": ("The log itself", ({},)),
+    "contracts": ("Inputs and outputs", ({},)),
+}
+#: Families whose figure is that of their check: the metric alone would not show what is wrong.
+_OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """Findings of one kind on one metric with their figure; `see` is the number of a figure that shows them too."""
+
+    group: Group
+    drawing: Drawing | None
+    see: int | None
+
+
+@dataclass(frozen=True)
+class View:
+    """The figures of one check under its heading."""
+
+    title: str
+    drawings: tuple[Drawing, ...]
+
+
+@dataclass(frozen=True)
+class Spark:
+    """A small chart with what it shows in words."""
+
+    name: str
+    facts: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Section:
+    """One run in the page."""
+
+    key: str
+    diagnosis: Diagnosis
+    facts: tuple[tuple[str, str], ...]
+    cards: tuple[Card, ...]
+    beyond: tuple[Finding, ...]
+    views: tuple[View, ...]
+    sparks: tuple[tuple[str, tuple[Spark, ...]], ...]
+    sparks_left: int
+    config: tuple[list[tuple[str, str]], int]
+    plan: tuple[list[tuple[str, str]], int]
+    rejects: tuple[tuple[str, str, str, str], ...]
+    clear: tuple[str, ...]
+
+    @property
+    def metrics(self) -> int:
+        """How many small charts there are."""
+        return sum(len(sparks) for _, sparks in self.sparks)
+
+
+def section(diagnosis: Diagnosis, key: str, drawings: Drawings, curves: Curves | None = None) -> Section:
+    """The section of one run; its figures are drawn as far as the page's budget allows."""
+    run = diagnosis.source
+    curves = read_curves(run) if curves is None else curves
+    groups = group_findings(diagnosis.findings)
+    shown, beyond = groups[:CARDS], groups[CARDS:]
+    drawn: dict[str, int] = {}
+    cards = tuple(_card(group, diagnosis, curves, drawings, drawn) for group in shown)
+    views = _views(diagnosis, curves, drawings, drawn)
+    sparks, left = _sparks(curves, diagnosis.findings)
+    rejects = [
+        (clean(file, 60), f"line {line:,}" if line is not None else f"byte {offset:,}" if offset is not None else "",
+         clean(reason), clean(text, 80))
+        for file, line, offset, reason, text in run.rejects.head(REJECTS).iter_rows()
+    ]  # fmt: skip
+    found = {f.kind for f in diagnosis.findings}
+    return Section(
+        key=key,
+        diagnosis=diagnosis,
+        facts=_facts(diagnosis, curves),
+        cards=cards,
+        beyond=tuple(f for group in beyond for f in group.findings),
+        views=views,
+        sparks=sparks,
+        sparks_left=left,
+        config=flatten(run.config),
+        plan=flatten(run.plan),
+        rejects=tuple(rejects),
+        clear=tuple(kind for kind in diagnosis.judged if kind not in found),
+    )
+
+
+def _facts(diagnosis: Diagnosis, curves: Curves) -> tuple[tuple[str, str], ...]:
+    run = diagnosis.source
+    table, last = run.catalogue, run.events["time"].max()
+    numbers = int(table["count"].sum())
+    facts = [
+        ("format", run.format),
+        ("read from", clean(run.path, 160)),
+        ("numbers", f"{numbers:,} in {table.height:,} series of {len(curves):,} metrics"),
+        ("steps", "none" if run.last_step is None else f"{number(table['first_step'].min())} to {run.last_step:,}"),
+        ("processes", f"{table['rank'].n_unique() or 1:,}"),
+        ("events", f"{run.events.height:,}"),
+        ("not readable", f"{run.rejects.height:,} pieces of input" if run.rejects.height else "nothing"),
+    ]
+    if isinstance(last, datetime):
+        facts.append(("last event", f"{last:%Y-%m-%d %H:%M} UTC"))
+    return tuple(facts)
+
+
+def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: dict[str, int]) -> Card:
+    """The figure that shows a finding: that of its check where the kind asks for it, else its metric over steps."""
+    check = _check_of(group, diagnosis)
+    own = check is not None and group.findings[0].family in _OWN_FIGURE
+    if own and check is not None and check not in drawn:
+        drawing = _own(check, diagnosis.results[check], group.findings[0].message, drawings)
+        if drawing is not None:
+            drawn[check] = drawing.number
+            return Card(group, drawing, None)
+    series = _series_of(group, curves)
+    if series and not (own and check in drawn):
+        return Card(group, drawings.finding(group, series), None)
+    return Card(group, None, drawn.get(check or ""))
+
+
+def _own(check: str, result: Result, title: str, drawings: Drawings) -> Drawing | None:
+    return None if result.frame.is_empty() else drawings.result(result, title, **VIEWS.get(check, ("", ({},)))[1][0])
+
+
+def _check_of(group: Group, diagnosis: Diagnosis) -> str | None:
+    worst = group.findings[0]
+    return next((name for name, result in diagnosis.results.items() if worst in result.findings), None)
+
+
+def _series_of(group: Group, curves: Curves) -> Sequence[Curve]:
+    """Curves of the metric that the findings name, by metric, by `split metric` or by the tag `split/metric`."""
+    name = group.metric
+    if name is None or name in curves:
+        return curves.get(name or "", ())
+    spellings = {form: c for cs in curves.values() for c in cs for form in _spellings(c)}
+    return (spellings[name],) if name in spellings else ()
+
+
+def _spellings(curve: Curve) -> list[str]:
+    return [f"{curve.split}{mark}{curve.metric}" for mark in " /_."]
+
+
+def _views(diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: Mapping[str, int]) -> tuple[View, ...]:
+    made: list[View] = []
+    main = main_series(diagnosis.source)
+    for metric in _key_metrics(curves, main[0] if main else None):
+        drawing = drawings.axes(lambda ax, m=metric: draw_metric(curves[m], (), ax), _said(curves[metric]))  # type: ignore[misc]
+        made += [View("", (drawing,))] if drawing else []
+    views = [View("Curves", tuple(d for view in made for d in view.drawings))] if made else []
+    shares = component_shares(diagnosis.source)
+    for name, result in diagnosis.results.items():
+        if name not in VIEWS or result.frame.is_empty():
+            continue
+        title, options = VIEWS[name]
+        wanted = options[1:] if name in drawn else options
+        if name in ("stream", "contracts") and not result.findings:
+            continue
+        own = [drawings.result(result, title, **option) for option in wanted]
+        if name == "losses" and not shares.is_empty():
+            own.append(drawings.axes(lambda ax: draw_shares(shares, ax), "shares of the loss components", height=2.8))
+        if any(own):
+            views.append(View(title, tuple(d for d in own if d is not None)))
+    if "losses" not in diagnosis.results and not shares.is_empty():
+        drawing = drawings.axes(lambda ax: draw_shares(shares, ax), "shares of the loss components", height=2.8)
+        views += [View("Loss components", (drawing,))] if drawing else []
+    return tuple(views)
+
+
+def _key_metrics(curves: Curves, main: str | None) -> list[str]:
+    """The metrics that every reader wants large: the main loss, learning rate and gradient norm."""
+    wanted = [main] if main else []
+    for role in ("generator_loss", "discriminator_loss", "learning_rate", "grad_norm", "accuracy"):
+        wanted += sorted((m for m in curves if role_of(m) == role), key=len)[:1]
+    return list(dict.fromkeys(wanted))[:4]
+
+
+def _said(curves: Sequence[Curve]) -> str:
+    parts = []
+    for curve in curves[:3]:
+        ends = f"{number(float(curve.y[0]))} to {number(float(curve.y[-1]))}"
+        parts.append(f"{curve.split or 'logged'} {ends}" if len(curves) > 1 else f"{curve.name} from {ends}")
+    return parts[0] if len(curves) == 1 else f"{curves[0].metric}: " + ", ".join(parts)
+
+
+def _sparks(curves: Curves, findings: Sequence[Finding]) -> tuple[tuple[tuple[str, tuple[Spark, ...]], ...], int]:
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for f in findings:
+        if f.metric is not None and f.first_step is not None:
+            spans.setdefault(f.metric, []).append((f.first_step, f.last_step or f.first_step))
+    groups: dict[str, list[Spark]] = {}
+    for metric in list(curves)[:SPARKS]:
+        title = "Losses" if is_loss(metric) else _TITLES.get(role_of(metric), "Other metrics")
+        groups.setdefault(title, []).append(_spark(metric, curves[metric], spans.get(metric, [])))
+    return tuple((title, tuple(sparks)) for title, sparks in groups.items()), max(len(curves) - SPARKS, 0)
+
+
+_TITLES = {
+    "learning_rate": "Learning rate and gradients",
+    "grad_norm": "Learning rate and gradients",
+    "accuracy": "Scores and error rates",
+    "error_rate": "Scores and error rates",
+    "throughput": "Speed and memory",
+    "step_time": "Speed and memory",
+    "memory": "Speed and memory",
+    "weight": "Weights",
+}
+
+
+def _spark(metric: str, curves: Sequence[Curve], spans: Sequence[tuple[float, float]]) -> Spark:
+    log = all(wants_log(c.y) for c in curves)
+    splits = ", ".join(c.split for c in curves if c.split)
+    facts = "; ".join(_numbers(c, named=len(curves) > 1) for c in curves[:3]) + ("; log scale" if log else "")
+    name = clean(metric, 60)
+    label = f"{name}{f' ({splits})' if splits else ''}: {facts}"
+    return Spark(name, facts, sparkline([(c.x, c.y) for c in curves], label=label, spans=spans, log=log))
+
+
+def _numbers(curve: Curve, *, named: bool) -> str:
+    finite = curve.y[curve.y == curve.y]
+    low, high = (number(float(finite.min())), number(float(finite.max()))) if len(finite) else ("NaN", "NaN")
+    said = f"last {number(float(curve.y[-1]))}, {low} to {high}"
+    return f"{curve.split or 'logged'} {said}" if named else said
+
+
+def meaning(kind: str) -> str:
+    """What a kind of finding means, as the table of kinds has it."""
+    return KINDS[kind].meaning
