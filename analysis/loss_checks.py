@@ -1,0 +1,252 @@
+"""Checks of single components and of the displayed loss: product of raw and weight, components that never enter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.findings import Finding, Severity
+from analysis.loss_account import printed, span
+
+__all__ = ["judge_activity", "judge_display", "judge_products"]
+
+Floats = NDArray[np.float64]
+
+#: Typical relative error of raw x weight from which it is a warning, and critical.
+_WARNING, _CRITICAL = 0.005, 0.1
+#: Relative difference of the displayed loss that is worth a warning.
+_DISPLAY = 1e-3
+_FACTOR_AGREES = 1e-3
+_DISPLAY_CAUSES = (
+    "the progress bar shows an average, or the loss of another step",
+    "a term is added to the one and not to the other",
+)
+_DISPLAY_SUGGESTIONS = (
+    "display the value that is passed to backward()",
+    "label the displayed value when it is smoothed or scaled",
+)
+
+
+def judge_products(run: str, rows: pl.DataFrame) -> list[Finding]:
+    """Components whose entry is not raw x weight although the weight is not 0 (weight 0 is a bypass, see curriculum).
+
+    One common factor for two or more components is another convention (gradient accumulation, mean) and is one info.
+    """
+    printed_entry = pl.col("contribution").is_not_null() | pl.col("weighted").is_not_null()
+    judged = rows.filter(
+        printed_entry & pl.col("residual").is_finite() & (pl.col("weight") != 0) & (pl.col("expected") != 0)
+    )
+    off = judged.filter(pl.col("residual").abs() > pl.col("tolerance"))
+    if off.is_empty():
+        return []
+    factor = _common_factor(judged, off)
+    if factor is not None:
+        return [_scaled(run, off, factor)]
+    parts = off.group_by("component", maintain_order=True)
+    return [_product(run, part, judged.filter(pl.col("component") == name)) for (name,), part in parts]
+
+
+def _common_factor(judged: pl.DataFrame, off: pl.DataFrame) -> float | None:
+    """The one factor between entry and raw x weight of all components, where there are at least two and it is one."""
+    ratios = off.select("component", ratio=pl.col("entered") / pl.col("expected"))
+    typical = ratios.group_by("component").agg(pl.col("ratio").median(), pl.col("ratio").std().alias("spread"))
+    middle = float(np.median(typical["ratio"].to_numpy()))
+    if typical.height < 2 or typical.height < judged["component"].n_unique() or middle <= 0:
+        return None
+    agree = np.abs(ratios["ratio"].to_numpy() / middle - 1) <= _FACTOR_AGREES
+    return middle if np.mean(agree) >= 0.95 else None
+
+
+def _scaled(run: str, off: pl.DataFrame, factor: float) -> Finding:
+    first_step, last_step = span(off)
+    return Finding(
+        "weight-not-applied",
+        "info",
+        run,
+        f"all components enter with {factor:.4g} times raw x weight: one scale for all, as for a mean or gradient"
+        " accumulation",
+        first_step=first_step,
+        last_step=last_step,
+        evidence={"factor": factor, "records_off": off.height},
+        causes=("the entries are divided for gradient accumulation or averaged",),
+    )
+
+
+def _product(run: str, off: pl.DataFrame, judged: pl.DataFrame) -> Finding:
+    component = str(off["component"][0])
+    relative = float(np.median(np.abs(off["residual"].to_numpy() / off["expected"].to_numpy())))
+    applied = off.filter(pl.col("raw") != 0).select((pl.col("entered") / pl.col("raw")).median()).item()
+    boundary = off.height <= 2 < judged.height and _beside_a_change(off, judged)
+    severity: Severity = "info"
+    if relative >= _WARNING and not boundary:
+        severity = "critical" if relative >= _CRITICAL and off.height * 2 >= judged.height else "warning"
+    first = off.row(0, named=True)
+    first_step, last_step = span(off)
+    cause = (
+        "the weight is logged one step before or after it is applied"
+        if boundary
+        else f"a weight of {applied:.4g} is applied to {component} instead of the logged one"
+    )
+    return Finding(
+        "weight-not-applied",
+        severity,
+        run,
+        f"{component}: {printed(first['entered'])} enters, raw x weight is {printed(first['raw'])} x"
+        f" {printed(first['weight'])} = {printed(first['expected'])} at step {first['step']};"
+        f" {off.height} of {judged.height} records are off, typically by {100 * relative:.2g} %",
+        metric=component,
+        first_step=first_step,
+        last_step=last_step,
+        evidence={
+            "records_off": off.height,
+            "records_judged": judged.height,
+            "relative_difference": relative,
+            "applied_weight": applied,
+            "declared_weight": float(first["weight"]),
+            "at_change_of_weight": boundary,
+        },
+        causes=(cause, "the logged raw value is averaged differently from the weighted one"),
+        suggestions=(
+            f"compare the weight at the place where {component} is multiplied with the one that is logged",
+            "log raw, weight and weighted value at the same moment",
+        ),
+    )
+
+
+def _beside_a_change(off: pl.DataFrame, judged: pl.DataFrame) -> bool:
+    changed = judged.sort("at").with_columns(
+        moved=(pl.col("weight") != pl.col("weight").shift(1)) | (pl.col("weight") != pl.col("weight").shift(-1))
+    )
+    return bool(changed.filter(pl.col("at").is_in(off["at"].to_list()))["moved"].fill_null(True).all())
+
+
+def judge_display(run: str, totals: pl.DataFrame) -> list[Finding]:
+    """The finding that the displayed loss is not the total, with what relates the two, or none."""
+    both = totals.filter(pl.col("display_difference").is_not_null())
+    off = both.filter(pl.col("display_difference").abs() > pl.col("display_tolerance"))
+    if off.is_empty():
+        return []
+    difference, size = off["display_difference"].to_numpy(), np.abs(off["total"].to_numpy())
+    relative = float(np.median(np.abs(difference) / np.maximum(size, 1e-300)))
+    related = _relation(both)
+    first_step, last_step = span(off)
+    first = off.row(0, named=True)
+    return [
+        Finding(
+            "loss-display-mismatch",
+            "info" if related or relative < _DISPLAY else "warning",
+            run,
+            _display_message(first, off.height, both.height, relative) + (f"; {related}" if related else ""),
+            metric="displayed",
+            first_step=first_step,
+            last_step=last_step,
+            evidence={
+                "displayed": float(first["displayed"]),
+                "total": float(first["total"]),
+                "difference": round(float(first["display_difference"]), 12),
+                "median_difference": round(float(np.median(difference)), 12),
+                "relative_difference": relative,
+                "records_off": off.height,
+                "records_judged": both.height,
+            },
+            causes=((related,) if related else ()) + _DISPLAY_CAUSES,
+            suggestions=_DISPLAY_SUGGESTIONS,
+        )
+    ]
+
+
+def _display_message(first: dict[str, Any], off: int, judged: int, relative: float) -> str:
+    half = first["half_displayed"]
+    shown, total, apart = (
+        printed(abs(first[name]) if name == "display_difference" else first[name], half)
+        for name in ("displayed", "total", "display_difference")
+    )
+    return (
+        f"the displayed loss differs from the total by {apart}: {shown} against {total} at step {first['step']}"
+        f" (typically {100 * relative:.2g} %, in {off} of {judged} records)"
+    )
+
+
+def _relation(both: pl.DataFrame) -> str | None:
+    """How displayed and total belong together, where they do: scaled, one record late, running mean, smoothed."""
+    shown, total, scaled = (both[c].fill_null(math.nan).to_numpy() for c in ("displayed", "total", "scaled_total"))
+    allowed = both["display_tolerance"].to_numpy()
+    if np.mean(np.abs(shown - scaled) <= allowed) >= 0.95:
+        return "it is the total scaled for gradient accumulation"
+    if len(shown) < 10:
+        return None
+    whole = round(float(np.median(np.maximum(shown / total, total / shown))))
+    if whole > 1:
+        for word, guess in (("divided by", total / whole), ("times", total * whole)):
+            if np.mean(np.abs(shown - guess) <= allowed * whole) >= 0.95:
+                return f"it is the total {word} {whole}"
+    if np.mean(np.abs(shown[1:] - total[:-1]) <= allowed[1:]) >= 0.95:
+        return "it is the total of the record before"
+    mean = np.cumsum(total) / np.arange(1, len(total) + 1)
+    if np.mean(np.abs(shown - mean) <= allowed + 1e-6 * np.abs(mean)) >= 0.95:
+        return "it is the running mean of the total"
+    return _smoothed(shown, total)
+
+
+def _smoothed(shown: Floats, total: Floats) -> str | None:
+    towards, moved = total[1:] - shown[:-1], np.diff(shown)
+    if not np.any(towards):
+        return None
+    rate = float(towards @ moved / (towards @ towards))
+    left = moved - rate * towards
+    if 0 < rate < 1 and np.sum(left**2) <= 0.02 * np.sum(moved**2):
+        return f"it is the total smoothed with a rate of {rate:.3g}"
+    difference = shown - total
+    middle = float(np.median(difference))
+    if abs(middle) < 0.5 * 1.4826 * float(np.median(np.abs(difference - middle))):
+        return "it scatters around the total, as a smoothed value or another batch's does"
+    return None
+
+
+def judge_activity(run: str, rows: pl.DataFrame, planned_active: dict[str, float]) -> list[Finding]:
+    """Components that never enter the total: a warning where their weight, or the plan's, says that they should.
+
+    `planned_active` maps components to the largest weight that the plan gives them at a logged step.
+    """
+    return list(_idle(run, rows, planned_active))
+
+
+def _idle(run: str, rows: pl.DataFrame, planned_active: dict[str, float]) -> Iterator[Finding]:
+    for (name,), part in rows.sort("at").group_by("component", maintain_order=True):
+        known = part.filter(pl.col("entered").is_not_null())
+        if known.height and known.filter(pl.col("entered") != 0).is_empty():
+            yield _inactive(run, str(name), known, planned_active.get(str(name), 0.0))
+
+
+def _inactive(run: str, name: str, known: pl.DataFrame, planned: float) -> Finding:
+    logged = float(np.nanmax(np.append(np.abs(known["weight"].drop_nulls().to_numpy()), 0.0)))
+    raw = known["raw"].drop_nulls().to_numpy()
+    should = logged > 0 or planned > 0
+    first_step, last_step = span(known)
+    records = f"{known.height} record{'s' if known.height != 1 else ''}"
+    stated = f"weight up to {logged:g}, but it adds 0" if logged > 0 else "weight 0, it adds 0"
+    if planned > 0:
+        stated += f"; planned weight up to {planned:g}"
+    return Finding(
+        "inactive-component",
+        "warning" if should and known.height >= 3 else "info",
+        run,
+        f"{name} stays out of the total in {'all ' if known.height > 1 else ''}{records}: {stated}",
+        metric=name,
+        first_step=first_step,
+        last_step=last_step,
+        evidence={
+            "records": known.height,
+            "largest_weight": logged,
+            "planned_weight": planned,
+            "median_raw": float(np.median(raw)) if len(raw) else math.nan,
+            "largest_printing_error": float(np.max(known["half_entered"].fill_null(0.0).to_numpy())),
+        },
+        causes=("its loss is exactly 0: inputs missing, masked out, or detached",) if should else (),
+        suggestions=(f"check that {name} is computed and added",) if should else (),
+    )
