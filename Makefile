@@ -20,7 +20,7 @@ test: $(VENV)/.installed-all
 	AFTERTRAIN_WHEEL=1 $(BIN)/pytest -n 2 --doctest-modules --pyargs tests eventstream parsers analysis aftertrain
 
 samples: $(VENV)/.installed-all
-	$(BIN)/python data/training/make.py
+	$(BIN)/python -m data.training
 
 bench: $(VENV)/.installed-all
 	$(BIN)/python -m benchmarks --write
