@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec
 from eventstream import manifest, payloads
 from eventstream.background import Sealer, leftovers
 from eventstream.errors import InputError, PlanError
-from eventstream.lines import fast_dumps, strict_line
+from eventstream.lines import LINE, fast_dumps, strict_line
 from eventstream.records import encode_numbers, non_finite_name
 from eventstream.segments import SegmentWriter
 from eventstream.troubles import Troubles
@@ -26,7 +26,6 @@ __all__ = ["Recorder"]
 
 SEGMENT_BYTES = 64 * 2**20
 _NUMBERS = {int, float}
-_STEPS = 2**63
 
 _P = ParamSpec("_P")
 
@@ -132,7 +131,7 @@ class Recorder:
             line = None
             if (
                 type(step) is int
-                and -_STEPS <= step < _STEPS
+                and step.bit_length() < 64
                 and type(split) is str
                 and (epoch is None or type(epoch) is float)
                 and _NUMBERS.issuperset(map(type, values.values()))
@@ -140,23 +139,19 @@ class Recorder:
                 # One pass for the finite check: a NaN or an infinity anywhere makes the sum one.
                 total = sum(values.values(), epoch or 0.0)
                 if total - total == 0.0:
-                    line = self._plain_line(step, values, split, epoch)
+                    record = {"kind": "metrics", "step": step, "time": time.time_ns() // 1000 / 1e6}
+                    if epoch is not None:
+                        record["epoch"] = epoch
+                    if split:
+                        record["split"] = split
+                    record["values"] = values
+                    try:
+                        line = self._dumps(record, None, LINE)
+                    except (TypeError, ValueError):
+                        line = None  # a name or an integer out of the ordinary
             self._append(line or self._careful_line(step, values, split, epoch))
         except Exception as error:  # noqa: BLE001 - foreign values raise anything, and training must go on
             self._troubles.lose(error)
-
-    def _plain_line(self, step: int, values: Mapping[str, Any], split: str, epoch: float | None) -> bytes | None:
-        """The line where every value is a finite float or int; None where a name or an integer is extraordinary."""
-        record = {"kind": "metrics", "step": step, "time": time.time_ns() // 1000 / 1e6}
-        if epoch is not None:
-            record["epoch"] = epoch
-        if split:
-            record["split"] = split
-        record["values"] = values
-        try:
-            return self._dumps(record)
-        except (TypeError, ValueError):
-            return None
 
     def _careful_line(self, step: object, values: Mapping[Any, Any], split: object, epoch: object) -> bytes:
         """The line of any values: what is no number is left out and said, the rest is kept."""

@@ -48,7 +48,7 @@ class SegmentWriter:
         self._folder, self._limit, self._full, self._trouble = folder, limit, full, trouble
         # Reentrant: a signal handler may record a note while the main thread is inside `write`.
         self._lock = threading.RLock()
-        self._torn, self._size, self._next_roll = False, 0, limit
+        self._torn, self._room = False, limit
         self._stopped = CLOSED
         self._name, self._fd = self._open_attempt(rank)
         _LIVE.add(self)
@@ -100,14 +100,18 @@ class SegmentWriter:
             if self._fd < 0:
                 raise NotRecordingError(self._stopped)
             if self._torn:
-                line = b"\n" + line  # what stands of the torn record then is a bad line by itself
+                self._end_torn_line()
             written = os.write(self._fd, line)
             if written != len(line):
                 self._complete(line, written)
-            self._torn = False
-            self._size += len(line)
-            if self._size >= self._next_roll:
+            self._room -= written
+            if self._room <= 0:
                 self._roll()
+
+    def _end_torn_line(self) -> None:
+        """What stands of the torn record becomes a bad line by itself, and the next record a whole one."""
+        os.write(self._fd, b"\n")
+        self._torn = False
 
     def _complete(self, line: bytes, written: int) -> None:
         """Write the rest after a short write, or take the part back, so that no cut record stands before whole ones."""
@@ -127,11 +131,11 @@ class SegmentWriter:
         try:
             fd = self._open(name)
         except OSError as error:
-            self._next_roll += self._limit
+            self._room = self._limit
             self._trouble("segment", f"no new segment could be opened ({error.strerror}); the old one grows on")
             return
         previous, self._fd, self._name = self._fd, fd, name
-        self._size, self._next_roll = 0, self._limit
+        self._room = self._limit
         os.close(previous)
         self._full(self._folder / old.jsonl)
 
