@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["split_tag"]
+__all__ = ["resolve", "split_tag"]
 
 _SPLITS = {
     "train": "train",
@@ -41,3 +41,19 @@ def split_tag(tag: str) -> tuple[str, str]:
     if match:
         return _SPLITS[match[2].lower()], match[1]
     return "", tag
+
+
+@lru_cache(maxsize=65536)
+def resolve(tag: str, split: str | None) -> tuple[str, str]:
+    """Split and metric of a tag whose record names a split of its own (empty or None where it does not).
+
+    The record's split counts; the tag gives up its own word only where both say the same.
+
+    >>> resolve("loss", "val"), resolve("eval_loss", "eval"), resolve("eval_loss", ""), resolve("train_loss", "eval")
+    (('eval', 'loss'), ('eval', 'loss'), ('eval', 'loss'), ('eval', 'train_loss'))
+    """
+    named, metric = split_tag(tag)
+    if not split:
+        return named, metric
+    own = _SPLITS.get(split.lower(), split)
+    return own, metric if named == own else tag

@@ -1,0 +1,168 @@
+"""The tidy table out of what was read in pieces, wide and long, without copying what can be shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from parsers.attempts import attempt_of, restarts
+from parsers.names import resolve
+from parsers.schema import SCALARS
+
+__all__ = ["INDEX", "Pieces"]
+
+#: What stands beside the numbers of a record; `order` is the place of the record among all that were read.
+INDEX: dict[str, pl.DataType | type[pl.DataType]] = {
+    "order": pl.Int64,
+    "rank": pl.Int32,
+    "attempt": pl.Int32,
+    "step": pl.Int64,
+    "epoch": pl.Float64,
+    "time": pl.Datetime("us", "UTC"),
+    "split": pl.String,
+}
+_LONG = pl.Schema({**INDEX, "tag": pl.String, "value": pl.Float64})
+_KEY = ["rank", "attempt", "split"]
+#: Rows collected in Python lists before they become a table.
+FLUSH = 200_000
+#: A wide table may be this much larger than its numbers before it is kept long instead.
+SLACK, FREE_CELLS = 4, 2_000_000
+#: Beyond this many (rank, attempt, split) a wide table is kept long: one piece each would be too many.
+MANY_KEYS = 256
+
+_Series = tuple[int, int, str, str]
+
+
+@dataclass(slots=True)
+class Pieces:
+    """What a parser has read so far; `table` makes one tidy frame of it.
+
+    >>> pieces = Pieces()
+    >>> pieces.add_row((0, 0, 0, 1, None, None, ""), "loss", 2.5)
+    >>> pieces.table("demo").select("step", "metric", "value").row(0)
+    (1, 'loss', 2.5)
+    """
+
+    _wide: list[tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=list)
+    _long: list[pl.DataFrame] = field(default_factory=list)
+    _rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def add_row(self, index: tuple[Any, ...], tag: str, value: float) -> None:
+        """One number: `index` in the order of `INDEX`, the time in microseconds since 1970."""
+        self._rows.append((*index, tag, value))
+        if len(self._rows) >= FLUSH:
+            self._flush()
+
+    def add_wide(self, index: pl.DataFrame, values: pl.DataFrame) -> None:
+        """Many records: `index` in the columns of `INDEX`, `values` one column a tag, null where a record lacks it."""
+        filled = sum(len(c) - c.null_count() for c in values.get_columns())
+        if values.height * values.width > SLACK * filled + FREE_CELLS:
+            self._long.append(_unpivot(index, values))
+        elif filled:
+            self._wide.append((index, values))
+
+    def add_long(self, rows: pl.DataFrame) -> None:
+        """Many numbers, one a row: the columns of `INDEX` and `tag`, `value`."""
+        self._long.append(rows.select(_LONG.names()))
+
+    def find_attempts(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Number the attempts by where the steps of a rank go back and go on; gives what `restarts` found."""
+        self._flush()
+        columns = ["order", "rank", "step", "epoch"]
+        records = [index.select(*columns, series=pl.lit("")) for index, _ in self._wide]
+        # rows of one record stand together, so its first tag stands for it
+        records += [rows.select(*columns, series="tag").unique("order", keep="first") for rows in self._long]
+        if not records:
+            return {}
+        opened = restarts(pl.concat(records).unique("order", keep="first").sort("order"))
+        if opened:
+            self._wide = [(_numbered(index, opened), values) for index, values in self._wide]
+            self._long = [_numbered(rows, opened) for rows in self._long]
+        return opened
+
+    def tags(self) -> set[str]:
+        """Every tag that has a number so far."""
+        self._flush()
+        found = {c.name for _, values in self._wide for c in values.get_columns() if c.null_count() < len(c)}
+        return found.union(*(rows["tag"].unique().to_list() for rows in self._long))
+
+    def table(self, run: str) -> pl.DataFrame:
+        """All numbers in the columns of `SCALARS`: series together, each in the order read."""
+        self._flush()
+        pieces = dict(self._wide_pieces(run))
+        long = pl.concat(self._long) if self._long else _LONG.to_frame()
+        if long.is_empty() and not pieces:
+            return SCALARS.to_frame()
+        shared = pieces.keys() & set(long.select(*_KEY, "tag").unique().iter_rows())
+        back = [pieces.pop(key).select(*_LONG.names()[:6], pl.lit(key[2]).alias("split"), "tag", "value")
+                for key in sorted(shared)]  # fmt: skip
+        frames = [piece.select(SCALARS.names()) for piece in pieces.values()]
+        if back or not long.is_empty():
+            frames.append(_tidy(pl.concat([long, *back]), run))
+        return pl.concat(frames, rechunk=False)
+
+    def _flush(self) -> None:
+        if self._rows:
+            frame = pl.DataFrame(self._rows, schema=_LONG, schema_overrides={"time": pl.Int64}, orient="row")
+            self._long.append(frame.with_columns(pl.col("time").cast(INDEX["time"])))
+            self._rows = []
+
+    def _wide_pieces(self, run: str) -> Iterator[tuple[_Series, pl.DataFrame]]:
+        """One frame a series, its step, epoch and time shared with the other series of the same records."""
+        if not self._wide:
+            return
+        names = {name for _, values in self._wide for name in values.columns}
+        cells = len(names) * sum(index.height for index, _ in self._wide)
+        keys = pl.concat([index.select(_KEY).unique(maintain_order=True) for index, _ in self._wide]).unique()
+        if cells > SLACK * sum(v.height * v.width for _, v in self._wide) + FREE_CELLS or keys.height > MANY_KEYS:
+            self._long += [_unpivot(index, values) for index, values in self._wide]
+            self._wide = []
+            return
+        index = pl.concat([index for index, _ in self._wide], rechunk=True)
+        values = pl.concat([values for _, values in self._wide], how="diagonal", rechunk=True)
+        for rank, attempt, split in keys.sort(_KEY).iter_rows():
+            mine, theirs = index, values
+            if keys.height > 1:
+                mask = index.select(
+                    (pl.col("rank") == rank) & (pl.col("attempt") == attempt) & (pl.col("split") == split)
+                ).to_series()
+                mine, theirs = index.filter(mask), values.filter(mask)
+            base = mine.with_columns(run=pl.lit(run))
+            for tag in theirs.columns:
+                column = theirs[tag]
+                if column.null_count() < len(column):
+                    yield (rank, attempt, split, tag), _series(base, column, split)
+
+
+def _series(base: pl.DataFrame, column: pl.Series, split: str) -> pl.DataFrame:
+    own, metric = resolve(column.name, split)
+    frame = base.with_columns(
+        column.alias("value"), split=pl.lit(own), metric=pl.lit(metric), tag=pl.lit(column.name)
+    )  # fmt: skip
+    return frame.filter(pl.col("value").is_not_null()) if column.null_count() else frame
+
+
+def _unpivot(index: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
+    # the values under names that no tag can clash with the index by
+    both = index.hstack([c.alias(f"={c.name}") for c in values.get_columns()])
+    rows = both.unpivot(index=list(INDEX), variable_name="tag").drop_nulls("value")
+    return rows.with_columns(pl.col("tag").str.slice(1)).select(_LONG.names())
+
+
+def _numbered(frame: pl.DataFrame, opened: Any) -> pl.DataFrame:
+    attempt = attempt_of(frame["rank"].to_numpy(), frame["order"].to_numpy(), opened)
+    return frame.with_columns(pl.Series("attempt", attempt))
+
+
+def _tidy(long: pl.DataFrame, run: str) -> pl.DataFrame:
+    long = long.sort(*_KEY, "tag", "order", maintain_order=True)
+    pairs = long.select("tag", "split").unique()
+    names = [resolve(tag, split) for tag, split in pairs.iter_rows()]
+    table = pairs.with_columns(pl.Series("_own", [n[0] for n in names]), pl.Series("metric", [n[1] for n in names]))
+    joined = long.join(table, on=["tag", "split"], how="left", maintain_order="left")
+    return joined.with_columns(pl.lit(run).alias("run"), pl.col("_own").alias("split")).select(SCALARS.names())
