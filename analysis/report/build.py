@@ -15,6 +15,7 @@ from analysis.findings import Status, status_of
 from analysis.report.html import to_html
 from analysis.report.json import to_json
 from analysis.report.markdown import to_markdown
+from analysis.report.text import counted
 from eventstream.errors import unknown_name
 from parsers.loading import load_all
 from parsers.run import Run, RunSet
@@ -62,7 +63,7 @@ class Report:
     def __repr__(self) -> str:
         where = f", written to {self.path}" if self.path else ""
         size = len(self.text.encode("utf-8")) / 1000
-        return f"<Report of {len(self.diagnoses)} runs: {self.status}, {self.format}, {size:,.0f} kB{where}>"
+        return f"<Report of {counted(len(self.diagnoses), 'run')}: {self.status}, {self.format}, {size:,.0f} kB{where}>"
 
     def _repr_html_(self) -> str:
         if self.format == "html":
@@ -103,7 +104,7 @@ def report(
     wanted = _wanted(path, format)
     judged, unread = _judge(runs, checks, progress)
     if progress is not None:
-        progress(f"drawing the report of {len(judged)} runs")
+        progress(f"drawing the report of {counted(len(judged), 'run')}")
     made = _render(judged, wanted, title or _title(judged), unread)
     return made if path is None else made.save(path)
 
@@ -151,7 +152,7 @@ def _judge(
 def _title(diagnoses: tuple[Diagnosis, ...]) -> str:
     if len(diagnoses) == 1:
         return f"Report on {diagnoses[0].run}"
-    return f"Report on {len(diagnoses)} runs"
+    return f"Report on {counted(len(diagnoses), 'run')}"
 
 
 def _render(

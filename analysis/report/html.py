@@ -12,7 +12,7 @@ from analysis.findings import SEVERITIES, status_of
 from analysis.report.curves import Curve, draw_runs, read_curve
 from analysis.report.drawings import Drawing, Drawings
 from analysis.report.section import FIGURES, Section, meaning, section
-from analysis.report.text import clean, number, span
+from analysis.report.text import clean, counted, number, span
 from analysis.timeline import main_series
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def to_html(diagnoses: Sequence[Diagnosis], *, title: str, command: str, unread:
         meaning=meaning,
         span=span,
         clean=clean,
+        counted=counted,
         number=number,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from analysis.diagnose import Diagnosis
 from analysis.findings import status_of
 from analysis.report.groups import Group, group_findings
-from analysis.report.text import clean, span
+from analysis.report.text import clean, counted, span
 
 __all__ = ["to_markdown"]
 
@@ -66,7 +66,10 @@ def _run(diagnosis: Diagnosis) -> Iterator[str]:
     if len(groups) > CARDS:
         yield f"{len(groups) - CARDS} more kinds of finding stand in the JSON report."
     if diagnosis.source.rejects.height:
-        yield from ("", f"{diagnosis.source.rejects.height:,} pieces of input could not be read.")
+        yield from (
+            "",
+            f"Not readable: {counted(diagnosis.source.rejects.height, 'piece of input', 'pieces of input')}.",
+        )
     if diagnosis.not_applicable:
         yield from ("", "<details><summary>Not judged</summary>", "")
         yield from (f"* {n.kind}: {escape(n.reason, 300)}" for n in diagnosis.not_applicable)

@@ -16,7 +16,7 @@ from analysis.report.drawings import Drawing, Drawings
 from analysis.report.groups import Group, group_findings
 from analysis.report.shares import component_shares, draw_shares
 from analysis.report.sparkline import sparkline, wants_log
-from analysis.report.text import clean, flatten, number
+from analysis.report.text import clean, counted, flatten, number
 from analysis.result import Result
 from analysis.timeline import main_series
 from parsers.roles import is_loss, role_of
@@ -28,6 +28,7 @@ CARDS = 24
 #: Small charts of one run: a log with more metrics than that is read with the tools, not by eye.
 SPARKS = 400
 REJECTS = 30
+PIECES = ("piece of input", "pieces of input")
 #: Figures of one run's findings and checks, where the page has room.
 FIGURES = 16
 
@@ -137,7 +138,7 @@ def _facts(diagnosis: Diagnosis, curves: Curves) -> tuple[tuple[str, str], ...]:
         ("steps", "none" if run.last_step is None else f"{number(table['first_step'].min())} to {run.last_step:,}"),
         ("processes", f"{table['rank'].n_unique() or 1:,}"),
         ("events", f"{run.events.height:,}"),
-        ("not readable", f"{run.rejects.height:,} pieces of input" if run.rejects.height else "nothing"),
+        ("not readable", counted(run.rejects.height, *PIECES) if run.rejects.height else "nothing"),
     ]
     if isinstance(last, datetime):
         facts.append(("last event", f"{last:%Y-%m-%d %H:%M} UTC"))
@@ -259,7 +260,7 @@ def _spark(metric: str, curves: Sequence[Curve], spans: Sequence[tuple[float, fl
 def _numbers(curve: Curve, *, named: bool) -> str:
     finite = curve.y[curve.y == curve.y]
     low, high = (number(float(finite.min())), number(float(finite.max()))) if len(finite) else ("NaN", "NaN")
-    said = f"last {number(float(curve.y[-1]))}, {low} to {high}"
+    said = f"last {number(float(curve.y[-1]))}, between {low} and {high}"
     return f"{curve.split or 'logged'} {said}" if named else said
 
 

@@ -44,8 +44,8 @@ def to_svg(figure: Figure, *, label: str, key: str) -> Markup:
 
     >>> from analysis.figures import axes
     >>> svg = to_svg(axes(width=4, height=2).figure, label="an <empty> chart", key="f1")
-    >>> svg.startswith('<svg viewBox="0 0 288 144" role="img" '), 'aria-label="an &lt;empty&gt; chart"' in svg, "var(--ink)" in svg
-    (True, True, True)
+    >>> svg.startswith('<svg viewBox="0 0 288 144" role="img" aria-label="an &lt;empty&gt; chart"'), "var(--ink)" in svg
+    (True, True)
     """
     import matplotlib as mpl
 

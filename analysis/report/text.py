@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["clean", "flatten", "number", "span"]
+__all__ = ["clean", "counted", "flatten", "number", "span"]
 
 #: What stands for a character that must not reach a page: controls, direction overrides, halves of surrogate pairs.
 REPLACEMENT = "\ufffd"
@@ -67,6 +67,15 @@ def _real(value: float) -> str:
     if abs(value) >= 1000:
         return f"{float(f'{value:.4g}'):,.0f}"
     return f"{value:.4g}"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number of things in words.
+
+    >>> counted(1, "run"), counted(1200, "piece of input", "pieces of input")
+    ('1 run', '1,200 pieces of input')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def span(first: int | None, last: int | None) -> str:
