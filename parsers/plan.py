@@ -113,15 +113,17 @@ class Plan:
         index = np.searchsorted(starts, position, side="right") - 1 if len(starts) else np.full(len(at), -1)
         if self.axis == "progress" and not known:
             index = np.full(len(at), -1)
-        names = np.array([*(phase.name for phase in self.phases), ""], dtype=object)
+        phases = pl.Series([*(phase.name for phase in self.phases), ""], dtype=pl.String)
+        phase_at = phases.gather(np.where(index < 0, len(self.phases), index))
         parts = []
         for component in self.components:
             if any(component in phase.weights for phase in self.phases):
                 weight = self._curriculum_weight(component, position, index)
             else:
                 weight = np.full(len(at), self.loss_weights[component])
-            columns = {"step": at, "component": [component] * len(at), "weight": weight, "phase": list(names[index])}
-            parts.append(pl.DataFrame(columns, schema=PLANNED).with_columns(pl.col("weight").fill_nan(None)))
+            part = pl.DataFrame({"step": at, "weight": weight, "phase": phase_at})
+            part = part.with_columns(component=pl.lit(component), weight=pl.col("weight").fill_nan(None))
+            parts.append(part.select(PLANNED.names()))
         return pl.concat(parts) if parts else PLANNED.to_frame()
 
     def position(self, steps: NDArray[np.int64], max_steps: int | None = None) -> NDArray[np.float64]:
