@@ -10,7 +10,7 @@ import polars as pl
 from analysis.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
 from parsers.run import Run, live_branch
 
-__all__ = ["FIELDS", "WHOLE", "LossTable", "loss_table", "one_series_each"]
+__all__ = ["FIELDS", "WHOLE", "LossTable", "loss_table", "one_series_each", "with_precision"]
 
 #: Numbers of a component, and numbers of the whole loss.
 FIELDS = ("raw", "weight", "weighted", "contribution")
@@ -44,7 +44,7 @@ def loss_table(run: Run) -> LossTable:
     """
     kept = one_series_each(run, "losses/", "curriculum/weight/")
     rows = kept.with_columns(pl.int_range(pl.len()).over("tag", "step").alias("occurrence"))
-    rows = _with_precision(rows, run)
+    rows = with_precision(rows, run)
     moments = rows.filter(pl.col("metric").str.starts_with("losses/")).select("step", "occurrence").unique()
     moments = moments.sort("step", "occurrence").with_row_index("at").cast({"at": pl.Int64})
     rows = rows.join(moments, on=["step", "occurrence"], how="left", nulls_equal=True, maintain_order="left")
@@ -74,7 +74,7 @@ def one_series_each(run: Run, *prefixes: str) -> pl.DataFrame:
     return rows.filter(pl.col("split") == counts.sort("len", "split", descending=True)["split"][0])
 
 
-def _with_precision(rows: pl.DataFrame, run: Run) -> pl.DataFrame:
+def with_precision(rows: pl.DataFrame, run: Run) -> pl.DataFrame:
     """`half` of each number: from the decimals that its event printed, else from the decimals that all values share."""
     losses = pl.col("metric").str.starts_with("losses/")
     inferred = half_unit(printed_decimals(rows.filter(losses)["value"].to_numpy()))

@@ -1,0 +1,211 @@
+"""The curriculum as it ran: planned against observed weights and phases, and components that bypass their weight."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analysis.bypass import bypass_finding, find_bypasses
+from analysis.effective_weights import EffectiveWeight
+from analysis.figures import COLOURS, axes, draw_series, style
+from analysis.findings import SEVERITIES, NotApplicable
+from analysis.loss_account import account
+from analysis.loss_table import LossTable, loss_table
+from analysis.off_schedule import Names, judge_phases, judge_progress, judge_schedule, match_names
+from analysis.plain_losses import plain_losses
+from analysis.precision import FLOAT32
+from analysis.result import Result
+from analysis.schedule import infer_schedule
+from analysis.weights import observed_weights
+from eventstream.errors import PlanError
+from parsers.plan import Plan
+from parsers.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["FRAME", "Curriculum", "curriculum"]
+
+#: Columns of `Curriculum.frame`.
+FRAME = pl.Schema(
+    {
+        "step": pl.Int64,
+        "component": pl.String,
+        "planned": pl.Float64,
+        "observed": pl.Float64,
+        "difference": pl.Float64,
+        "phase": pl.String,
+    }
+)
+#: Columns of `Curriculum.schedule`.
+SCHEDULE = pl.Schema(
+    {
+        "component": pl.String,
+        "start": pl.Float64,
+        "end": pl.Float64,
+        "shape": pl.String,
+        "first_weight": pl.Float64,
+        "last_weight": pl.Float64,
+    }
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Curriculum(Result):
+    """Weights of the loss components over the steps: planned, observed, and in effect.
+
+    `frame` has one row per step and component whose weight was logged: step, component, planned (null where the plan
+    says nothing), observed, difference (observed - planned), phase (the plan's, else the one logged, else empty).
+    `schedule` is the schedule inferred from the observed weights: component, start and end (steps), shape (constant,
+    linear, cosine, free), first_weight, last_weight. `bypasses` are the components that enter with weight 0.
+    """
+
+    schedule: pl.DataFrame = field(default_factory=lambda: SCHEDULE.to_frame())
+    bypasses: tuple[EffectiveWeight, ...] = ()
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Observed weights as lines over the planned ones as wide grey steps; options go to the observed lines.
+
+        Components that enter with weight 0 are marked with crosses, their effective weight in the legend.
+        """
+        drawn = axes(ax)
+        effective = {b.component: f" (weight 0, enters with {b.weight:#.3g})" for b in self.bypasses}
+        looks = itertools.cycle(itertools.product(("-", "--", ":", "-."), COLOURS.values()))
+        with style():
+            known = self.frame.drop_nulls("step").sort("component", "step", maintain_order=True)
+            for (name,), part in known.group_by("component", maintain_order=True):
+                dash, colour = next(looks)
+                steps = part["step"].to_numpy()
+                planned = part["planned"].fill_null(float("nan")).to_numpy()
+                draw_series(drawn, steps, planned, color="0.6", lw=4, alpha=0.5, drawstyle="steps-post")
+                marks = {"marker": "x", "ms": 6} if name in effective else {}
+                marks = marks or ({"marker": "o", "ms": 4} if part.height < 3 else {})
+                look = {"label": f"{name}{effective.get(str(name), '')}", "color": colour, "ls": dash, **marks}
+                draw_series(drawn, steps, part["observed"].to_numpy(), **{**look, **options})
+            worst = (
+                self.findings[0].message if self.findings else "weights are as planned" if self._planned else "weights"
+            )
+            drawn.set_title(f"{self.run}: {worst}"[:100], parse_math=False, fontsize=10)
+            drawn.set_xlabel("step")
+            drawn.set_ylabel("weight in the loss")
+            if known.height:
+                drawn.legend()
+        return drawn
+
+    @property
+    def _planned(self) -> bool:
+        return self.frame["planned"].count() > 0
+
+
+def curriculum(run: Run) -> Curriculum:
+    """Whether the curriculum ran as planned, and whether the loss obeyed it.
+
+    Observed weights are those of the loss records (`losses/{c}/weight`), else `curriculum/weight/{c}`; they are held
+    against `run.plan` within their printed precision. Finding `curriculum-off-schedule` names the first step that
+    differs, by how much, and a shift, another unit (epochs, micro-batches) or a wrong number of steps where that
+    explains it. Finding `curriculum-bypass`: a component enters the total although its weight (logged, else planned)
+    is 0; the effective weight is estimated with its 95 % interval, and more than 1 % of the total is critical.
+
+    Without a plan the schedule is only inferred (`Curriculum.schedule`). A plan that cannot be read, components that
+    the log never shows, and a run without weights are said in `not_applicable`; nothing of it raises. Steps logged
+    repeatedly are compared each; NaN weights are not compared.
+
+    >>> from parsers.finish import finish
+    >>> tags = ["losses/kd/raw", "losses/kd/weight", "losses/kd/contribution", "losses/total"]
+    >>> rows = pl.DataFrame({"step": [1] * 4, "value": [8.0, 0.0, 0.5, 5.0], "tag": tags})
+    >>> result = curriculum(finish("demo", "demo", "jsonl", rows))
+    >>> result.findings[0].kind, result.bypasses[0].weight, result.not_applicable[0].reason
+    ('curriculum-bypass', 0.0625, 'no plan')
+    """
+    plan, problem = _plan(run)
+    observed = observed_weights(run)
+    names = match_names(plan, observed["component"].unique().to_list())
+    frame = _compared(plan, observed, names)
+    table = loss_table(run)
+    if table.components.is_empty():
+        table = plain_losses(run, plan).table or table
+    bypasses = _bypasses(table, plan, names)
+    findings = [bypass_finding(run.name, found) for found in bypasses]
+    if not problem:
+        findings += judge_schedule(run, plan, frame, names)
+        findings += judge_phases(run, plan)
+        findings += judge_progress(run, plan)
+    return Curriculum(
+        run.name,
+        frame.select(FRAME.names()),
+        findings=tuple(sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))),
+        not_applicable=tuple(_not_judged(plan, problem, frame, names, table)),
+        schedule=_inferred(observed),
+        bypasses=tuple(bypasses),
+    )
+
+
+def _plan(run: Run) -> tuple[Plan, str]:
+    try:
+        plan = Plan.from_mapping(run.plan)
+    except PlanError as error:
+        return Plan(), f"the plan cannot be used: {error}"
+    if not run.plan:
+        return plan, "no plan"
+    if not plan.components:
+        return plan, "the plan states no weights"
+    return plan, ""
+
+
+def _compared(plan: Plan, observed: pl.DataFrame, names: Names) -> pl.DataFrame:
+    """The frame, with `tolerance` and `epoch` besides."""
+    steps = observed["step"].drop_nulls().unique().sort()
+    planned = plan.planned_weights(steps.to_numpy()).select(
+        "step", pl.col("component").replace(names.logged), planned="weight", planned_phase="phase"
+    )
+    rows = observed.join(planned, on=["step", "component"], how="left", maintain_order="left")
+    return rows.with_columns(
+        difference=pl.col("observed") - pl.col("planned"),
+        phase=pl.coalesce("planned_phase", "phase").fill_null(""),
+        tolerance=pl.col("half") + 8 * FLOAT32 * pl.max_horizontal(pl.col("observed").abs(), 1.0),
+    )
+
+
+def _bypasses(table: LossTable, plan: Plan, names: Names) -> list[EffectiveWeight]:
+    rows, totals = account(table, aggregation=plan.aggregation)
+    if plan.components:
+        steps = rows["step"].drop_nulls().unique().to_numpy()
+        logged = match_names(plan, rows["component"].unique().to_list()).logged
+        planned = plan.planned_weights(steps).select("step", pl.col("component").replace(logged), planned="weight")
+        rows = rows.join(planned, on=["step", "component"], how="left", maintain_order="left")
+        rows = rows.with_columns(weight=pl.coalesce("weight", "planned"))
+    return find_bypasses(rows, totals)
+
+
+def _inferred(observed: pl.DataFrame) -> pl.DataFrame:
+    found = []
+    for (name,), part in observed.drop_nulls(["step", "observed"]).group_by("component", maintain_order=True):
+        part = part.unique("step", keep="last").sort("step")
+        weights = part["observed"].to_numpy()
+        half = part["half"].max()
+        error = max(half if isinstance(half, float) else 0.0, 1e-6 * max(float(abs(weights).max()), 1e-30))
+        pieces = infer_schedule(part["step"].to_numpy().astype(float), weights, error)
+        found += [(str(name), s.start, s.end, s.shape, s.first, s.last) for s in pieces]
+    return pl.DataFrame(found, schema=SCHEDULE, orient="row")
+
+
+def _not_judged(plan: Plan, problem: str, frame: pl.DataFrame, names: Names, table: LossTable) -> list[NotApplicable]:
+    kind = "curriculum-off-schedule"
+    reasons = [problem] if problem else []
+    if not problem and frame.is_empty():
+        reasons.append("no weights are logged")
+    elif not problem:
+        reasons += names.unknown
+        if frame["planned"].count() == 0 and not names.unknown:
+            reasons.append("the plan says nothing about the logged steps")
+    reasons += [f"not understood: {text}" for text in plan.not_understood]
+    said = [NotApplicable(kind, reason) for reason in reasons]
+    rows = table.components
+    if rows["weight"].count() == 0 and not plan.components:
+        said.append(NotApplicable("curriculum-bypass", "no weights of loss components are logged or planned"))
+    elif rows["contribution"].count() + rows["weighted"].count() + table.totals["total"].count() == 0:
+        said.append(NotApplicable("curriculum-bypass", "neither contributions nor a total loss are logged"))
+    return said

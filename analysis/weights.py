@@ -1,0 +1,61 @@
+"""The weights of loss components as the run logged them."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+from analysis.loss_table import one_series_each, with_precision
+from parsers.run import Run, live_branch
+
+__all__ = ["OBSERVED", "observed_phases", "observed_weights"]
+
+#: Columns of `observed_weights`.
+OBSERVED = pl.Schema(
+    {
+        "step": pl.Int64,
+        "component": pl.String,
+        "observed": pl.Float64,
+        "half": pl.Float64,
+        "epoch": pl.Float64,
+        "phase": pl.String,
+    }
+)
+_USED, _DECLARED = r"^losses/(.+)/weight$", r"^curriculum/weight/(.+)$"
+
+
+def observed_weights(run: Run) -> pl.DataFrame:
+    """One row per logged weight (`OBSERVED`): what the loss record used, else what the curriculum declared.
+
+    `half` is the largest printing error, `phase` the phase that the curriculum logged at that step or null. Sorted by
+    component and step; weights that are not finite are left out.
+    """
+    rows = one_series_each(run, "losses/", "curriculum/weight/")
+    rows = with_precision(rows.with_columns(pl.int_range(pl.len()).over("tag", "step").alias("occurrence")), run)
+    used = pl.col("metric").str.extract(_USED, 1)
+    declared = pl.col("metric").str.extract(_DECLARED, 1)
+    weights = rows.with_columns(component=pl.coalesce(used, declared), used=used.is_not_null())
+    weights = weights.filter(pl.col("component").is_not_null() & pl.col("value").is_finite())
+    # the loss record's weight is the one that was applied: it goes before the declared one at the same step
+    weights = weights.sort("component", "step", "occurrence", "used", descending=[False, False, False, True])
+    weights = weights.unique(["component", "step", "occurrence"], keep="first", maintain_order=True)
+    both = weights.group_by("component", "step").agg(pl.col("used").any().alias("any_used"))
+    weights = weights.join(both, on=["component", "step"], nulls_equal=True, maintain_order="left")
+    weights = weights.filter(pl.col("used") | ~pl.col("any_used"))
+    phases = observed_phases(run).unique("step", keep="last")
+    weights = weights.join(phases, on="step", how="left", maintain_order="left")
+    return weights.select("step", "component", pl.col("value").alias("observed"), "half", "epoch", "phase")
+
+
+def observed_phases(run: Run) -> pl.DataFrame:
+    """Step and phase of every curriculum event that names one, in the order logged, lowest rank."""
+    events = live_branch(run.events_of("curriculum").filter(pl.col("payload").str.contains('"phase"', literal=True)))
+    events = events.filter((pl.col("rank") == pl.col("rank").min()) & pl.col("step").is_not_null())
+    found = []
+    for step, payload in events.select("step", "payload").iter_rows():
+        content = json.loads(payload)
+        phase = content.get("phase") if isinstance(content, dict) else None
+        if isinstance(phase, str):
+            found.append((step, phase))
+    return pl.DataFrame(found, schema={"step": pl.Int64, "phase": pl.String}, orient="row")
