@@ -56,7 +56,7 @@ _FIELDS = {
     "weighted kd loss": ("kd", "weighted"),
 }
 _ROUTING_FIELDS = {"raw": "raw", "weight": "weight", "scaled": "weighted"}
-#: Without which a block is not whole; the curriculum's list of weights has no such mark, only its closing rule.
+#: Without which a block is not whole; the other kinds are lists without such a mark, only with a closing rule.
 _NEEDED = {"TRAIN DEBUG": ("", "total"), "KD LOSS": ("kd", "weighted")}
 #: A block that is interrupted by more foreign lines than this was left behind.
 _PATIENCE = 200
@@ -85,15 +85,11 @@ class _Block:
     entry: str = ""
     foreign: int = 0
 
-    @property
-    def whole(self) -> bool:
-        """Whether every number that its kind needs is there; asked of blocks that no rule closed."""
-        if not self.filled or (self.name == "CURRICULUM" and self.opened):
+    def whole(self, *, by_rule: bool) -> bool:
+        """Whether nothing is missing: the numbers that its kind needs, and the closing rule of an open-ended list."""
+        if not self.filled or (self.opened and not by_rule and self.name not in _NEEDED):
             return False
-        if self.name == "ROUTING LOSSES":
-            names = {component for component, _ in self.numbers}
-            return all((n, f) in self.numbers for n in names for f in _ROUTING_FIELDS.values())
-        return _NEEDED.get(self.name, next(iter(self.numbers))) in self.numbers
+        return self.name not in _NEEDED or _NEEDED[self.name] in self.numbers
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -271,12 +267,11 @@ def _parsed(printed: str) -> tuple[float, int | None]:
 def _closed(block: _Block | None, file: str, number: int, *, by_rule: bool = False) -> Iterator[_Block | Reject]:
     if block is None:
         return
-    if not by_rule and not block.whole:
-        yield Reject(
-            file, f"[{block.name}] block of step {block.step} (begun in line {block.line}) is cut here", number
-        )
-    elif not block.filled:
+    if by_rule and not block.filled:
         yield Reject(file, f"[{block.name}] block of step {block.step} holds no number", block.line)
+    elif not block.whole(by_rule=by_rule):
+        begun = f"[{block.name}] block of step {block.step} (begun in line {block.line})"
+        yield Reject(file, f"{begun} is cut here", number)
     if block.numbers:
         yield block
 
