@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from eventstream.lines import fast_dumps, strict_line
-from eventstream.records import expand, metric_values
+from eventstream.records import METRICS_PREFIX, expand, metric_values
 
 __all__ = ["UNREADABLE", "Columns"]
 
@@ -21,7 +21,7 @@ TEXT_KEPT = 1 << 20
 
 _INT64 = range(-(2**63), 2**63)
 #: orjson reads integers of more than 64 bits as floats; the standard library keeps them exactly.
-_LONG_DIGITS = re.compile(rb"\d{19}")
+_LONG_INTEGER = re.compile(rb"[:\[,] ?-?\d{19}")
 
 
 class _BadRecordError(ValueError):
@@ -78,7 +78,8 @@ class Columns:
             self._record(number, kind, step, time, epoch, count)
 
     def _parsed(self, line: bytes) -> Any:
-        if not _LONG_DIGITS.search(line):
+        # Metrics become floats in any case.
+        if line.startswith(METRICS_PREFIX) or not _LONG_INTEGER.search(line):
             try:
                 return self._loads(line)
             except ValueError:

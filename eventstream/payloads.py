@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from eventstream.records import LOSS_PARTS
 from eventstream.values import describe_tensor, plain_text
 
 __all__ = ["checkpoint", "losses", "sample", "tensors"]
 
-LOSS_PARTS = ("raw", "weight", "weighted", "contribution")
 _CHUNK = 1 << 20
 
 

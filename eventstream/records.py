@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from eventstream.values import plain
 
 __all__ = [
     "FORMAT",
+    "LOSS_PARTS",
     "MANIFEST",
     "METRICS_PREFIX",
     "VERSION",
@@ -35,7 +36,8 @@ MANIFEST = "manifest.json"
 METRICS_PREFIX = b'{"kind":"metrics",'
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_LOSS_PARTS = ("raw", "weight", "weighted", "contribution")
+#: The numbers of a component of a loss.
+LOSS_PARTS = ("raw", "weight", "weighted", "contribution")
 
 
 def non_finite_name(value: float) -> Literal["NaN", "Infinity", "-Infinity"]:
@@ -110,35 +112,31 @@ def expand(kind: str, payload: object) -> Iterator[tuple[str, float]]:
     >>> list(expand("resources", {"gpu_memory_mb": 812, "host": "n1"}))
     [('resources/gpu_memory_mb', 812.0)]
     """
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         return
     for tag, value in _candidates(kind, payload):
-        number = decode_number(value)
+        number = value if type(value) is float else decode_number(value)
         if number is not None:
             yield tag, number
 
 
-def _candidates(kind: str, payload: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+def _candidates(kind: str, payload: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The tags that a kind knows with whatever stands there. Plain loops: a long run has millions of these."""
+    found: list[tuple[str, Any]] = []
     if kind == "losses":
         for name, parts in _items(payload.get("components")):
-            yield from ((f"losses/{name}/{part}", value) for part in _LOSS_PARTS for value in _part(parts, part))
-        yield "losses/total", payload.get("total")
-        yield "losses/displayed", payload.get("displayed")
+            found += [(f"losses/{name}/{part}", value) for part, value in _items(parts) if part in LOSS_PARTS]
+        found += [("losses/total", payload.get("total")), ("losses/displayed", payload.get("displayed"))]
     elif kind == "curriculum":
-        yield "curriculum/progress", payload.get("progress")
-        yield from ((f"curriculum/weight/{name}", value) for name, value in _items(payload.get("weights")))
+        found.append(("curriculum/progress", payload.get("progress")))
+        found += [(f"curriculum/weight/{name}", value) for name, value in _items(payload.get("weights"))]
     elif kind in ("data", "resources"):
-        yield from ((f"{kind}/{name}", value) for name, value in payload.items())
+        found += [(f"{kind}/{name}", value) for name, value in payload.items()]
+    return found
 
 
-def _part(parts: object, part: str) -> Iterator[object]:
-    if isinstance(parts, Mapping):
-        yield parts.get(part)
-
-
-def _items(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        yield from value.items()
+def _items(value: object) -> Iterable[tuple[str, Any]]:
+    return value.items() if isinstance(value, dict) else ()
 
 
 _SEGMENT = re.compile(r"rank(\d{5,9})-attempt(\d{4,9})-(\d{6,9})\.(jsonl|parquet)", re.ASCII)

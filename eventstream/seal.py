@@ -30,7 +30,7 @@ def seal(segment: Path, *, leftover: bool = False) -> bool:
     crash at any moment leaves at least one whole copy; where the Parquet stands already, only the removal is made up
     for. With `leftover`, a segment whose writer may be alive is left alone: one that is locked, one that is empty, and
     every one where the file system has no locks. Needs pyarrow; raises OSError where writing fails, and leaves no
-    temporary file then. Memory stays within about six times the segment.
+    temporary file then. Memory stays within eight times the segment's size.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "rank00000-attempt0000-000000.jsonl"
