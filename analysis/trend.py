@@ -87,17 +87,18 @@ def block_means(values: Floats, edges: NDArray[np.int64]) -> Floats:
     return means
 
 
-def neighbour_noise(values: Floats) -> float:
-    """Standard deviation of the noise of a smooth series, from each point's distance to the mean of its two neighbours.
+def neighbour_noise(values: Floats, *, apart: int = 1) -> float:
+    """Standard deviation of the noise of a smooth series, from each point's distance to the mean of two neighbours.
 
-    A straight trend cancels and a few kinks do not count (median of the distances, scaled for normal noise). Zero for
-    fewer than three points.
+    The neighbours are those `apart` places before and after: 1 suits independent noise, more sees noise that goes
+    together over some places. A straight trend cancels and a few kinks do not count (median of the distances, scaled
+    for normal noise). Zero where the series is too short (`2 * apart + 1` points).
 
     >>> noise = np.random.default_rng(0).normal(0, 0.1, 2000)
     >>> round(neighbour_noise(np.linspace(5, 1, 2000) + noise), 2)
     0.1
     """
-    if len(values) < 3:
+    if len(values) <= 2 * apart:
         return 0.0
-    apart = values[1:-1] - (values[:-2] + values[2:]) / 2
-    return float(np.median(np.abs(apart)) * 1.4826 / np.sqrt(1.5))
+    away = values[apart:-apart] - (values[: -2 * apart] + values[2 * apart :]) / 2
+    return float(np.median(np.abs(away)) * 1.4826 / np.sqrt(1.5))

@@ -1,0 +1,288 @@
+"""What the gap between train and eval says, in findings: overfitting, scale, size, and results too good to be true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.findings import SEVERITIES, Finding, Severity
+from analysis.overfitting import Turn
+from analysis.pairing import Pair
+from analysis.scale_mismatch import Mismatch
+from analysis.trend import Slope
+
+__all__ = ["Bounds", "GapSummary", "judge_gap", "strongest"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where the verdicts begin; checked when made.
+
+    `warn_rise` and `critical_rise`: eval ended so much worse than its best (shares; below `warn_rise` a rise is told as
+    info). `gap_ratio`: eval / train from which a gap is worth a word. `good_ratio`, `absurd_ratio`: eval / train below
+    which eval is better than dropout (some 10 to 30 %) or strong augmentation explain.
+    """
+
+    warn_rise: float = 0.05
+    critical_rise: float = 0.25
+    gap_ratio: float = 1.5
+    good_ratio: float = 0.4
+    absurd_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.warn_rise <= self.critical_rise:
+            raise ValueError(
+                f"warn_rise is {self.warn_rise} and critical_rise {self.critical_rise}; "
+                "give shares above 0, the first not above the second (defaults 0.05 and 0.25)"
+            )
+        if not 0 < self.absurd_ratio <= self.good_ratio < 1 < self.gap_ratio:
+            raise ValueError(
+                f"absurd_ratio {self.absurd_ratio}, good_ratio {self.good_ratio} and gap_ratio {self.gap_ratio} must "
+                "stand in this order, with 1 between the last two (defaults 0.1, 0.4, 1.5)"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class GapSummary:
+    """One metric's train and eval in numbers.
+
+    `best_x`, `onset_x` are places on `axis` (step, epoch or record), `best_value` the best eval. `share_after_best` is
+    the share of the evaluated training that came after the best eval. `trend` is the slope of the gap (eval worse than
+    train by ...) per unit of the axis with its 95 % interval. `late_gap`, `late_ratio`: medians of the last third.
+    """
+
+    metric: str
+    axis: str
+    evals: int
+    best_x: float
+    best_value: float
+    onset_x: float | None
+    share_after_best: float
+    trend: Slope
+    late_gap: float
+    late_ratio: float
+    rise: float
+    mismatch: Mismatch | None
+
+
+def judge_gap(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: Bounds, by_plan: bool) -> list[Finding]:
+    """Findings of one pair. `by_plan`: a curriculum changed the training loss, so that its size proves less."""
+    found: list[Finding | None] = [_overfitting(run, pair, summary, turn, bounds)]
+    if summary.mismatch is not None and not (by_plan and summary.mismatch.kind == "offset"):
+        found.append(_mismatch(run, pair, summary, summary.mismatch))
+    else:
+        found.append(_too_good(run, pair, summary, bounds, by_plan))
+        if not turn.overfits:
+            found.append(_large_gap(run, pair, summary, bounds, by_plan))
+    return [finding for finding in found if finding is not None]
+
+
+def strongest(findings: list[Finding]) -> list[Finding]:
+    """One finding a kind, the worst (the first among equals), which names the other metrics that show the same."""
+    chosen: dict[str, Finding] = {}
+    others: dict[str, list[str]] = {}
+    for finding in sorted(findings, key=lambda f: -SEVERITIES.index(f.severity)):
+        if finding.kind in chosen:
+            others.setdefault(finding.kind, []).append(str(finding.metric))
+        else:
+            chosen[finding.kind] = finding
+    return [
+        replace(f, evidence={**f.evidence, "also": ", ".join(others[kind])}) if kind in others else f
+        for kind, f in chosen.items()
+    ]
+
+
+def _step(value: float) -> int | None:
+    return int(value) if np.isfinite(value) else None
+
+
+def _overfitting(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: Bounds) -> Finding | None:
+    if turn.onset is None:
+        return None
+    severity: Severity = "info"
+    if turn.rise >= bounds.warn_rise:
+        severity = "warning"
+    reason = f"{turn.rise:.0%} worse than the best; noise alone stays below {turn.bar:.1%}"
+    if turn.rise >= bounds.critical_rise:
+        severity, reason = "critical", f"{reason}, and the bar for critical is {bounds.critical_rise:.0%}"
+    best, onset = turn.best, turn.onset
+    return Finding(
+        "overfitting",
+        severity,
+        run,
+        f"{pair.split} {pair.metric} was best at {pair.axis} {pair.x[best]:g} ({pair.eval[best]:.4g}) and ended "
+        f"{reason}, while train {_moved(pair, turn)}; {summary.share_after_best:.0%} of the training came later",
+        metric=pair.metric,
+        first_step=_step(pair.step[onset]),
+        last_step=_step(pair.step[-1]),
+        evidence={
+            "best_step": _step(pair.step[best]),
+            "best_value": float(pair.eval[best]),
+            "end_value": float(np.median(pair.eval[-3:])),
+            "rise": turn.rise,
+            "noise_bar": turn.bar,
+            "train_change": turn.train_change,
+            "slope_after_best": turn.slope.value,
+            "slope_low": turn.slope.low,
+            "slope_high": turn.slope.high,
+            "share_after_best": summary.share_after_best,
+            "evals": summary.evals,
+        },
+        causes=(
+            f"the model memorises the training data (train and {pair.split} part: rise, train_change)",
+            f"training goes on too long ({summary.share_after_best:.0%} of it after the best)",
+            "the learning rate is still high after the best point, or there is too little regularisation",
+        ),
+        suggestions=(
+            f"use the checkpoint nearest {pair.axis} {pair.x[best]:g}",
+            f"stop early on {pair.split} {pair.metric}",
+            "more data or augmentation, more dropout or weight decay, a smaller model, or a lower learning rate",
+        ),
+    )
+
+
+def _moved(pair: Pair, turn: Turn) -> str:
+    if turn.train_change < -0.01:
+        return f"went on {'falling' if pair.lower else 'rising'} ({abs(turn.train_change):.0%})"
+    return f"stood at its limit ({np.median(pair.train[-3:]):.4g})"
+
+
+def _mismatch(run: str, pair: Pair, summary: GapSummary, mismatch: Mismatch) -> Finding:
+    interval = f"95 % interval {mismatch.low:.4g} to {mismatch.high:.4g}"
+    causes: tuple[str, ...]
+    if mismatch.kind == "offset":
+        text = f"differs from train by a constant {mismatch.size:+.4g} ({interval}) from the first eval on"
+        missing = "train" if mismatch.size > 0 else pair.split
+        causes = (f"a loss component is missing on {missing} (offset)", "eval data of another kind (offset)")
+    elif mismatch.kind == "percent":
+        text = f"and train differ about {max(mismatch.size, 1 / mismatch.size):.0f}-fold: one is in percent"
+        causes = ("one side logs percent, the other fractions (factor)",)
+    else:
+        factor = mismatch.size if mismatch.size >= 1 else 1 / mismatch.size
+        way = "larger" if mismatch.size >= 1 else "smaller"
+        text = f"is {factor:.4g} times {way} than train all along, from the first eval on ({interval})"
+        summed = pair.split if mismatch.size >= 1 else "train"
+        causes = (f"{summed} is summed over batches, tokens or devices instead of averaged (constant factor)",)
+        if mismatch.whole is not None:
+            text += f"; that is the whole number {mismatch.whole}"
+            causes = (
+                f"gradient accumulation or devices: {summed} adds {mismatch.whole} losses up (whole factor)",
+                *causes,
+            )
+    # twice the loss on train is what mixing and strong augmentation can do as well
+    mild = mismatch.kind == "factor" and mismatch.inverse and mismatch.whole == 2
+    return Finding(
+        "train-eval-scale-mismatch",
+        "info" if mild else "warning",
+        run,
+        f"{pair.split} {pair.metric} {text}",
+        metric=pair.metric,
+        first_step=_step(pair.step[0]),
+        last_step=_step(pair.step[-1]),
+        evidence={
+            "form": mismatch.kind,
+            "size": mismatch.size,
+            "low": mismatch.low,
+            "high": mismatch.high,
+            "whole_factor": mismatch.whole,
+            "evals": summary.evals,
+        },
+        causes=causes,
+        suggestions=(
+            "evaluate on a training batch with the evaluation code: both losses must agree in eval mode",
+            "compare how the two losses are reduced (mean or sum) and which components they hold",
+        ),
+    )
+
+
+def _too_good(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_plan: bool) -> Finding | None:
+    late = slice(-max(len(pair.x) // 2, 3), None)
+    train, evaluated = float(np.median(pair.train[late])), float(np.median(pair.eval[late]))
+    severity: Severity = "info"
+    if pair.lower:
+        if train <= 0 or evaluated < 0 or evaluated >= bounds.good_ratio * train:
+            return None
+        if np.mean(pair.eval[late] < bounds.good_ratio * pair.train[late]) < 0.8:
+            return None
+        if evaluated < bounds.absurd_ratio * train and not by_plan:
+            severity = "warning"
+        said = f"is {evaluated / train:.2g} of train's over the last half ({evaluated:.3g} against {train:.3g})"
+    else:
+        early = pair.eval[: max(len(pair.eval) // 4, 2)]
+        if not (
+            float(early[1:].min()) >= 0.999 and float(pair.eval[1:].min()) >= 0.999 and evaluated <= 1 and train < 0.98
+        ):
+            return None
+        severity, said = "warning", f"is {evaluated:.4g} from the second eval on, with {train:.3g} on train"
+    return Finding(
+        "suspiciously-good",
+        severity,
+        run,
+        f"{pair.split} {pair.metric} {said}; dropout and augmentation explain less",
+        metric=pair.metric,
+        first_step=_step(pair.step[0]),
+        last_step=_step(pair.step[-1]),
+        evidence={"eval": evaluated, "train": train, "late_ratio": summary.late_ratio, "evals": summary.evals},
+        causes=(
+            f"the {pair.split} set is in the training data, or the labels are in the inputs (eval far below train)",
+            f"the {pair.split} set is tiny or of one class",
+            "train carries penalties, mixing or label smoothing that eval does not",
+        ),
+        suggestions=(
+            "look for duplicates between the two sets and for targets among the inputs",
+            f"evaluate an untrained model: its {pair.metric} must be at chance",
+            "log train in eval mode once, without dropout and augmentation",
+        ),
+    )
+
+
+def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_plan: bool) -> Finding | None:
+    late = slice(-max(len(pair.x) // 3, 2), None)
+    train, evaluated = float(np.median(pair.train[late])), float(np.median(pair.eval[late]))
+    start = float(np.median(pair.train_raw[: max(len(pair.train_raw) // 50, 1)]))
+    severity: Severity = "info"
+    if pair.lower:
+        if train <= 0 or evaluated < bounds.gap_ratio * train:
+            return None
+        if evaluated > 0.5 * start and train < 0.2 * start and not by_plan:
+            severity = "warning"
+        said = f"{evaluated:.4g} against {train:.4g} ({evaluated / train:.3g} times)"
+    else:
+        scale = 100.0 if max(train, evaluated) > 1.5 else 1.0
+        if train - evaluated < 0.1 * scale or max(train, evaluated) > 100:
+            return None
+        if train - evaluated > 0.4 * scale and not by_plan:
+            severity = "warning"
+        said = f"{evaluated:.3g} against {train:.3g}"
+    return Finding(
+        "train-eval-gap",
+        severity,
+        run,
+        f"{pair.split} {pair.metric} ends far from train: {said}, over the last third; train began at {start:.4g}",
+        metric=pair.metric,
+        first_step=_step(pair.step[late][0]),
+        last_step=_step(pair.step[-1]),
+        evidence={
+            "eval": evaluated,
+            "train": train,
+            "ratio": summary.late_ratio,
+            "train_start": start,
+            "gap_trend": summary.trend.value,
+            "gap_trend_low": summary.trend.low,
+            "gap_trend_high": summary.trend.high,
+        },
+        causes=(
+            "the model memorises what does not carry over: little data, noisy labels (train low, eval high)",
+            f"{pair.split} data differs from the training data",
+            "the training loss is small by construction (teacher forcing, masked positions)",
+        ),
+        suggestions=(
+            "check that train and eval are prepared by the same code",
+            "more data, augmentation or regularisation",
+            "evaluate on a part of the training distribution that was held out",
+        ),
+    )
