@@ -101,5 +101,9 @@ def keep_extremes(
 
 
 def draw_series(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], *, points: int = 2000, **line: Any) -> None:
-    """Draw a series as a line, thinned by `keep_extremes`; `line` goes to `Axes.plot`."""
-    ax.plot(*keep_extremes(np.asarray(x, float), np.asarray(y, float), points=points), **line)
+    """Draw a series as a line, thinned by `keep_extremes`; `line` goes to `Axes.plot`.
+
+    Finite values beyond 1e150 are drawn there: matplotlib's own arithmetic on the limits would overflow.
+    """
+    thin_x, thin_y = keep_extremes(np.asarray(x, float), np.asarray(y, float), points=points)
+    ax.plot(thin_x, np.where(np.isfinite(thin_y), np.clip(thin_y, -1e150, 1e150), thin_y), **line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,16 +125,8 @@ def _style() -> Iterator[None]:
 
     from analysis.figures import style
 
-    with (
-        style(),
-        mpl.rc_context(
-            {
-                "text.parse_math": False,
-                "axes.labelsize": 9.5,
-                "xtick.labelsize": 9,
-                "ytick.labelsize": 9,
-                "legend.fontsize": 9,
-            }
-        ),
-    ):
+    sizes = {"axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9}
+    with style(), mpl.rc_context({"text.parse_math": False, **sizes}), warnings.catch_warnings():
+        # matplotlib only measures the text; the reader's browser draws it, with fonts for every script
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         yield

@@ -22,6 +22,8 @@ __all__ = ["to_html"]
 
 #: Figures in one page: at about 15 kB each they keep the largest page near 4 MB.
 BUDGET = 240
+#: Runs whose main curves are drawn large; in a larger set they stand in the overview and among the small charts.
+LARGE = 12
 #: Status or severity -> sign, so that it can be told without colour.
 SIGNS = {"healthy": "●", "warning": "▲", "critical": "■", "fatal": "✖", "info": "○"}
 
@@ -53,7 +55,7 @@ def to_html(diagnoses: Sequence[Diagnosis], *, title: str, command: str, unread:
     sections: list[Section] = []
     for index, diagnosis in enumerate(diagnoses, start=1):
         drawings.budget = min(drawings.count + min(each, FIGURES), BUDGET)
-        sections.append(section(diagnosis, f"run-{index}", drawings))
+        sections.append(section(diagnosis, f"run-{index}", drawings, large=len(diagnoses) <= LARGE))
     return _template().render(
         title=clean(title),
         status=status_of([f for d in diagnoses for f in d.findings]),

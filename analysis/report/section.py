@@ -95,15 +95,18 @@ class Section:
         return sum(len(sparks) for _, sparks in self.sparks)
 
 
-def section(diagnosis: Diagnosis, key: str, drawings: Drawings, curves: Curves | None = None) -> Section:
-    """The section of one run; its figures are drawn as far as the page's budget allows."""
+def section(diagnosis: Diagnosis, key: str, drawings: Drawings, *, large: bool = True) -> Section:
+    """The section of one run; its figures are drawn as far as the page's budget allows.
+
+    `large` says whether the main curves are drawn large too, besides the small charts of all metrics.
+    """
     run = diagnosis.source
-    curves = read_curves(run) if curves is None else curves
+    curves = read_curves(run)
     groups = group_findings(diagnosis.findings)
     shown, beyond = groups[:CARDS], groups[CARDS:]
     drawn: dict[str, int] = {}
     cards = tuple(_card(group, diagnosis, curves, drawings, drawn) for group in shown)
-    views = _views(diagnosis, curves, drawings, drawn)
+    views = _views(diagnosis, curves if large else {}, drawings, drawn)
     sparks, left = _sparks(curves, diagnosis.findings)
     rejects = [
         (clean(file, 60), f"line {line:,}" if line is not None else f"byte {offset:,}" if offset is not None else "",
@@ -185,7 +188,7 @@ def _spellings(curve: Curve) -> list[str]:
 def _views(diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: Mapping[str, int]) -> tuple[View, ...]:
     made: list[View] = []
     main = main_series(diagnosis.source)
-    for metric in _key_metrics(curves, main[0] if main else None):
+    for metric in _key_metrics(curves, main[0] if main else None) if curves else []:
         drawing = drawings.axes(lambda ax, m=metric: draw_metric(curves[m], (), ax), _said(curves[metric]))  # type: ignore[misc]
         made += [View("", (drawing,))] if drawing else []
     views = [View("Curves", tuple(d for view in made for d in view.drawings))] if made else []

@@ -30,6 +30,8 @@ _HEX = re.compile(r"#[0-9a-f]{6}\b")
 _FONT = re.compile(r"(?:font-family: [^;]*(?:; |$)|(?<=px) '[^;]*(?=;|$))")
 _DECIMALS = re.compile(r"-?\d+\.\d+")
 _LOCAL_URL = re.compile(r"url\(#([^)]*)\)")
+#: Formatters whose tick labels may be names out of a log.
+_NAMES = {"FixedFormatter", "FuncFormatter", "StrCategoryFormatter", "IndexFormatter"}
 #: Longest label kept in a figure; a longer one would push the axes out of the picture.
 LABEL = 60
 
@@ -65,19 +67,26 @@ def to_svg(figure: Figure, *, label: str, key: str) -> Markup:
 def _plain_texts(figure: Figure) -> None:
     """Texts from a log as they are; powers of ten, which matplotlib writes as mathematics, in plain digits."""
     from matplotlib.text import Text
-    from matplotlib.ticker import FixedFormatter, FuncFormatter, LogFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
 
     for axes in figure.get_axes():
         for axis in (axes.xaxis, axes.yaxis):
-            if isinstance(axis.get_major_formatter(), LogFormatter):
+            labels = axis.get_major_formatter()
+            if isinstance(labels, LogFormatter):
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axis.set_minor_formatter(NullFormatter())
-            elif isinstance(formatter := axis.get_major_formatter(), FixedFormatter):
-                formatter.seq = [clean(label, LABEL // 2) for label in formatter.seq]
+            elif type(labels).__name__ in _NAMES:
+                _clean_labels(labels)
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         lines = [clean(line, LABEL) for line in text.get_text().split("\n")[:3]]
         text.set_text("\n".join(lines))
+
+
+def _clean_labels(formatter: Any) -> None:
+    """Tick labels that are names are made anew at every drawing: clean them where they are made."""
+    raw = formatter.format_ticks
+    formatter.format_ticks = lambda values: [clean(label, LABEL // 2) for label in raw(values)]
 
 
 def _rewrite(root: ET.Element, key: str) -> list[ET.Element]:
