@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.effective_weights import EffectiveWeight, explain_residual, fit_weights
 from analysis.findings import Finding
-from analysis.loss_account import span
+from analysis.loss_account import LARGEST, span
 
 __all__ = ["bypass_finding", "find_bypasses", "hidden_weights"]
 
@@ -44,12 +44,12 @@ def _direct(part: pl.DataFrame) -> EffectiveWeight | None:
         weight.abs().fill_nan(0).shift(1).fill_null(0), weight.abs().fill_nan(0).shift(-1).fill_null(0)
     )
     allowed = pl.coalesce("tolerance", "half_entered")
-    could = part.filter((weight == 0) & (beside == 0) & pl.col("entered").is_finite())
+    could = part.filter((weight == 0) & (beside == 0) & (pl.col("entered").abs() < LARGEST))
     shown = could.filter(pl.col("entered").abs() > allowed)
     if shown.is_empty() or shown.height < min(_LEAST_ROWS, could.height):
         return None
     component = str(part["component"][0])
-    seen = shown.filter(pl.col("raw").is_finite() & (pl.col("raw") != 0))
+    seen = shown.filter((pl.col("raw").abs() < LARGEST) & (pl.col("raw") != 0))
     value, low, high = math.nan, math.nan, math.nan
     if seen.height:
         raw, entered = _column(seen, "raw"), _column(seen, "entered")
@@ -67,7 +67,7 @@ def hidden_weights(rows: pl.DataFrame, totals: pl.DataFrame) -> list[EffectiveWe
     """
     off = totals.filter(pl.col("residual").abs() > pl.col("tolerance")).select("at", "total", "residual", "tolerance")
     idle = rows.filter(
-        pl.col("raw").is_finite() & (pl.col("weight").fill_null(0) == 0) & (pl.col("entered").fill_null(0) == 0)
+        (pl.col("raw").abs() < LARGEST) & (pl.col("weight").fill_null(0) == 0) & (pl.col("entered").fill_null(0) == 0)
     )
     if off.is_empty() or idle.is_empty():
         return []
@@ -97,7 +97,7 @@ def bypass_finding(run: str, found: EffectiveWeight) -> Finding:
     known = math.isfinite(found.weight)
     weight = f"effective weight {found.weight:#.3g}" if known else "effective weight unknown, no raw value is logged"
     if known and found.low < found.high:
-        weight += f" (95 % interval {found.low:#.5g} to {found.high:#.5g})"
+weight += f" (± {(found.high - found.low) / 2:.2g} at 95 %)"
     part = f", {100 * share:.2g} % of the total" if share else ""
     where = f"in {found.rows} record{'s' if found.rows != 1 else ''}"
     return Finding(

@@ -11,7 +11,7 @@ import polars as pl
 from analysis.bypass import bypass_finding, find_bypasses
 from analysis.effective_weights import EffectiveWeight
 from analysis.figures import COLOURS, axes, draw_series, style
-from analysis.findings import SEVERITIES, NotApplicable
+from analysis.findings import SEVERITIES, Finding, NotApplicable
 from analysis.loss_account import account
 from analysis.loss_table import LossTable, loss_table
 from analysis.off_schedule import Names, judge_phases, judge_progress, judge_schedule, match_names
@@ -92,7 +92,8 @@ class Curriculum(Result):
             drawn.set_xlabel("step")
             drawn.set_ylabel("weight in the loss")
             if known.height:
-                drawn.legend()
+                for text in drawn.legend().get_texts():
+                    text.set_parse_math(False)  # names are data
         return drawn
 
     @property
@@ -129,10 +130,11 @@ def curriculum(run: Run) -> Curriculum:
         table = plain_losses(run, plan).table or table
     bypasses = _bypasses(table, plan, names)
     findings = [bypass_finding(run.name, found) for found in bypasses]
-    if not problem:
+    if not problem and frame["planned"].count():
         findings += judge_schedule(run, plan, frame, names)
         findings += judge_phases(run, plan)
         findings += judge_progress(run, plan)
+        findings += _unmatched(run, plan, frame, names)
     return Curriculum(
         run.name,
         frame.select(FRAME.names()),
@@ -194,18 +196,39 @@ def _inferred(observed: pl.DataFrame) -> pl.DataFrame:
 
 def _not_judged(plan: Plan, problem: str, frame: pl.DataFrame, names: Names, table: LossTable) -> list[NotApplicable]:
     kind = "curriculum-off-schedule"
-    reasons = [problem] if problem else []
-    if not problem and frame.is_empty():
-        reasons.append("no weights are logged")
-    elif not problem:
-        reasons += names.unknown
-        if frame["planned"].count() == 0 and not names.unknown:
-            reasons.append("the plan says nothing about the logged steps")
-    reasons += [f"not understood: {text}" for text in plan.not_understood]
-    said = [NotApplicable(kind, reason) for reason in reasons]
+    said = []
+    if problem or frame["planned"].count() == 0:
+        reason = problem or ("no weights are logged" if frame.is_empty() else "the plan and the log share no weights")
+        said.append(NotApplicable(kind, "; ".join([reason, *_notes(plan, names, problem)])))
     rows = table.components
     if rows["weight"].count() == 0 and not plan.components:
         said.append(NotApplicable("curriculum-bypass", "no weights of loss components are logged or planned"))
     elif rows["contribution"].count() + rows["weighted"].count() + table.totals["total"].count() == 0:
         said.append(NotApplicable("curriculum-bypass", "neither contributions nor a total loss are logged"))
     return said
+
+
+def _notes(plan: Plan, names: Names, problem: str) -> list[str]:
+    """What of the plan could not be held against the log."""
+    unread = [f"not understood: {text}" for text in plan.not_understood]
+    return unread if problem else [*names.unknown, *unread]
+
+
+def _unmatched(run: Run, plan: Plan, frame: pl.DataFrame, names: Names) -> list[Finding]:
+    """Info about parts of the plan that were left out, where the others were judged."""
+    if frame["planned"].count() == 0:
+        return []
+    missing = [(name, text) for name, text in zip(names.missing, names.unknown, strict=True)]
+    notes = [(None, text) for text in plan.not_understood]
+    return [
+        Finding(
+            "curriculum-off-schedule",
+            "info",
+            run.name,
+            f"not held against the log: {text}",
+            metric=name,
+            evidence={"planned_components": len(plan.components), "logged_components": len(names.logged)},
+            causes=("the plan and the code name the component differently", "the component is never logged"),
+        )
+        for name, text in [*missing, *notes]
+    ]

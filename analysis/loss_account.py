@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.loss_table import LossTable
 
-__all__ = ["COMPONENTS", "TOTALS", "account", "printed", "span"]
+__all__ = ["COMPONENTS", "LARGEST", "TOTALS", "account", "printed", "span"]
 
 #: Columns of the frame of components: one row per record and component.
 COMPONENTS = pl.Schema(
@@ -44,6 +44,8 @@ TOTALS = pl.Schema(
 )
 #: Roundings of one multiplication and a sum of up to some dozen terms, in units of the machine epsilon.
 _ROUNDINGS = 8.0
+#: Larger numbers are not judged: their squares overflow.
+LARGEST = 1e100
 
 
 def account(
@@ -54,8 +56,8 @@ def account(
     `entered` is the contribution where the log prints it, else the weighted value, else raw x weight. `expected` is
     raw x weight, `residual` is entered - expected, `share` is entered / total. In the totals `sum` is the sum (or
     mean) of what entered, and `residual` is total - sum; a record is not judged (null) when something that entered is
-    unknown or not finite. Tolerances are half a unit of the last printed place per number, carried through product
-    and sum, and the roundings of the arithmetic; `tolerance` replaces them.
+    unknown, not finite or above 1e100. Tolerances are half a unit of the last printed place per number, carried
+    through product and sum, and the roundings of the arithmetic; `tolerance` replaces them.
     """
     eps = _ROUNDINGS * table.eps
     raw, weight = pl.col("raw"), pl.col("weight")
@@ -96,7 +98,7 @@ def _totals(
         .agg(
             pl.len().cast(pl.Int64).alias("summands"),
             (entered != 0).sum().cast(pl.Int64).alias("active"),
-            pl.when((entered.is_not_null() & entered.is_finite()).all()).then(entered.sum()).alias("sum"),
+            pl.when((entered.is_not_null() & (entered.abs() < LARGEST)).all()).then(entered.sum()).alias("sum"),
             pl.col("half_entered").sum().alias("halves"),
             entered.abs().sum().alias("size"),
         )
@@ -112,9 +114,9 @@ def _totals(
     residual = pl.col("total") - pl.col("sum")
     difference = pl.col("displayed") - pl.col("total")
     return joined.with_columns(
-        residual=pl.when(residual.is_finite()).then(residual),
+        residual=pl.when(residual.abs() < LARGEST).then(residual),
         tolerance=pl.coalesce(given, "error"),
-        display_difference=pl.when(difference.is_finite()).then(difference),
+        display_difference=pl.when(difference.abs() < LARGEST).then(difference),
         display_tolerance=pl.coalesce(given, display_error),
     ).select("at", *TOTALS, "half_displayed")
 

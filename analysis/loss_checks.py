@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.findings import Finding, Severity
-from analysis.loss_account import printed, span
+from analysis.loss_account import LARGEST, printed, span
 
 __all__ = ["judge_activity", "judge_display", "judge_products"]
 
@@ -39,7 +39,7 @@ def judge_products(run: str, rows: pl.DataFrame) -> list[Finding]:
     """
     printed_entry = pl.col("contribution").is_not_null() | pl.col("weighted").is_not_null()
     judged = rows.filter(
-        printed_entry & pl.col("residual").is_finite() & (pl.col("weight") != 0) & (pl.col("expected") != 0)
+        printed_entry & (pl.col("residual").abs() < LARGEST) & (pl.col("weight") != 0) & (pl.col("expected") != 0)
     )
     off = judged.filter(pl.col("residual").abs() > pl.col("tolerance"))
     if off.is_empty():

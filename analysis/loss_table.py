@@ -75,12 +75,15 @@ def one_series_each(run: Run, *prefixes: str) -> pl.DataFrame:
 
 
 def with_precision(rows: pl.DataFrame, run: Run) -> pl.DataFrame:
-    """`half` of each number: from the decimals that its event printed, else from the decimals that all values share."""
-    losses = pl.col("metric").str.starts_with("losses/")
-    inferred = half_unit(printed_decimals(rows.filter(losses)["value"].to_numpy()))
+    """Rows with `half`, the printing error of each number: from its event's decimals, else those all values share."""
+    # a progress bar is printed in its own way: its decimals say nothing about the others, nor theirs about it
+    shown = pl.col("metric") == "losses/displayed"
+    others = pl.col("metric").str.starts_with("losses/") & ~shown
+    halves = [half_unit(printed_decimals(rows.filter(group)["value"].to_numpy())) for group in (shown, others)]
+    inferred = pl.when(shown).then(halves[0]).otherwise(halves[1])
     printed = _printed(run)
     if printed.is_empty():
-        return rows.with_columns(half=pl.lit(inferred))
+        return rows.with_columns(half=inferred)
     printed = live_branch(printed).filter(pl.col("rank").is_in(rows["rank"].unique().to_list()))
     printed = printed.with_columns(pl.int_range(pl.len()).over("tag", "step").alias("occurrence"))
     joined = rows.join(printed.select(*_KEY, "half"), on=_KEY, how="left", nulls_equal=True, maintain_order="left")

@@ -11,7 +11,7 @@ import polars as pl
 
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
-from analysis.loss_account import COMPONENTS, TOTALS, account
+from analysis.loss_account import COMPONENTS, LARGEST, TOTALS, account
 from analysis.loss_checks import judge_activity, judge_display, judge_products
 from analysis.loss_sum import judge_sum
 from analysis.loss_table import loss_table
@@ -60,10 +60,11 @@ class LossAccounting(Result):
             look = {"label": "total", "color": "black", "lw": 1.0, **options}
             draw_series(drawn, total["step"].to_numpy(), total["total"].to_numpy(), **_visible(total.height), **look)
             worst = self.findings[0].message if self.findings else self.explanation or "the accounts balance"
-            drawn.set_title(f"{self.run}: {worst}"[:110], parse_math=False)
+            drawn.set_title(f"{self.run}: {worst}"[:100], parse_math=False, fontsize=10)
             drawn.set_xlabel("step")
             drawn.set_ylabel("part of the loss")
-            drawn.legend()
+            for text in drawn.legend().get_texts():
+                text.set_parse_math(False)  # names are data
         return drawn
 
 
@@ -131,7 +132,7 @@ def _planned_peaks(plan: Plan, rows: pl.DataFrame) -> dict[str, float]:
 
 def _not_judged(rows: pl.DataFrame, totals: pl.DataFrame, reason: str, unread: str) -> list[NotApplicable]:
     printed = pl.col("weighted").is_not_null() | pl.col("contribution").is_not_null()
-    products = rows.filter(printed & pl.col("residual").is_finite()).height
+    products = rows.filter(printed & (pl.col("residual").abs() < LARGEST)).height
     incomplete = "no record holds a finite total and all its components"
     could = {
         "loss-sum-mismatch": (totals["residual"].count(), incomplete if rows.height else reason),

@@ -30,9 +30,10 @@ _PROGRESS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The plan's component names to the log's, and a sentence for each that the log does not know."""
+    """The plan's component names to the log's; names that the log does not know (`missing`), a sentence for each."""
 
     logged: Mapping[str, str]
+    missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
@@ -45,17 +46,18 @@ def match_names(plan: Plan, logged: Sequence[str]) -> Names:
     ({'kd': 'kd_loss'}, "the plan: unknown component 'featur'; did you mean 'feature'? known: feature, kd_loss")
     """
     short = {name.removesuffix("_loss"): name for name in logged}
-    found, unknown = {}, []
+    found, missing, unknown = {}, [], []
     for name in plan.components:
         if name in logged:
             found[name] = name
         elif name.removesuffix("_loss") in short:
             found[name] = short[name.removesuffix("_loss")]
         else:
+            missing.append(name)
             near = difflib.get_close_matches(name, logged, n=1)
             known = sorted(logged, key=lambda other, near=near: (other not in near, other))  # type: ignore[misc]
             unknown.append(f"the plan: {unknown_name('component', name, known)}")
-    return Names(found, tuple(unknown))
+    return Names(found, tuple(missing), tuple(unknown))
 
 
 def judge_schedule(run: Run, plan: Plan, frame: pl.DataFrame, names: Names) -> list[Finding]:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.effective_weights import fit_weights
-from analysis.loss_account import account
+from analysis.loss_account import LARGEST, account
 from analysis.loss_table import FIELDS, WHOLE, LossTable
 from analysis.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
 from parsers.plan import Plan
@@ -143,7 +143,7 @@ def _planned(wide: pl.DataFrame, names: list[str], plan: Plan) -> LossTable | No
 
 def _inferred(wide: pl.DataFrame, names: list[str]) -> PlainLosses:
     values = wide.select("total", *names).to_numpy()
-    finite = np.all(np.isfinite(values), axis=1)
+    finite = np.all(np.abs(values) < LARGEST, axis=1)
     if finite.sum() < _ROWS_PER_PART * len(names):
         return PlainLosses(None, reason=f"too few shared records ({int(finite.sum())}) to infer {len(names)} weights")
     half = half_unit(printed_decimals(values.ravel()))
