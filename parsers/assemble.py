@@ -28,14 +28,18 @@ INDEX: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 _LONG = pl.Schema({**INDEX, "tag": pl.String, "value": pl.Float64})
 _KEY = ["rank", "attempt", "split"]
+_SERIES = ["rank", "attempt", "tag", "split"]
+_TIDY = [*SCALARS.names(), "order"]
 #: Rows collected in Python lists before they become a table.
 FLUSH = 200_000
 #: A wide table may be this much larger than its numbers before it is kept long instead.
 SLACK, FREE_CELLS = 4, 2_000_000
 #: Beyond this many (rank, attempt, split) a wide table is kept long: one piece each would be too many.
 MANY_KEYS = 256
+#: Beyond this many series of the long form, all is sorted as one table.
+MANY_SERIES = 1000
 
-_Series = tuple[int, int, str, str]
+_Series = tuple[int, int, str, str]  # rank, attempt, tag, split
 
 
 @dataclass(slots=True)
@@ -92,19 +96,23 @@ class Pieces:
         return found.union(*(rows["tag"].unique().to_list() for rows in self._long))
 
     def table(self, run: str) -> pl.DataFrame:
-        """All numbers in the columns of `SCALARS`: series together, each in the order read."""
+        """All numbers in the columns of `SCALARS`, by rank, attempt, tag and split; each series in the order read."""
         self._flush()
-        pieces = dict(self._wide_pieces(run))
-        long = pl.concat(self._long) if self._long else _LONG.to_frame()
-        if long.is_empty() and not pieces:
-            return SCALARS.to_frame()
-        shared = pieces.keys() & set(long.select(*_KEY, "tag").unique().iter_rows())
-        back = [pieces.pop(key).select(*_LONG.names()[:6], pl.lit(key[2]).alias("split"), "tag", "value")
-                for key in sorted(shared)]  # fmt: skip
-        frames = [piece.select(SCALARS.names()) for piece in pieces.values()]
-        if back or not long.is_empty():
-            frames.append(_tidy(pl.concat([long, *back]), run))
-        return pl.concat(frames, rechunk=False)
+        series: dict[_Series, list[pl.DataFrame]] = {}
+        for key, frame in self._wide_pieces(run):
+            series.setdefault(key, []).append(frame)
+        long = _tidy(pl.concat(self._long), run) if self._long else _empty()
+        if not series:
+            return long.select(SCALARS.names())
+        stretches = [] if long.is_empty() else _stretches(long)
+        if len(stretches) > MANY_SERIES:
+            everything = pl.concat([long, *(frame for frames in series.values() for frame in frames)])
+            return everything.sort(*_SERIES, "order", maintain_order=True).select(SCALARS.names())
+        for key, offset, length in stretches:
+            series.setdefault(key, []).append(long.slice(offset, length))
+        joined = [frames[0] if len(frames) == 1 else pl.concat(frames).sort("order", maintain_order=True)
+                  for _, frames in sorted(series.items())]  # fmt: skip
+        return pl.concat([frame.select(SCALARS.names()) for frame in joined], rechunk=False)
 
     def _flush(self) -> None:
         if self._rows:
@@ -136,15 +144,26 @@ class Pieces:
             for tag in theirs.columns:
                 column = theirs[tag]
                 if column.null_count() < len(column):
-                    yield (rank, attempt, split, tag), _series(base, column, split)
+                    own, metric = resolve(tag, split)
+                    yield (rank, attempt, tag, own), _series(base, column, own, metric)
 
 
-def _series(base: pl.DataFrame, column: pl.Series, split: str) -> pl.DataFrame:
-    own, metric = resolve(column.name, split)
+def _series(base: pl.DataFrame, column: pl.Series, split: str, metric: str) -> pl.DataFrame:
     frame = base.with_columns(
-        column.alias("value"), split=pl.lit(own), metric=pl.lit(metric), tag=pl.lit(column.name)
-    )  # fmt: skip
+        column.alias("value"), split=pl.lit(split), metric=pl.lit(metric), tag=pl.lit(column.name)
+    ).select(_TIDY)
     return frame.filter(pl.col("value").is_not_null()) if column.null_count() else frame
+
+
+def _empty() -> pl.DataFrame:
+    return pl.DataFrame(schema={**SCALARS, "order": pl.Int64()}).select(_TIDY)
+
+
+def _stretches(long: pl.DataFrame) -> list[tuple[_Series, int, int]]:
+    """Key, offset and length of each series of a sorted table."""
+    counts = long.group_by(_SERIES, maintain_order=True).len()
+    ends = counts["len"].cum_sum()
+    return [(row[:4], end - row[4], row[4]) for row, end in zip(counts.iter_rows(), ends, strict=True)]
 
 
 def _unpivot(index: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
@@ -160,9 +179,9 @@ def _numbered(frame: pl.DataFrame, opened: Any) -> pl.DataFrame:
 
 
 def _tidy(long: pl.DataFrame, run: str) -> pl.DataFrame:
-    long = long.sort(*_KEY, "tag", "order", maintain_order=True)
     pairs = long.select("tag", "split").unique()
     names = [resolve(tag, split) for tag, split in pairs.iter_rows()]
-    table = pairs.with_columns(pl.Series("_own", [n[0] for n in names]), pl.Series("metric", [n[1] for n in names]))
-    joined = long.join(table, on=["tag", "split"], how="left", maintain_order="left")
-    return joined.with_columns(pl.lit(run).alias("run"), pl.col("_own").alias("split")).select(SCALARS.names())
+    own, metric = (pl.Series(column, [n[i] for n in names], pl.String) for i, column in enumerate(("_own", "metric")))
+    joined = long.join(pairs.with_columns(own, metric), on=["tag", "split"], how="left", maintain_order="left")
+    tidy = joined.with_columns(pl.lit(run).alias("run"), pl.col("_own").alias("split")).select(_TIDY)
+    return tidy.sort(*_SERIES, "order", maintain_order=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from parsers.names import split_tag
+from parsers.names import resolve
 from parsers.run import Run
 from parsers.schema import EVENTS, REJECTS, SCALARS
 
@@ -43,9 +43,9 @@ def finish(
     """The `Run` made of what a parser found.
 
     `scalars` needs `tag` and `value`; of the other columns of `SCALARS` what is missing is filled: `split` and
-    `metric` from the tag, rank and attempt 0, the rest null. An eager frame whose series are scattered is grouped by
-    rank, attempt and tag, the order inside each series as it came; a lazy frame is trusted to have its series together
-    already. `events` needs `kind` and `payload`.
+    `metric` from the tag (a split that a record names counts), rank and attempt 0, the rest null. An eager frame whose
+    series are scattered is grouped by rank, attempt, split and tag, the order inside each series as it came; a lazy
+    frame is trusted to have its series together already. `events` needs `kind` and `payload`.
 
     >>> run = finish("a", "a.csv", "csv", pl.DataFrame({"tag": ["eval_loss"], "step": [5], "value": [0.5]}))
     >>> run.scalars.select("split", "metric", "step", "value").row(0)
@@ -72,15 +72,16 @@ def finish(
 
 def _complete(frame: pl.LazyFrame, name: str) -> pl.LazyFrame:
     have = frame.collect_schema().names()
-    if "metric" not in have:
-        tags: list[str] = frame.select(pl.col("tag").unique()).collect()["tag"].to_list()
-        split, metric = {t: split_tag(t)[0] for t in tags}, {t: split_tag(t)[1] for t in tags}
-        named = pl.col("tag").replace_strict(metric, return_dtype=pl.String) if tags else pl.col("tag")
-        frame = frame.with_columns(metric=named)
-        if "split" not in have:
-            parts = pl.col("tag").replace_strict(split, return_dtype=pl.String) if tags else pl.col("tag")
-            frame = frame.with_columns(split=parts)
-    return _fill(frame, SCALARS, name)
+    if "metric" in have:
+        return _fill(frame, SCALARS, name)
+    given = ["tag", "split"] if "split" in have else ["tag"]
+    pairs = frame.select(pl.col(given).cast(pl.String)).unique().collect()
+    names = [resolve(*(row if "split" in have else (*row, ""))) for row in pairs.iter_rows()]
+    own, metric = (pl.Series(column, [n[i] for n in names], pl.String) for i, column in enumerate(("_own", "metric")))
+    joined = frame.with_columns(pl.col(given).cast(pl.String)).join(
+        pairs.with_columns(own, metric).lazy(), on=given, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return _fill(joined.with_columns(split=pl.col("_own")), SCALARS, name)
 
 
 def _fill(frame: pl.LazyFrame, schema: pl.Schema, name: str) -> pl.LazyFrame:
@@ -98,7 +99,7 @@ def _fill(frame: pl.LazyFrame, schema: pl.Schema, name: str) -> pl.LazyFrame:
 
 
 def _grouped(scalars: pl.DataFrame) -> pl.DataFrame:
-    key = ["rank", "attempt", "tag"]
+    key = ["rank", "attempt", "split", "tag"]
     starts = scalars.select(
         (pl.any_horizontal([pl.col(c).ne_missing(pl.col(c).shift()) for c in key])).sum(),
     ).item()

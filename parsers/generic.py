@@ -16,16 +16,13 @@ from eventstream.records import encode_numbers
 from parsers.assemble import Pieces
 from parsers.attempts import attempt_of
 from parsers.columns import CONFIG_KEYS, SPLIT_WORDS, number, roles, timestamp, to_step
+from parsers.events import event_frame
 from parsers.finish import Reject, finish
 from parsers.run import Run
 
 __all__ = ["Records"]
 
 _RANKS = range(2**31)
-_EVENT: dict[str, pl.DataType | type[pl.DataType]] = {
-    "order": pl.Int64, "rank": pl.Int32, "attempt": pl.Int32, "step": pl.Int64, "epoch": pl.Float64,
-    "time": pl.Datetime("us", "UTC"), "split": pl.String, "kind": pl.String, "payload": pl.String,
-}  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
@@ -189,8 +186,7 @@ def _rank(value: object) -> int | None:
 
 
 def _event_frame(events: list[tuple[Any, ...]], opened: Mapping[int, npt.NDArray[np.int64]]) -> pl.DataFrame:
-    frame = pl.DataFrame(events, schema=_EVENT, schema_overrides={"time": pl.Int64}, orient="row")
-    frame = frame.with_columns(pl.col("time").cast(_EVENT["time"]))
+    frame = event_frame(events)
     if opened:
         attempt = attempt_of(frame["rank"].to_numpy(), frame["order"].to_numpy(), opened)
         frame = frame.with_columns(pl.Series("attempt", attempt))

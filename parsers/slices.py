@@ -1,0 +1,99 @@
+"""A lazy table of scalars over files that hold one series after the other: a filter on names reads only its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from parsers.schema import SCALARS
+
+__all__ = ["KEYS", "Source", "lazy_slices"]
+
+#: One row a slice: whose it is, in which source, and which rows of it.
+KEYS = pl.Schema(
+    [(name, SCALARS[name]) for name in ("run", "rank", "attempt", "split", "metric", "tag")]
+    + [("source", pl.Int64()), ("offset", pl.Int64()), ("length", pl.Int64())]
+)
+_NAMES = ["run", "rank", "attempt", "split", "metric", "tag"]
+_ROWS = ["step", "epoch", "time", "value"]
+#: Beyond this many slices the names are gathered row by row instead of one small table a slice.
+MANY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows that slices point into: `read(columns, offset, length)` gives some of step, epoch, time, value."""
+
+    rows: int
+    read: Callable[[list[str], int, int], pl.DataFrame]
+
+
+def lazy_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.LazyFrame:
+    """The scalars of all slices in the order of `keys` (columns `KEYS`), read when collected.
+
+    A filter on run, rank, attempt, split, metric and tag reads the slices that it leaves; any other filter reads all.
+
+    >>> rows = pl.DataFrame({"step": [1, 2], "epoch": [None, None], "time": [None, None], "value": [0.5, 0.25]})
+    >>> source = Source(2, lambda columns, offset, length: rows.select(columns).slice(offset, length))
+    >>> keys = pl.DataFrame([("r", 0, 0, "", m, m, 0, i, 1) for i, m in enumerate("ab")], schema=KEYS, orient="row")
+    >>> lazy_slices(keys, [source]).filter(pl.col("metric") == "b").select("step", "value").collect().row(0)
+    (2, 0.25)
+    """
+    from polars.io.plugins import register_io_source
+
+    def read(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        wanted = with_columns or SCALARS.names()
+        used = set(wanted) | set(() if predicate is None else predicate.meta.root_names())
+        chosen = keys
+        if predicate is not None and set(predicate.meta.root_names()) <= set(_NAMES):
+            chosen, predicate = keys.filter(predicate), None
+        left = n_rows
+        for frame in _frames(chosen, sources, [c for c in _ROWS if c in used]):
+            found = frame if predicate is None else frame.filter(predicate)
+            found = found if left is None else found.head(left)
+            left = None if left is None else left - found.height
+            yield found.select(wanted)
+            if left == 0:
+                return
+
+    return register_io_source(read, schema=SCALARS)
+
+
+def _frames(keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -> Iterator[pl.DataFrame]:
+    columns = columns or ["value"]
+    reader = _Reader(keys, sources, columns)
+    if keys.height > MANY:
+        yield _gathered(keys, reader)
+        return
+    for key in keys.iter_rows(named=True):
+        rows = reader.rows(key["source"], key["offset"], key["length"])
+        yield rows.with_columns([pl.lit(key[name], dtype=KEYS[name]).alias(name) for name in _NAMES])
+
+
+class _Reader:
+    """Rows of sources: a source of which most is wanted is read once and whole."""
+
+    def __init__(self, keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -> None:
+        self._sources, self._columns = sources, columns
+        wanted = dict(keys.group_by("source").agg(pl.col("length").sum(), pl.len()).select("source", "length").rows())
+        counts = dict(keys.group_by("source").len().rows())
+        self._whole = {s for s, n in wanted.items() if n * 2 > sources[s].rows or counts[s] > MANY}
+        self._kept: dict[int, pl.DataFrame] = {}
+
+    def rows(self, source: int, offset: int, length: int) -> pl.DataFrame:
+        if source not in self._whole:
+            return self._sources[source].read(self._columns, offset, length)
+        if source not in self._kept:
+            self._kept[source] = self._sources[source].read(self._columns, 0, self._sources[source].rows)
+        return self._kept[source].slice(offset, length)
+
+
+def _gathered(keys: pl.DataFrame, reader: _Reader) -> pl.DataFrame:
+    rows = [reader.rows(*place) for place in keys.select("source", "offset", "length").iter_rows()]
+    names = keys.select(_NAMES)[np.repeat(np.arange(keys.height), keys["length"].to_numpy())]
+    return pl.concat(rows).hstack(names.get_columns())
