@@ -148,10 +148,12 @@ class _Stream:
             self._slice(name, source, runs_of(table["tag"], table["split"]))
         if not self.slices:
             return SCALARS.to_frame().lazy()
-        rows = []
-        for rank, attempt, tag, split, *where in sorted(self.slices):
-            own, metric = resolve(tag, split)
-            rows.append((run, rank, attempt, own, metric, tag, *where))
+        named = [
+            (rank, attempt, tag, *resolve(tag, split), *where) for rank, attempt, tag, split, *where in self.slices
+        ]
+        rows = [
+            (run, rank, attempt, own, metric, tag, *where) for rank, attempt, tag, own, metric, *where in sorted(named)
+        ]
         return lazy_slices(pl.DataFrame(rows, schema=KEYS, orient="row"), self.sources)
 
     def run(self, manifest: Mapping[str, Any]) -> Run:
