@@ -97,7 +97,7 @@ def bypass_finding(run: str, found: EffectiveWeight) -> Finding:
     known = math.isfinite(found.weight)
     weight = f"effective weight {found.weight:#.3g}" if known else "effective weight unknown, no raw value is logged"
     if known and found.low < found.high:
-weight += f" (± {(found.high - found.low) / 2:.2g} at 95 %)"
+        weight += f" (± {(found.high - found.low) / 2:.2g} at 95 %)"
     part = f", {100 * share:.2g} % of the total" if share else ""
     where = f"in {found.rows} record{'s' if found.rows != 1 else ''}"
     return Finding(
