@@ -14,7 +14,7 @@ from analysis.diagnose import Diagnosis, diagnose
 from analysis.findings import Status, status_of
 from analysis.report.html import to_html
 from analysis.report.json import to_json
-from analysis.report.markdown import to_markdown
+from analysis.report.markdown import markdown
 from analysis.report.text import counted
 from eventstream.errors import unknown_name
 from parsers.loading import load_all
@@ -81,15 +81,15 @@ def report(
     format: Format | None = None,
     title: str | None = None,
     checks: Iterable[str] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
     """One report of one or many runs: verdicts first, findings with their figures, then everything they rest on.
 
     `runs` are runs, judgements (from `diagnose`, which are then not made again), or a path to load. With `path` the
     report is written there, in the format of its suffix (.html, .md, .json); `format` says it where there is no path,
     default html, and must agree where there is one. `title` heads the report; `checks` limits the work as in
-    `diagnose`; `progress` is called with a sentence before each piece of work. An html report is one file without
-    scripts or links to anywhere, and the same runs give the same bytes.
+    `diagnose`; `progress` is called with (runs done, runs in all, name of the run) before each. An html report is one
+    file without scripts or links to anywhere, and the same runs give the same bytes.
 
     Raises `ValueError` on an unknown format or suffix, `InputError` when the path holds no run. An empty iterable
     gives a report of no runs, which says so.
@@ -104,7 +104,7 @@ def report(
     wanted = _wanted(path, format)
     judged, unread = _judge(runs, checks, progress)
     if progress is not None:
-        progress(f"drawing the report of {counted(len(judged), 'run')}")
+        progress(len(judged), len(judged), "drawing")
     made = _render(judged, wanted, title or _title(judged), unread)
     return made if path is None else made.save(path)
 
@@ -130,22 +130,23 @@ def _format_of(path: Path) -> Format:
 def _judge(
     runs: Run | Diagnosis | RunSet | Iterable[Run | Diagnosis] | StrPath,
     checks: Iterable[str] | None,
-    progress: Callable[[str], None] | None,
+    progress: Callable[[int, int, str], None] | None,
 ) -> tuple[tuple[Diagnosis, ...], tuple[tuple[str, str], ...]]:
     if isinstance(runs, str | os.PathLike):
         runs = load_all(runs)
     unread = runs.unread if isinstance(runs, RunSet) else ()
-    several: Iterable[Run | Diagnosis] = [runs] if isinstance(runs, Run | Diagnosis) else runs
+    several: list[Run | Diagnosis] = [runs] if isinstance(runs, Run | Diagnosis) else list(runs)
     wanted = None if checks is None else tuple(checks)
     judged: list[Diagnosis] = []
-    for one in several:
+    for done, one in enumerate(several):
         if isinstance(one, Diagnosis):
             judged.append(one)
             continue
         if not isinstance(one, Run):
             raise TypeError(f"report takes runs, judgements or a path, not {type(one).__name__}")
-        say = None if progress is None else (lambda check, name=one.name: progress(f"{name}: {check}"))
-        judged.append(diagnose(one, checks=wanted, progress=say))
+        if progress is not None:
+            progress(done, len(several), one.name)
+        judged.append(diagnose(one, checks=wanted))
     return tuple(judged), unread
 
 
@@ -162,7 +163,7 @@ def _render(
     if format == "json":
         text = to_json(diagnoses)
     elif format == "md":
-        text = to_markdown(diagnoses, title=title, command=command)
+        text = markdown(diagnoses, title=title, command=command)
     else:
         text = to_html(diagnoses, title=title, command=command, unread=unread)
     return Report(text, format, title, diagnoses, unread)

@@ -47,9 +47,9 @@ class Drawings:
         """Whether no further figure fits into the page."""
         return self.count >= self.budget
 
-    def result(self, result: Result, title: str, **options: Any) -> Drawing | None:
-        """A result's own figure; its title becomes the caption."""
-        return self._draw(lambda ax: result.plot(ax, **options), title, 2.8)
+    def result(self, result: Result, title: str, *, label: str = "", **options: Any) -> Drawing | None:
+        """A result's own figure; its title becomes the caption, unless it only repeats `label`."""
+        return self._draw(lambda ax: result.plot(ax, **options), title, 2.8, label=label, run=result.run)
 
     def axes(self, draw: Callable[[Axes], object], title: str, *, height: float = 2.5) -> Drawing | None:
         """Whatever `draw` puts on the axes that it is given."""
@@ -75,16 +75,20 @@ class Drawings:
             near.set_xlabel(f"{curves[0].axis}, from near")
         return self._finish(figure, f"{said}; below, the first from near", label=title)
 
-    def _draw(self, draw: Callable[[Axes], object], title: str, height: float, *, label: str = "") -> Drawing | None:
+    def _draw(
+        self, draw: Callable[[Axes], object], title: str, height: float, *, label: str = "", run: str = ""
+    ) -> Drawing | None:
         if self.exhausted:
             return None
         figure = _figure(height)
         with _style():
             ax: Axes = figure.subplots()
             draw(ax)
-        said = ax.get_title(loc="left") or ax.get_title() or title
+        said = (ax.get_title(loc="left") or ax.get_title()).removeprefix(f"{run}: ")
         for place in ("left", "center", "right"):
             ax.set_title("", loc=place)
+        if not said or label.startswith(said[:60]):
+            said = title
         return self._finish(figure, said, label=label)
 
     def _finish(self, figure: Figure, title: str, *, label: str = "") -> Drawing:

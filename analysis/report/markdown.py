@@ -10,7 +10,7 @@ from analysis.findings import status_of
 from analysis.report.groups import Group, group_findings
 from analysis.report.text import clean, counted, span
 
-__all__ = ["to_markdown"]
+__all__ = ["markdown"]
 
 #: Cards of one run, and runs of one summary, that are written out; the services that show summaries cut at 1 MB.
 CARDS, RUNS = 20, 100
@@ -19,10 +19,10 @@ _SIGNS = {"healthy": "🟢", "warning": "🟡", "critical": "🔴", "fatal": "�
 _PLAIN = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
 
 
-def to_markdown(diagnoses: Sequence[Diagnosis], *, title: str, command: str) -> str:
+def markdown(diagnoses: Sequence[Diagnosis], *, title: str = "Training runs", command: str = "") -> str:
     """The judgement of several runs as GitHub-flavoured Markdown; nothing out of a log can act as markup.
 
-    >>> print(to_markdown([], title="Nightly", command="aftertrain report runs").splitlines()[0])
+    >>> print(markdown([], title="Nightly", command="aftertrain report runs").splitlines()[0])
     # Nightly: healthy
     """
     status = status_of([f for d in diagnoses for f in d.findings])
@@ -34,7 +34,9 @@ def to_markdown(diagnoses: Sequence[Diagnosis], *, title: str, command: str) -> 
         lines += _run(diagnosis)
     if len(diagnoses) > RUNS:
         lines += ["", f"{len(diagnoses) - RUNS} more runs stand in the table above only."]
-    return "\n".join([*lines, "", f"Made by `{command.replace('`', '')[:500]}`", ""])
+    if command:
+        lines += ["", f"Made by `{clean(command, 500).replace('`', '')}`"]
+    return "\n".join([*lines, ""])
 
 
 def escape(text: object, limit: int = 120) -> str:

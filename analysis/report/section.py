@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,17 +11,15 @@ from markupsafe import Markup
 from analysis.diagnose import Diagnosis
 from analysis.findings import Finding
 from analysis.kinds import KINDS
-from analysis.report.curves import Curve, Curves, draw_metric, read_curves
+from analysis.report.curves import Curve, Curves, read_curves
 from analysis.report.drawings import Drawing, Drawings
 from analysis.report.groups import Group, group_findings
-from analysis.report.shares import component_shares, draw_shares
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
-from analysis.result import Result
-from analysis.timeline import main_series
+from analysis.report.views import OWN_FIGURE, View, check_views, curve_views, finding_view
 from parsers.roles import is_loss, role_of
 
-__all__ = ["Card", "Section", "Spark", "View", "section"]
+__all__ = ["Card", "Section", "Spark", "section"]
 
 #: Cards with everything; what is beyond stands in a table of one line each.
 CARDS = 24
@@ -32,19 +30,6 @@ PIECES = ("piece of input", "pieces of input")
 #: Figures of one run's findings and checks, where the page has room.
 FIGURES = 16
 
-#: Headings of the checks, and the figures that each has to offer: options of its `plot`.
-VIEWS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
-    "train_eval_gap": ("Train and eval", ({},)),
-    "curriculum": ("Curriculum, planned against observed", ({},)),
-    "losses": ("Loss components", ({},)),
-    "speaker_embeddings": ("Speaker embeddings", ({},)),
-    "gan": ("Generator and discriminator", ({},)),
-    "stream": ("The log itself", ({},)),
-    "contracts": ("Inputs and outputs", ({},)),
-}
-#: Families whose figure is that of their check: the metric alone would not show what is wrong.
-_OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts"}
-
 
 @dataclass(frozen=True)
 class Card:
@@ -53,14 +38,6 @@ class Card:
     group: Group
     drawing: Drawing | None
     see: int | None
-
-
-@dataclass(frozen=True)
-class View:
-    """The figures of one check under its heading."""
-
-    title: str
-    drawings: tuple[Drawing, ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +83,7 @@ def section(diagnosis: Diagnosis, key: str, drawings: Drawings, *, large: bool =
     shown, beyond = groups[:CARDS], groups[CARDS:]
     drawn: dict[str, int] = {}
     cards = tuple(_card(group, diagnosis, curves, drawings, drawn) for group in shown)
-    views = _views(diagnosis, curves if large else {}, drawings, drawn)
+    views = (*(curve_views(diagnosis, curves, drawings) if large else ()), *check_views(diagnosis, drawings, drawn))
     sparks, left = _sparks(curves, diagnosis.findings)
     rejects = [
         (clean(file, 60), f"line {line:,}" if line is not None else f"byte {offset:,}" if offset is not None else "",
@@ -151,9 +128,9 @@ def _facts(diagnosis: Diagnosis, curves: Curves) -> tuple[tuple[str, str], ...]:
 def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: dict[str, int]) -> Card:
     """The figure that shows a finding: that of its check where the kind asks for it, else its metric over steps."""
     check = _check_of(group, diagnosis)
-    own = check is not None and group.findings[0].family in _OWN_FIGURE
+    own = check is not None and group.findings[0].family in OWN_FIGURE
     if own and check is not None and check not in drawn:
-        drawing = _own(check, diagnosis.results[check], group.findings[0].message, drawings)
+        drawing = finding_view(check, diagnosis.results[check], group, drawings)
         if drawing is not None:
             drawn[check] = drawing.number
             return Card(group, drawing, None)
@@ -161,10 +138,6 @@ def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings
     if series and not (own and check in drawn):
         return Card(group, drawings.finding(group, series), None)
     return Card(group, None, drawn.get(check or ""))
-
-
-def _own(check: str, result: Result, title: str, drawings: Drawings) -> Drawing | None:
-    return None if result.frame.is_empty() else drawings.result(result, title, **VIEWS.get(check, ("", ({},)))[1][0])
 
 
 def _check_of(group: Group, diagnosis: Diagnosis) -> str | None:
@@ -183,48 +156,6 @@ def _series_of(group: Group, curves: Curves) -> Sequence[Curve]:
 
 def _spellings(curve: Curve) -> list[str]:
     return [f"{curve.split}{mark}{curve.metric}" for mark in " /_."]
-
-
-def _views(diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: Mapping[str, int]) -> tuple[View, ...]:
-    made: list[View] = []
-    main = main_series(diagnosis.source)
-    for metric in _key_metrics(curves, main[0] if main else None) if curves else []:
-        drawing = drawings.axes(lambda ax, m=metric: draw_metric(curves[m], (), ax), _said(curves[metric]))  # type: ignore[misc]
-        made += [View("", (drawing,))] if drawing else []
-    views = [View("Curves", tuple(d for view in made for d in view.drawings))] if made else []
-    shares = component_shares(diagnosis.source)
-    for name, result in diagnosis.results.items():
-        if name not in VIEWS or result.frame.is_empty():
-            continue
-        title, options = VIEWS[name]
-        wanted = options[1:] if name in drawn else options
-        if name in ("stream", "contracts") and not result.findings:
-            continue
-        own = [drawings.result(result, title, **option) for option in wanted]
-        if name == "losses" and not shares.is_empty():
-            own.append(drawings.axes(lambda ax: draw_shares(shares, ax), "shares of the loss components", height=2.8))
-        if any(own):
-            views.append(View(title, tuple(d for d in own if d is not None)))
-    if "losses" not in diagnosis.results and not shares.is_empty():
-        drawing = drawings.axes(lambda ax: draw_shares(shares, ax), "shares of the loss components", height=2.8)
-        views += [View("Loss components", (drawing,))] if drawing else []
-    return tuple(views)
-
-
-def _key_metrics(curves: Curves, main: str | None) -> list[str]:
-    """The metrics that every reader wants large: the main loss, learning rate and gradient norm."""
-    wanted = [main] if main else []
-    for role in ("generator_loss", "discriminator_loss", "learning_rate", "grad_norm", "accuracy"):
-        wanted += sorted((m for m in curves if role_of(m) == role), key=len)[:1]
-    return list(dict.fromkeys(wanted))[:4]
-
-
-def _said(curves: Sequence[Curve]) -> str:
-    parts = []
-    for curve in curves[:3]:
-        ends = f"{number(float(curve.y[0]))} to {number(float(curve.y[-1]))}"
-        parts.append(f"{curve.split or 'logged'} {ends}" if len(curves) > 1 else f"{curve.name} from {ends}")
-    return parts[0] if len(curves) == 1 else f"{curves[0].metric}: " + ", ".join(parts)
 
 
 def _sparks(curves: Curves, findings: Sequence[Finding]) -> tuple[tuple[tuple[str, tuple[Spark, ...]], ...], int]:

@@ -1,0 +1,105 @@
+"""Which figures a run gets besides those of its findings: its main curves, and what each check has to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.diagnose import Diagnosis
+from analysis.report.curves import Curve, Curves, draw_metric
+from analysis.report.drawings import Drawing, Drawings
+from analysis.report.groups import Group
+from analysis.report.shares import component_shares, draw_shares
+from analysis.report.text import number
+from analysis.result import Result
+from analysis.timeline import main_series
+from parsers.roles import role_of
+
+__all__ = ["OWN_FIGURE", "View", "check_views", "curve_views", "finding_view"]
+
+#: Headings of the checks that have something to show even where nothing was found; the others show their findings.
+TITLES: dict[str, str] = {
+    "train_eval_gap": "Train and eval",
+    "curriculum": "Curriculum, planned against observed",
+    "losses": "Loss components",
+    "speaker_embeddings": "Speaker embeddings",
+    "gan": "Generator and discriminator",
+}
+#: Families whose figure is that of their check: the metric alone would not show what is wrong.
+OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts"}
+SHARES = "shares of the loss components"
+
+
+@dataclass(frozen=True)
+class View:
+    """The figures of one check under its heading."""
+
+    title: str
+    drawings: tuple[Drawing, ...]
+
+
+def finding_view(check: str, result: Result, group: Group, drawings: Drawings) -> Drawing | None:
+    """The figure of the check that found something, announced by what it found; None where there is nothing to draw."""
+    options = _options(check, result, group.metric)
+    if not options:
+        return None
+    message = group.findings[0].message
+    return drawings.result(result, TITLES.get(check, check.replace("_", " ")), label=message, **options[0])
+
+
+def curve_views(diagnosis: Diagnosis, curves: Curves, drawings: Drawings) -> list[View]:
+    """The main loss, the learning rate and the like, each large."""
+    main = main_series(diagnosis.source)
+    made: list[Drawing | None] = []
+    for metric in _key_metrics(curves, main[0] if main else None):
+        shown = curves[metric]
+        made.append(drawings.axes(lambda ax, shown=shown: draw_metric(shown, (), ax), _said(shown)))  # type: ignore[misc]
+    drawn = tuple(drawing for drawing in made if drawing is not None)
+    return [View("Curves", drawn)] if drawn else []
+
+
+def check_views(diagnosis: Diagnosis, drawings: Drawings, drawn: Mapping[str, int]) -> list[View]:
+    """What each check has to show; `drawn` are the checks whose first figure stands beside a finding already."""
+    shares = component_shares(diagnosis.source)
+    views: list[View] = []
+    for check, title in TITLES.items():
+        result = diagnosis.results.get(check)
+        options = _options(check, result) if result is not None else []
+        made = [drawings.result(result, title, **o) for o in options[int(check in drawn) :] if result is not None]
+        if check == "losses" and not shares.is_empty():
+            made.append(drawings.axes(lambda ax: draw_shares(shares, ax), SHARES, height=2.8))
+        figures = tuple(drawing for drawing in made if drawing is not None)
+        if figures:
+            views.append(View(title, figures))
+    return views
+
+
+def _options(check: str, result: Result, metric: str | None = None) -> list[dict[str, Any]]:
+    """One set of options of the result's `plot` for each figure that it has to offer; none where it is empty."""
+    if result.frame.is_empty():
+        return []
+    if check == "speaker_embeddings":
+        if getattr(result, "last", None) is None:
+            return []
+        kinds = ["similarities", "map", *(["steps"] if result.frame.height > 1 else [])]
+        return [{"kind": kind} for kind in kinds]
+    if check == "train_eval_gap" and metric in {pair.metric for pair in getattr(result, "pairs", ())}:
+        return [{"metric": metric}]
+    return [{}]
+
+
+def _key_metrics(curves: Curves, main: str | None) -> list[str]:
+    """The metrics that every reader wants large: the main loss, learning rate and gradient norm."""
+    wanted = [main] if main else []
+    for role in ("generator_loss", "discriminator_loss", "learning_rate", "grad_norm", "accuracy"):
+        wanted += sorted((m for m in curves if role_of(m) == role), key=len)[:1]
+    return list(dict.fromkeys(wanted))[:4]
+
+
+def _said(curves: Sequence[Curve]) -> str:
+    parts = []
+    for curve in curves[:3]:
+        ends = f"{number(float(curve.y[0]))} to {number(float(curve.y[-1]))}"
+        parts.append(f"{curve.split or 'logged'} {ends}" if len(curves) > 1 else f"{curve.name} from {ends}")
+    return parts[0] if len(curves) == 1 else f"{curves[0].metric}: " + ", ".join(parts)
