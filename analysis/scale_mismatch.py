@@ -82,7 +82,9 @@ def _constant(x: Floats, values: Floats, wander: float) -> tuple[float, float] |
     drift = abs(theil_sen(x, values).value) * float(x[-1] - x[0])
     first = max(len(values) // 5, 2)
     early = abs(float(values[:first].mean()) - middle)
-    if drift > wander + 3 * noise * np.sqrt(3 / len(values)) or early > wander + 3 * noise / np.sqrt(first):
+    if drift > wander + 3 * noise * np.sqrt(3 / len(values)) or early > min(
+        wander + 3 * noise / np.sqrt(first), abs(middle) / 2
+    ):
         return None
     return middle, 1.96 * 1.2533 * max(scatter, noise) / float(np.sqrt(len(values)))
 
