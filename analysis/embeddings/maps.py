@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -58,7 +60,10 @@ def _pca(X: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 
 
 def _umap(X: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    umap = need("umap", feature="UMAP", extra="embeddings")
+    with warnings.catch_warnings():
+        # on import it tells that TensorFlow is missing, which only its parametric variant would need
+        warnings.simplefilter("ignore", ImportWarning)
+        umap = need("umap", feature="UMAP", extra="embeddings")
     model = umap.UMAP(n_neighbors=min(15, len(X) - 2), metric="cosine", random_state=seed, n_jobs=1, init="pca")
     return np.asarray(model.fit_transform(X), np.float64)
 

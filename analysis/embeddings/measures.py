@@ -105,7 +105,7 @@ class Measured:
 
 
 def measure(one: EmbeddingSet, place: int, options: Options) -> Measured:
-    """All statistics of a set; those of labels are null where pairs of the same or of different speakers are missing."""
+    """All statistics of a set; those of labels are null where same or different pairs are missing."""
     v = one.vectors
     row: dict[str, Any] = dict.fromkeys(FRAME)
     row.update(step=one.step, split=one.split, given=v.given + one.misfit, n=len(v.unit), dim=v.unit.shape[1])
