@@ -1,0 +1,179 @@
+"""Runs in Parquet tables: long (one row a number) or wide (one row a step); a large long one is read when asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from eventstream.errors import InputError
+from eventstream.records import SegmentName
+from parsers.bulk import Bulk
+from parsers.columns import SPLIT_WORDS, roles
+from parsers.finish import finish
+from parsers.generic import Records
+from parsers.generic_bulk import add_bulk
+from parsers.names import resolve
+from parsers.run import Run
+from parsers.schema import SCALARS
+from parsers.sealed import EAGER, guarded
+from parsers.slices import KEYS, MANY, Source, lazy_slices
+
+__all__ = ["read", "sniff"]
+
+#: Rows that become numbers at a time where the table is read at once.
+ROWS = 1 << 20
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether the file begins as Parquet does; whether it is whole is said by `read`."""
+    return head.startswith(b"PAR1")
+
+
+def read(path: Path) -> Run:
+    """The run in a Parquet table.
+
+    Columns have the same names and meanings as the keys of JSON lines (`parsers.jsonl.read`): long tables have a name
+    and a value, wide ones one column a metric; structs are opened, their names joined with `/`. A long table of more
+    than 32 MiB whose rows stand series by series stays on disk until it is asked for, and one metric is then read
+    without the others; every other table is read at once. Raises `InputError` when the file is no whole Parquet file
+    or holds no number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "demo.parquet")
+    ...     pl.DataFrame({"step": [1, 2], "train/loss": [0.5, None]}).write_parquet(path)
+    ...     run = read(path)
+    >>> run.scalars.select("step", "split", "metric", "value").rows()
+    [(1, 'train', 'loss', 0.5)]
+    """
+    path = Path(path)
+    if SegmentName.parse(path.name):
+        from parsers.event_stream import read as read_segment
+
+        return read_segment(path)
+    scan = pl.scan_parquet(path, glob=False)
+    schema = guarded(scan.collect_schema, path)
+    name = path.name.split(".")[0] or path.name
+    having = roles(schema.names())
+    if "name" not in having and not any(_counts(dtype) for dtype in schema.values()):
+        raise InputError(f"{path}: no column of numbers (columns: {', '.join(schema.names()[:20])})")
+    if path.stat().st_size > EAGER and "run" not in having:
+        lazy = _lazy(path, scan, schema, having, name)
+        if lazy is not None:
+            return finish(name, str(path), "parquet", lazy)
+    return _eager(path, scan, name)
+
+
+def _counts(dtype: pl.DataType) -> bool:
+    if isinstance(dtype, pl.Struct):
+        return any(_counts(pl.Field("", f.dtype).dtype) for f in dtype.fields)  # type: ignore[arg-type]
+    return dtype.is_numeric()
+
+
+def _eager(path: Path, scan: pl.LazyFrame, name: str) -> Run:
+    frame = guarded(scan.collect, path)
+    records = Records(str(path))
+    for start in range(0, frame.height, ROWS):
+        part = _plain(frame.slice(start, ROWS))
+        add_bulk(records, Bulk(part, np.arange(start + 1, start + 1 + part.height)))
+    return records.run(name, "parquet")
+
+
+def _plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Numbers as floats, times as seconds since 1970, categories as text, structs opened: as from JSON."""
+    columns: list[pl.Series] = []
+    for column in frame.get_columns():
+        if isinstance(column.dtype, pl.Struct):
+            opened = column.struct.unnest()
+            columns += _plain(opened.rename({c: f"{column.name}/{c}" for c in opened.columns})).get_columns()
+        else:
+            columns.append(_plain_column(column))
+    return pl.DataFrame(columns)
+
+
+def _plain_column(column: pl.Series) -> pl.Series:
+    dtype = column.dtype
+    if dtype.is_numeric() or dtype == pl.Null:
+        return column.cast(pl.Float64)
+    if isinstance(dtype, pl.Datetime):
+        return column.dt.epoch("us").cast(pl.Float64) / 1e6
+    if dtype in (pl.String, pl.Boolean):
+        return column
+    if isinstance(dtype, pl.Categorical | pl.Enum):
+        return column.cast(pl.String)
+    return pl.Series(column.name, [None if v is None else str(v) for v in column], dtype=pl.String)
+
+
+def _lazy(path: Path, scan: pl.LazyFrame, schema: pl.Schema, having: dict[str, str], name: str) -> pl.LazyFrame | None:
+    """The scalars of a long table on demand, or None where it is not long or its series are not each in one piece."""
+    known = set(having.values()) | ({"metric", "tag"} if set(schema.names()) >= set(SCALARS.names()) else set())
+    if "name" not in having or not _typed(schema, having) or set(schema.names()) - known:
+        return None
+    texts = {role: having[role] for role in ("name", "split") if role in having}
+    numbers = {role: having[role] for role in ("rank", "attempt") if role in having}
+    wanted = [pl.col(key).cast(pl.String).fill_null("").alias(role) for role, key in texts.items()]
+    wanted += [pl.col(key).fill_null(0).cast(pl.Int64).alias(role) for role, key in numbers.items()]
+    wanted += [pl.col(having["step"]).alias("step")] if "step" in having else []
+    wanted += [
+        pl.col(having["value"]).is_null().any().alias("null"),
+        pl.col(having["name"]).is_null().any().alias("no"),
+    ]
+    names = guarded(scan.select(wanted).collect, path)
+    if names.is_empty() or names["null"][0] or names["no"][0]:
+        return None
+    stretches = _stretches(names, [*texts, *numbers])
+    if stretches is None or not {s.lower() for s in stretches["split"].unique()} <= SPLIT_WORDS.keys():
+        return None
+    if "attempt" not in having and "step" in having and _goes_back(names["step"], stretches["offset"]):
+        return None  # resumed: attempts are numbered where everything is read
+    return _sliced(path, scan, having, stretches, name)
+
+
+def _typed(schema: pl.Schema, having: dict[str, str]) -> bool:
+    integers = all(schema[having[role]].is_integer() for role in ("step", "rank", "attempt") if role in having)
+    numbers = all(schema[having[role]].is_numeric() for role in ("value", "epoch") if role in having)
+    text = all(schema[having[r]] in (pl.String, pl.Categorical) for r in ("name", "split") if r in having)
+    return integers and numbers and text and ("time" not in having or isinstance(schema[having["time"]], pl.Datetime))
+
+
+def _stretches(names: pl.DataFrame, keys: list[str]) -> pl.DataFrame | None:
+    """The rows of each series as offset and length, or None where a series stands in many pieces."""
+    changed = names.select(pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys)).to_series()
+    starts = np.flatnonzero(changed.to_numpy())
+    starts = np.union1d(starts, [0])
+    if len(starts) > MANY:
+        return None
+    found = names[starts].select(
+        pl.col(k) if k in keys else pl.lit(default).alias(k)
+        for k, default in (("name", ""), ("split", ""), ("rank", 0), ("attempt", 0))
+    )
+    lengths = np.diff(np.append(starts, names.height))
+    found = found.with_columns(offset=pl.Series(starts), length=pl.Series(lengths))
+    return found.sort("rank", "attempt", "name", "split", "offset")
+
+
+def _goes_back(step: pl.Series, starts: pl.Series) -> bool:
+    back = (step < step.shift()).fill_null(False).to_numpy().copy()
+    back[starts.to_numpy()] = False  # the first row of a series follows no other
+    return bool(back.any())
+
+
+def _sliced(path: Path, scan: pl.LazyFrame, having: dict[str, str], stretches: pl.DataFrame, name: str) -> pl.LazyFrame:
+    columns = {role: pl.col(having[role]).cast(SCALARS[role]).alias(role) if role in having
+               else pl.lit(None, dtype=SCALARS[role]).alias(role)
+               for role in ("step", "epoch", "time", "value")}  # fmt: skip
+
+    def rows(wanted: list[str], offset: int, length: int) -> pl.DataFrame:
+        # the value always: a table of literals alone would have one row
+        chosen = [columns[c] for c in dict.fromkeys([*wanted, "value"])]
+        return guarded(scan.slice(offset, length).select(chosen).collect, path).select(wanted)
+
+    keys = []
+    for tag, split, rank, attempt, offset, length in stretches.iter_rows():
+        own, metric = resolve(tag, split)
+        keys.append((name, rank, attempt, own, metric, tag, 0, offset, length))
+    total: Any = stretches["length"].sum()
+    return lazy_slices(pl.DataFrame(keys, schema=KEYS, orient="row"), [Source(int(total), rows)])
