@@ -1,0 +1,161 @@
+"""Breaches of an input contract, as findings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from analysis.findings import Finding
+
+__all__ = ["Mixed", "TensorUse", "judge_contract"]
+
+_DISABLED = re.compile(r"\b(disabled|switched off|inactive)\b", re.IGNORECASE)
+_ABSENT = re.compile(r"\b(not[ _-]?found|missing|absent)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorUse:
+    """One tensor of one stage: what the plan says of it, how often it was seen, when, where, and its statuses."""
+
+    direction: str
+    stage: str
+    name: str
+    planned: str
+    seen: int = 0
+    first: int | None = None
+    last: int | None = None
+    dtypes: Set[str] = frozenset()
+    devices: Set[str] = frozenset()
+    statuses: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Stage and name, as a message says them."""
+        return f"{self.name!r} of stage {self.stage!r}" if self.stage else repr(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Batches of one stage, alike in content, whose tensors lie on several devices."""
+
+    stage: str
+    devices: str
+    first: int | None
+    last: int | None
+    count: int
+
+
+def judge_contract(run: str, table: Sequence[TensorUse], mixed: Sequence[Mixed]) -> list[Finding]:
+    """Findings of all tensors; `mixed` are the batches on several devices."""
+    found: list[Finding | None] = []
+    for use in table:
+        found += [_missing(run, use), _forbidden(run, use, table), _status(run, use)]
+    return [finding for finding in found if finding is not None] + _mixed_devices(run, mixed)
+
+
+def _missing(run: str, use: TensorUse) -> Finding | None:
+    if use.planned != "require" or use.seen or use.statuses:
+        return None
+    what = use.direction.removesuffix("s")
+    return Finding(
+        f"missing-{what}",
+        "critical",
+        run,
+        f"required {what} {use.label} was never seen in any recorded event of that stage",
+        metric=use.name,
+        evidence={"stage": use.stage, "seen": 0},
+        causes=(
+            "the key is dropped on the way (collate function, unused-column removal, a renamed argument)",
+            "the stage records only a part of its tensors",
+        ),
+        suggestions=(
+            f"print the keys right before stage {use.stage!r} and follow {use.name!r} back to the data set",
+            "check the spelling in the plan against the model's forward signature",
+        ),
+    )
+
+
+def _forbidden(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | None:
+    if use.planned != "forbid" or not use.seen or use.direction != "inputs":
+        return None
+    way = [u for u in table if u.direction == "inputs" and u.name == use.name and u.seen]
+    entered = min(way, key=lambda u: (u.first is None, u.first or 0))
+    return Finding(
+        "forbidden-input",
+        "critical",
+        run,
+        f"forbidden input {use.label} was seen in {use.seen} events, first at step {use.first}; "
+        f"it first appeared in stage {entered.stage!r} at step {entered.first}",
+        metric=use.name,
+        first_step=use.first,
+        last_step=use.last,
+        evidence={"stage": use.stage, "seen": use.seen, "entered_stage": entered.stage, "entered_step": entered.first},
+        causes=(
+            f"stage {entered.stage!r} lets {use.name!r} through (first seen there)",
+            "the whole batch is passed on instead of the keys that the stage needs",
+        ),
+        suggestions=(
+            f"pass stage {use.stage!r} its own keys by name instead of the whole batch",
+            f"remove {use.name!r} where stage {entered.stage!r} hands on; scores so far may owe to it",
+        ),
+    )
+
+
+def _status(run: str, use: TensorUse) -> Finding | None:
+    disabled = sum(n for status, n in use.statuses.items() if _DISABLED.search(status))
+    absent = sum(n for status, n in use.statuses.items() if _ABSENT.search(status) and not _DISABLED.search(status))
+    total = sum(use.statuses.values())
+    if not disabled and not absent:
+        return None
+    off = disabled >= absent
+    kind = "disabled-conditioning" if off else "missing-input" if use.direction == "inputs" else "missing-output"
+    count, said = (disabled, "disabled") if off else (absent, "not found")
+    return Finding(
+        kind,
+        "info" if count <= total / 2 else "critical" if use.planned == "require" else "warning",
+        run,
+        f"{use.direction.removesuffix('s')} {use.label} is {said} in {count} of {total} status reports",
+        metric=use.name,
+        first_step=use.first,
+        last_step=use.last,
+        evidence={"stage": use.stage, "reports": total, "affected": count, "statuses": "; ".join(use.statuses)},
+        causes=(
+            f"the input is computed but switched off by configuration ({said})"
+            if off
+            else f"an earlier stage does not hand {use.name!r} on ({said})",
+            "a flag or a module that makes it was not loaded",
+        ),
+        suggestions=(
+            f"check the flag that switches {use.name!r} on, and that its encoder is loaded",
+            f"follow {use.name!r} from where it is made to stage {use.stage!r}",
+        ),
+    )
+
+
+def _mixed_devices(run: str, mixed: Sequence[Mixed]) -> list[Finding]:
+    findings = []
+    for stage in dict.fromkeys(entry.stage for entry in mixed):
+        batches = [entry for entry in mixed if entry.stage == stage]
+        steps = [step for entry in batches for step in (entry.first, entry.last) if step is not None]
+        count, devices = sum(entry.count for entry in batches), batches[0].devices
+        findings.append(
+            Finding(
+                "device-mismatch",
+                "warning",
+                run,
+                f"tensors of one batch of stage {stage!r} lie on {devices}, in {count} events",
+                first_step=min(steps, default=None),
+                last_step=max(steps, default=None),
+                evidence={"stage": stage, "devices": devices, "events": count},
+                causes=(
+                    "a tensor made inside the step stays on the CPU",
+                    "part of the batch is not moved to the device",
+                ),
+                suggestions=(
+                    "move the whole batch with one call right after loading",
+                    "make new tensors with the device of an input tensor",
+                ),
+            )
+        )
+    return findings
