@@ -43,7 +43,11 @@ CHECKS: tuple[Check, ...] = (
         ("loss-sum-mismatch", "loss-display-mismatch", "weight-not-applied", "inactive-component"),
     ),
     Check("curriculum", "analysis.curriculum", ("curriculum-off-schedule", "curriculum-bypass")),
-    Check("contracts", "analysis.contracts", ("missing-input", "forbidden-input", "device-mismatch")),
+    Check(
+        "contracts",
+        "analysis.contracts",
+        ("missing-input", "missing-output", "forbidden-input", "device-mismatch", "disabled-conditioning"),
+    ),
     Check("gan", "analysis.gan", ("mode-collapse", "discriminator-dominance", "generator-dominance")),
     Check(
         "speaker_embeddings",
