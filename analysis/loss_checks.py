@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -208,18 +208,17 @@ def _smoothed(shown: Floats, total: Floats) -> str | None:
     return None
 
 
-def judge_activity(run: str, rows: pl.DataFrame, planned_active: dict[str, float]) -> list[Finding]:
+def judge_activity(
+    run: str, rows: pl.DataFrame, planned_active: dict[str, float], hidden: Collection[str] = ()
+) -> Iterator[Finding]:
     """Components that never enter the total: a warning where their weight, or the plan's, says that they should.
 
-    `planned_active` maps components to the largest weight that the plan gives them at a logged step.
+    `planned_active` maps components to the largest weight that the plan gives them at a logged step; `hidden` are
+    components that the totals hold although nothing says so, which therefore do not stay out.
     """
-    return list(_idle(run, rows, planned_active))
-
-
-def _idle(run: str, rows: pl.DataFrame, planned_active: dict[str, float]) -> Iterator[Finding]:
     for (name,), part in rows.sort("at").group_by("component", maintain_order=True):
         known = part.filter(pl.col("entered").is_not_null())
-        if known.height and known.filter(pl.col("entered") != 0).is_empty():
+        if name not in hidden and known.height and known.filter(pl.col("entered") != 0).is_empty():
             yield _inactive(run, str(name), known, planned_active.get(str(name), 0.0))
 
 

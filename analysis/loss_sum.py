@@ -84,6 +84,8 @@ def judge_sum(run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation
 def _severity(
     off: pl.DataFrame, judged: pl.DataFrame, relative: float, found: Explanation | None, aggregation: str | None
 ) -> Severity:
+    if found and found.name in ("left-out", "twice") and off.height >= 3:
+        return "critical" if relative >= _CRITICAL else "warning"  # a wrong sum, however small the component
     if relative < _WARNING:
         return "info"
     if found and aggregation is None and found.name in ("mean", "divided"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analysis.bypass import hidden_weights
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
 from analysis.loss_account import COMPONENTS, LARGEST, TOTALS, account
@@ -104,7 +105,9 @@ def losses(run: Run, *, tolerance: float | None = None) -> LossAccounting:
         *judge_sum(run.name, rows, totals, aggregation=plan.aggregation),
         *judge_display(run.name, totals),
         *judge_products(run.name, rows),
-        *judge_activity(run.name, rows, _planned_peaks(plan, rows)),
+        *judge_activity(
+            run.name, rows, _planned_peaks(plan, rows), {h.component for h in hidden_weights(rows, totals)}
+        ),
     ]
     return LossAccounting(
         run.name,

@@ -30,8 +30,8 @@ def printed_decimals(values: NDArray[np.float64]) -> int | None:
         return None
     for decimals in range(_MOST_DECIMALS + 1):
         scaled = known * 10.0**decimals
-        # reading decimal text rounds to the nearest double; scaling rounds once more
-        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-15 * scaled):
+        # decimals that were added or scaled in double precision carry its noise, far below a place of float32
+        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-12 * scaled):
             return decimals
     return None
 
