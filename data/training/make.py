@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -177,8 +178,8 @@ SAMPLES = (
         functools.partial(_gan, options=gan.Options()),
         _GAN,
         "Nothing: healthy. `diversity` (mean distance between generated images over that between real ones) rises "
-        "to above 0.8 within the first third and stays; the generator draws nearly all ten digits. Low diversity in "
-        "the first 500 steps is the generator before it has learned anything.",
+        "to about 0.9 within the first third and stays near it; the generator draws nearly all ten digits. Low "
+        "diversity in the first 500 steps is the generator before it has learned anything.",
     ),
     Sample(
         "gan-collapse",
@@ -187,8 +188,8 @@ SAMPLES = (
         _GAN,
         f"Mode collapse from step {_COLLAPSE.rush_from} on, where the generator begins to be updated "
         f"{_COLLAPSE.rush_steps} times for each update of the discriminator: `diversity` falls from 0.87 to below "
-        "0.1 and `classes` to 1 or 2. The losses look ideal all the while (d_loss near 2 ln 2, g_loss near ln 2): "
-        "only diversity and the dying gradient tell. Until then identical to `gan-healthy`.",
+        "0.1 and `classes` to between 1 and 3. The losses look ideal all the while (d_loss near 2 ln 2, g_loss near "
+        "ln 2): only diversity and the dying gradient tell. Until then identical to `gan-healthy`.",
         ("mode-collapse",),
     ),
     Sample(
@@ -204,8 +205,8 @@ SAMPLES = (
         functools.partial(_charlm, options=_SPIKE),
         _CHARLM,
         f"A loss spike at step {_SPIKE.poison_step}: its batch has random targets and {_SPIKE.poison_lr_factor:g} "
-        "times the planned learning rate. The loss leaps from 0.36 to 10, the weights are hurt, and the loss is back "
-        "on its trend about 80 steps later. Until then identical to `charlm-healthy`.",
+        "times the planned learning rate. The loss leaps from 0.36 to 10, the weights are hurt, and the loss is within "
+        "a tenth of its trend again about 80 steps later. Until then identical to `charlm-healthy`.",
         ("loss-spike", "lr-schedule"),
     ),
     Sample(
@@ -231,13 +232,13 @@ SAMPLES = (
 
 
 def make(sample: Sample, out: Path) -> float:
-    """Trains and records one sample below `out`, in place of an older one, with its README; returns the seconds."""
+    """Trains and records one sample below `out`, in place of an older one, with its README; returns wall seconds."""
     folder = out / sample.name
     if folder.exists():
         if not (folder / "manifest.json").exists():
             raise FileExistsError(f"{folder} is there and is no recorded run; move it away first")
         shutil.rmtree(folder)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), sum(os.times()[:4])
     outcome = sample.make(folder, sample.name)
     took = time.perf_counter() - started
     write_readme(
@@ -249,6 +250,7 @@ def make(sample: Sample, out: Path) -> float:
         seed=sample.seed,
         outcome=outcome,
         seconds=took,
+        cpu_seconds=sum(os.times()[:4]) - used,
         extra_version=sample.extra_version() if sample.extra_version else None,
     )
     return took

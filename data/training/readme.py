@@ -22,6 +22,7 @@ def write_readme(
     seed: int,
     outcome: str,
     seconds: float,
+    cpu_seconds: float,
     extra_version: str | None,
 ) -> None:
     """Writes `folder`/README.md."""
@@ -33,7 +34,7 @@ def write_readme(
         ("command", f"`python -m data.training {name}`"),
         ("seed", str(seed)),
         ("versions", ", ".join(versions)),
-        ("duration", f"{seconds:.0f} s on one core, preparation included"),
+        ("duration", f"{cpu_seconds:.0f} s of one core ({seconds:.0f} s by the clock), preparation included"),
         ("outcome", outcome),
         ("kinds to find", planted),
     ]

@@ -20,8 +20,3 @@ def _torch_as_it_was() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
-
-
-@pytest.fixture(scope="session")
-def samples() -> Path:
-    return ROOT / "data" / "samples"

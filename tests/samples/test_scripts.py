@@ -49,6 +49,11 @@ def distil(taught: Any, seed: int = 0, bypass: bool = False) -> Listener:
     return listener
 
 
+@pytest.fixture(scope="module")
+def healthy(taught: Any) -> Listener:
+    return distil(taught)
+
+
 def residuals(listener: Listener) -> list[tuple[float, float]]:
     """(total minus the sum of the weighted parts, what the planted constants explain of it) for each record."""
     found = []
@@ -59,14 +64,13 @@ def residuals(listener: Listener) -> list[tuple[float, float]]:
     return found
 
 
-def test_a_distillation_with_the_same_seed_records_the_same_numbers(taught: Any) -> None:
-    first, again, other = distil(taught), distil(taught), distil(taught, seed=1)
-    assert numbers(first) == numbers(again)
-    assert numbers(first) != numbers(other)
+def test_a_distillation_with_the_same_seed_records_the_same_numbers(taught: Any, healthy: Listener) -> None:
+    assert numbers(distil(taught)) == numbers(healthy)
+    assert numbers(distil(taught, seed=1)) != numbers(healthy)
 
 
-def test_a_healthy_total_is_the_sum_of_the_weighted_components(taught: Any) -> None:
-    gaps = residuals(distil(taught))
+def test_a_healthy_total_is_the_sum_of_the_weighted_components(healthy: Listener) -> None:
+    gaps = residuals(healthy)
     assert len(gaps) == 1 + STEPS // distillation.DETAIL_EVERY
     assert max(abs(gap) for gap, _ in gaps) < 1e-6
 
@@ -77,8 +81,8 @@ def test_the_bypass_adds_its_constants_times_the_raw_losses_and_nothing_else(tau
     assert [gap for gap, _ in gaps] == pytest.approx([planted for _, planted in gaps], abs=1e-6)
 
 
-def test_the_recorded_weighted_part_is_raw_times_the_weight_of_the_plan(taught: Any) -> None:
-    for _, (_, components), _ in (call for call in distil(taught).calls if call[0] == "losses"):
+def test_the_recorded_weighted_part_is_raw_times_the_weight_of_the_plan(healthy: Listener) -> None:
+    for _, (_, components), _ in (call for call in healthy.calls if call[0] == "losses"):
         assert set(components) == set(COMPONENTS)
         for part in components.values():
             assert part["weighted"] == pytest.approx(part["raw"] * part["weight"], rel=1e-6)
@@ -92,8 +96,8 @@ def test_routing_stays_at_weight_zero_until_the_last_phase_of_the_plan() -> None
     assert all(phases[3]["weights"][name] > 0.0 for name in ROUTING)
 
 
-def test_inputs_are_recorded_at_the_first_step_and_hold_what_the_plan_requires(taught: Any) -> None:
-    stages = {args[1]: set(args[2]) for method, args, _ in distil(taught).calls if method == "inputs"}
+def test_inputs_are_recorded_at_the_first_step_and_hold_what_the_plan_requires(healthy: Listener) -> None:
+    stages = {args[1]: set(args[2]) for method, args, _ in healthy.calls if method == "inputs"}
     for stage, contract in distillation.plan()["inputs"].items():
         assert set(contract["require"]) <= stages[stage]
         assert not set(contract.get("forbid", ())) & stages[stage]
@@ -114,7 +118,7 @@ def test_a_poisoned_step_changes_nothing_before_itself_and_everything_after() ->
     before, after = clean.series("loss"), poisoned.series("loss")
     assert [step for step in before if before[step] != after[step]] == list(range(15, STEPS + 1))
     assert poisoned.series("lr")[15] == pytest.approx(20.0 * clean.series("lr")[15])
-    assert after[16] > before[16] + 0.2
+    assert after[15] > before[15] + 0.2  # random targets cost more than learned ones
 
 
 @pytest.mark.parametrize("rush_from", [None, 5])
