@@ -33,7 +33,8 @@ def restarts(records: pl.DataFrame) -> dict[int, npt.NDArray[np.int64]]:
     known = records.filter(pl.col("step").is_not_null())
     for (rank,), rows in known.group_by(["rank"], maintain_order=True):
         rows = rows if rows["order"].is_sorted() else rows.sort("order")
-        back = np.flatnonzero(np.diff(rows["step"].to_numpy()) < 0) + 1
+        step = rows["step"].to_numpy()
+        back = np.flatnonzero(step[1:] < step[:-1]) + 1
         if 0 < len(back) <= max(A_FEW, DISORDER * rows.height):
             places = _restarts(rows, back.tolist())
             if places:

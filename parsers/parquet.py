@@ -13,6 +13,7 @@ from eventstream.records import SegmentName
 from parsers.bulk import Bulk
 from parsers.columns import SPLIT_WORDS, roles
 from parsers.finish import finish
+from parsers.footer import RowGroup, read_footer, row_groups
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
 from parsers.names import resolve
@@ -112,23 +113,9 @@ def _lazy(path: Path, scan: pl.LazyFrame, schema: pl.Schema, having: dict[str, s
     known = set(having.values()) | ({"metric", "tag"} if set(schema.names()) >= set(SCALARS.names()) else set())
     if "name" not in having or not _typed(schema, having) or set(schema.names()) - known:
         return None
-    texts = {role: having[role] for role in ("name", "split") if role in having}
-    numbers = {role: having[role] for role in ("rank", "attempt") if role in having}
-    wanted = [pl.col(key).cast(pl.String).fill_null("").alias(role) for role, key in texts.items()]
-    wanted += [pl.col(key).fill_null(0).cast(pl.Int64).alias(role) for role, key in numbers.items()]
-    wanted += [pl.col(having["step"]).alias("step")] if "step" in having else []
-    wanted += [
-        pl.col(having["value"]).is_null().any().alias("null"),
-        pl.col(having["name"]).is_null().any().alias("no"),
-    ]
-    names = guarded(scan.select(wanted).collect, path)
-    if names.is_empty() or names["null"][0] or names["no"][0]:
-        return None
-    stretches = _stretches(names, [*texts, *numbers])
+    stretches = _stretches(path, scan, having)
     if stretches is None or not {s.lower() for s in stretches["split"].unique()} <= SPLIT_WORDS.keys():
         return None
-    if "attempt" not in having and "step" in having and _goes_back(names["step"], stretches["offset"]):
-        return None  # resumed: attempts are numbered where everything is read
     return _sliced(path, scan, having, stretches, name)
 
 
@@ -139,26 +126,56 @@ def _typed(schema: pl.Schema, having: dict[str, str]) -> bool:
     return integers and numbers and text and ("time" not in having or isinstance(schema[having["time"]], pl.Datetime))
 
 
-def _stretches(names: pl.DataFrame, keys: list[str]) -> pl.DataFrame | None:
-    """The rows of each series as offset and length, or None where a series stands in many pieces."""
-    changed = names.select(pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys)).to_series()
-    starts = np.flatnonzero(changed.to_numpy())
-    starts = np.union1d(starts, [0])
-    if len(starts) > MANY:
+def _stretches(path: Path, scan: pl.LazyFrame, having: dict[str, str]) -> pl.DataFrame | None:
+    """The rows of each series as offset and length, or None where one has several pieces, or rows lack name or value.
+
+    Names come from the footer where a row group holds one only, which spares reading them.
+    """
+    keys: dict[str, str] = {r: having[r] for r in ("name", "split", "rank", "attempt") if r in having}
+    pieces: list[pl.DataFrame] = []
+    for group in row_groups(read_footer(path)):
+        if having["value"] not in group.whole:
+            return None  # missing values, or nobody knows
+        piece = _pieces(path, scan, keys, group)
+        pieces.append(piece)
+        if piece.height + len(pieces) > MANY:
+            return None
+    return _joined(pl.concat(pieces)) if pieces else None
+
+
+def _pieces(path: Path, scan: pl.LazyFrame, keys: dict[str, str], group: RowGroup) -> pl.DataFrame:
+    """Stretches of equal keys in one row group."""
+    if all(key in group.same for key in keys.values()):
+        found = pl.DataFrame({role: [group.same[key]] for role, key in keys.items()})
+        starts = np.zeros(1, np.int64)
+    else:
+        part = scan.slice(group.offset, group.length).select(pl.col(key).alias(role) for role, key in keys.items())
+        found = guarded(part.collect, path)
+        changed = found.select(pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys)).to_series()
+        starts = np.union1d(np.flatnonzero(changed.to_numpy()), [0])
+    where = {"offset": starts + group.offset, "length": np.diff(np.append(starts, group.length))}
+    return _typed_keys(found[starts]).with_columns(pl.Series(name, values) for name, values in where.items())
+
+
+def _typed_keys(found: pl.DataFrame) -> pl.DataFrame:
+    """The keys of slices with what the table does not say filled; an unknown attempt is null."""
+    columns = []
+    for name, default in (("name", None), ("split", ""), ("rank", 0), ("attempt", None)):
+        dtype = pl.String if name in ("name", "split") else pl.Int32
+        given = pl.col(name).cast(dtype) if name in found.columns else pl.lit(None, dtype=dtype)
+        columns.append((given if default is None else given.fill_null(default)).alias(name))
+    return found.select(columns) if "name" in found.columns else found
+
+
+def _joined(pieces: pl.DataFrame) -> pl.DataFrame | None:
+    """Neighbouring pieces of one series as one, or None where a series stands apart from itself or has no name."""
+    keys = ["name", "split", "rank", "attempt"]
+    changed = pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys)
+    grouped = pieces.with_columns(_piece=changed.cum_sum()).group_by("_piece", maintain_order=True)
+    joined = grouped.agg(*(pl.col(k).first() for k in [*keys, "offset"]), pl.col("length").sum()).drop("_piece")
+    if joined["name"].null_count() or joined.select(pl.struct(keys).n_unique()).item() < joined.height:
         return None
-    found = names[starts].select(
-        pl.col(k) if k in keys else pl.lit(default).alias(k)
-        for k, default in (("name", ""), ("split", ""), ("rank", 0), ("attempt", 0))
-    )
-    lengths = np.diff(np.append(starts, names.height))
-    found = found.with_columns(offset=pl.Series(starts), length=pl.Series(lengths))
-    return found.sort("rank", "attempt", "name", "split", "offset")
-
-
-def _goes_back(step: pl.Series, starts: pl.Series) -> bool:
-    back = (step < step.shift()).fill_null(False).to_numpy().copy()
-    back[starts.to_numpy()] = False  # the first row of a series follows no other
-    return bool(back.any())
+    return joined.select(*keys, "offset", "length").sort("rank", "attempt", "name", "split", "offset")
 
 
 def _sliced(path: Path, scan: pl.LazyFrame, having: dict[str, str], stretches: pl.DataFrame, name: str) -> pl.LazyFrame:

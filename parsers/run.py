@@ -48,7 +48,14 @@ class Run:
     @cached_property
     def scalars(self) -> pl.DataFrame:
         """Every number of the run (`parsers.schema.SCALARS`); collected from disk at the first use, then kept."""
-        return self.source.collect()
+        return self._collect(self.source)
+
+    def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """The rows; damage of the file that shows only now is an error of the input and no traceback of a library."""
+        try:
+            return rows.collect()
+        except pl.exceptions.ComputeError as error:
+            raise InputError(f"{self.path}: cannot be read to its end ({str(error)[:300]})") from error
 
     def lazy(self) -> pl.LazyFrame:
         """The scalars as a lazy frame: filters on it reach the file, unless all scalars are in memory already."""
@@ -57,7 +64,7 @@ class Run:
     @cached_property
     def catalogue(self) -> pl.DataFrame:
         """One row a series: rank, split, metric, tag, count, first_step, last_step, non_finite (NaN and infinities)."""
-        return (
+        return self._collect(
             self.lazy()
             .group_by("rank", "split", "metric", "tag")
             .agg(
@@ -67,7 +74,6 @@ class Run:
                 (~pl.col("value").is_finite()).sum().cast(pl.Int64).alias("non_finite"),
             )
             .sort("rank", "split", "metric", "tag")
-            .collect()
         )
 
     def series(
@@ -84,7 +90,7 @@ class Run:
             keep &= pl.col("split") == split
         if rank is not None:
             keep &= pl.col("rank") == rank
-        rows = self.lazy().filter(keep).collect()
+        rows = self._collect(self.lazy().filter(keep))
         if rows.is_empty() and metric not in self.metrics:
             raise InputError(f"{self.name}: {unknown_name('metric', metric, self.metrics)}")
         return live_branch(rows) if live else rows

@@ -14,6 +14,7 @@ import polars as pl
 from eventstream.errors import InputError
 from eventstream.records import VERSION, SegmentName
 from parsers.finish import Reject
+from parsers.footer import RowGroup, first_line, read_footer, row_groups
 from parsers.schema import SCALARS
 from parsers.slices import Source
 
@@ -30,11 +31,6 @@ class NewerVersionError(InputError):
 
     def __init__(self, path: Path, version: object) -> None:
         super().__init__(f"{path}: version {version} of the event stream; this aftertrain reads up to {VERSION}")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, bounded; its type where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def guarded(call: Callable[[], _T], path: Path) -> _T:
@@ -73,14 +69,8 @@ class Sealed:
         return self
 
     def _footer(self) -> Any:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            footer = pq.read_metadata(self.path)
-            names = set(footer.schema.to_arrow_schema().names)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}: no whole Parquet file ({first_line(error)})") from error
+        footer = read_footer(self.path)
+        names = set(footer.schema.to_arrow_schema().names)
         version = (footer.metadata or {}).get(b"aftertrain.version", b"1")
         if not version.isdigit() or int(version) > VERSION:
             shown = version.decode("utf-8", "replace")
@@ -128,21 +118,23 @@ class Sealed:
         self._take_events(frame.filter(pl.col("tag").is_null()))
 
     def _lazy(self, footer: Any) -> None:
-        tags = footer.schema.to_arrow_schema().names.index("tag")
-        offset = 0
-        for group in range(footer.num_row_groups):
-            length = footer.row_group(group).num_rows
-            statistics = footer.row_group(group).column(tags).statistics
-            if statistics is not None and statistics.null_count == length:
-                self._take_events(self._rows(offset, length))
+        for group in row_groups(footer):
+            if "tag" in group.empty:
+                self._take_events(self._rows(group.offset, group.length))
+            elif {"tag", "split"} <= group.same.keys() and "value" in group.whole:
+                self.slices.append((group.same["tag"], group.same["split"], group.offset, group.length))
             else:
-                # the split may change inside a group, and another writer may have mixed tags: both are read
-                names = self._rows(offset, length, ["tag", "split", "value"])
-                for tag, split, start, count in runs_of(names["tag"], names["split"].fill_null("")):
-                    if tag is not None:
-                        self.slices.append((tag, split, offset + start, count))
-            offset += length
-        self.source = Source(offset, lambda columns, start, count: self._rows(start, count, columns))
+                self._look(group)
+        self.source = Source(footer.num_rows, lambda columns, start, count: self._rows(start, count, columns))
+
+    def _look(self, group: RowGroup) -> None:
+        """A row group with several splits, or of a writer that keeps no statistics: its names are read."""
+        names = self._rows(group.offset, group.length, ["tag", "split"])
+        slices = runs_of(names["tag"], names["split"].fill_null(""))
+        self.slices += [(tag, split, group.offset + start, n) for tag, split, start, n in slices if tag is not None]
+        if any(tag is None for tag, *_ in slices):
+            rows = self._rows(group.offset, group.length)
+            self._take_events(rows.filter(pl.col("tag").is_null()))
 
     def _take_events(self, frame: pl.DataFrame) -> None:
         rank, attempt = self.name.rank, self.name.attempt

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from parsers.attempts import attempt_of, restarts
 from parsers.schema import SCALARS
 
 __all__ = ["KEYS", "Source", "lazy_slices"]
@@ -35,6 +36,7 @@ def lazy_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.LazyFrame:
     """The scalars of all slices in the order of `keys` (columns `KEYS`), read when collected.
 
     A filter on run, rank, attempt, split, metric and tag reads the slices that it leaves; any other filter reads all.
+    Where the attempt of a key is null, attempts are numbered by where the steps of its slice go back and go on.
 
     >>> rows = pl.DataFrame({"step": [1, 2], "epoch": [None, None], "time": [None, None], "value": [0.5, 0.25]})
     >>> source = Source(2, lambda columns, offset, length: rows.select(columns).slice(offset, length))
@@ -44,16 +46,19 @@ def lazy_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.LazyFrame:
     """
     from polars.io.plugins import register_io_source
 
+    names = set(_NAMES) - ({"attempt"} if keys["attempt"].null_count() else set())
+
     def read(
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         wanted = with_columns or SCALARS.names()
         used = set(wanted) | set(() if predicate is None else predicate.meta.root_names())
         chosen = keys
-        if predicate is not None and set(predicate.meta.root_names()) <= set(_NAMES):
+        if predicate is not None and set(predicate.meta.root_names()) <= names:
             chosen, predicate = keys.filter(predicate), None
+        needed = {"step", "epoch"} if "attempt" in used - names else set()
         left = n_rows
-        for frame in _frames(chosen, sources, [c for c in _ROWS if c in used]):
+        for frame in _frames(chosen, sources, [c for c in _ROWS if c in used | needed]):
             found = frame if predicate is None else frame.filter(predicate)
             found = found if left is None else found.head(left)
             left = None if left is None else left - found.height
@@ -67,12 +72,20 @@ def lazy_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.LazyFrame:
 def _frames(keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -> Iterator[pl.DataFrame]:
     columns = columns or ["value"]
     reader = _Reader(keys, sources, columns)
-    if keys.height > MANY:
+    if keys.height > MANY and not keys["attempt"].null_count():
         yield _gathered(keys, reader)
         return
     for key in keys.iter_rows(named=True):
         rows = reader.rows(key["source"], key["offset"], key["length"])
-        yield rows.with_columns([pl.lit(key[name], dtype=KEYS[name]).alias(name) for name in _NAMES])
+        frame = rows.with_columns([pl.lit(key[name], dtype=KEYS[name]).alias(name) for name in _NAMES])
+        yield frame if key["attempt"] is not None or "step" not in columns else frame.with_columns(_attempts(frame))
+
+
+def _attempts(frame: pl.DataFrame) -> pl.Series:
+    order = pl.Series("order", np.arange(frame.height))
+    one = frame.select("step", "epoch").with_columns(order, rank=pl.lit(0), series=pl.lit(""))
+    opened = restarts(one)
+    return pl.Series("attempt", attempt_of(np.zeros(frame.height, np.int32), order.to_numpy(), opened))
 
 
 class _Reader:
