@@ -51,9 +51,10 @@ class Fit:
 def fit_weights(raw: Floats, entered: Floats, half_raw: Floats, half_entered: Floats) -> Fit:
     """Least-squares weights of the columns of `raw` (rows x components) in `entered`, without a constant.
 
-    The interval comes from the residuals' spread, robust against unequal and correlated errors (Newey and West,
-    Econometrica 55, 1987), when at least ten different rows per unknown are there; with fewer it is the bound that
-    the printing errors (`half_...`, the largest error of each number) allow. For one row that is contribution / raw.
+    The interval comes from the residuals' spread when at least ten different rows per unknown are there: the larger of
+    the textbook's standard error and of one that is robust against unequal and correlated errors (Newey and West,
+    Econometrica 55, 1987), which is too small for few rows. With fewer rows it is the bound that the printing errors
+    (`half_...`, the largest error of each number) allow. For one row the weight is contribution / raw.
     Columns that cannot be told apart share the weight (minimum norm). All inputs must be finite.
 
     >>> fit = fit_weights(np.array([[412.2]]), np.array([0.5234]), np.array([[5e-5]]), np.array([5e-5]))
@@ -67,7 +68,9 @@ def fit_weights(raw: Floats, entered: Floats, half_raw: Floats, half_entered: Fl
     left = entered - raw @ weights
     distinct = len(np.unique(entered))
     if distinct >= _ROWS_FOR_SPREAD * raw.shape[1]:
-        wide = _quantile(len(entered) - raw.shape[1]) * newey_west(raw, left, inverse)
+        freedom = len(entered) - raw.shape[1]
+        plain = np.sqrt(left @ left / freedom * np.sum(inverse**2, axis=1))
+        wide = _quantile(freedom) * np.maximum(plain, newey_west(raw, left, inverse))
     else:
         wide = np.abs(inverse) @ (half_entered + half_raw @ np.abs(weights))
     return Fit(weights, weights - wide, weights + wide, left)
