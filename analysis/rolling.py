@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Edge", "rolling_moments", "rolling_order"]
+__all__ = ["Edge", "rolling_moments", "rolling_order", "sorted_quantile"]
 
 Floats = NDArray[np.float64]
 #: Where the window of a row lies: `centred` around it, `causal` behind it (the row included), `symmetric` around it
@@ -165,15 +165,15 @@ def _order_by_sorting(data: Floats, window: int, edge: str, least: int, wanted: 
         few = count < least
         for row, share in enumerate((0.25, 0.5, 0.75)):
             if wanted & (1 << row):
-                out[row, rows] = np.where(few, np.nan, _quantile(block, count, share))
+                out[row, rows] = np.where(few, np.nan, sorted_quantile(block, count, share))
         if wanted & 8:
             with np.errstate(over="ignore", invalid="ignore"):
-                np.abs(block - _quantile(block, count, 0.5)[:, None], out=block)
+                np.abs(block - sorted_quantile(block, count, 0.5)[:, None], out=block)
             block.sort(axis=1)
-            out[3, rows] = np.where(few, np.nan, _quantile(block, count, 0.5))
+            out[3, rows] = np.where(few, np.nan, sorted_quantile(block, count, 0.5))
 
 
-def _quantile(ordered: Floats, count: NDArray[np.int64], share: float) -> Floats:
+def sorted_quantile(ordered: Floats, count: NDArray[np.int64], share: float) -> Floats:
     """Quantile of the first `count` values of each sorted row; NaN where there is none."""
     place = share * (np.maximum(count, 1) - 1)
     low = place.astype(np.int64)

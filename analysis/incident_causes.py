@@ -1,0 +1,104 @@
+"""What else the log shows where an incident begins: gradient norm, learning rate, weights, a restart, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.incidents import Incident
+from analysis.log_series import Series
+from parsers.roles import role_of
+
+__all__ = ["causes_of", "is_planned"]
+
+#: Rows of the incident's own log before its beginning in which a cause may lie, and before that, what is usual.
+_BEFORE, _USUAL = 20, 100
+
+
+def causes_of(incident: Incident, context: Sequence[Series]) -> tuple[str, ...]:
+    """Causes for which the log holds evidence, the most telling first; else what to record in order to know."""
+    causes = [*_restart(incident), *_changes(incident, context), *_gradient(incident, context)]
+    if incident.shape == "spike" and incident.rows == 1 and incident.recovery is not None:
+        causes.append("one step alone, and back at the next: likely a single bad batch")
+    if causes:
+        return tuple(causes)
+    roles = {role_of(s.metric) for s in context}
+    missing = [name for name, role in (("grad_norm", "grad_norm"), ("lr", "learning_rate")) if role not in roles]
+    advice = f"; record {' and '.join(missing)} to know" if missing else ""
+    return (f"cannot tell from this log{advice}",)
+
+
+def is_planned(incident: Incident, context: Sequence[Series]) -> bool:
+    """Whether a learning rate or a loss weight changed where the incident begins: the run was told to change."""
+    return bool(_changes(incident, context))
+
+
+def _restart(incident: Incident) -> list[str]:
+    attempts = incident.series.frame["attempt"]
+    first, before = incident.first, max(0, incident.first - _BEFORE)
+    if attempts[first] == attempts[before]:
+        return []
+    step = incident.series.step_at(int(np.flatnonzero(attempts.to_numpy() == attempts[first])[0]))
+    return [f"the run was resumed at step {step} (attempt {attempts[first]}): state may not have been restored"]
+
+
+def _changes(incident: Incident, context: Sequence[Series]) -> list[str]:
+    """Learning rates that rose, and weights that changed, just before the incident or within its first rows."""
+    found = []
+    for series in context:
+        role = role_of(series.metric)
+        if role not in ("learning_rate", "weight"):
+            continue
+        part = _between(series, *_window(incident))
+        if len(part) < 2:
+            continue
+        old, new = float(part[0]), float(part[np.argmax(np.abs(part - part[0]))])
+        if not (np.isfinite(old) and np.isfinite(new)) or new == old:
+            continue
+        changed = new > 1.2 * old if role == "learning_rate" else abs(new - old) > 0.1 * max(abs(old), abs(new))
+        if changed:
+            what = "learning rate" if role == "learning_rate" else "weight"
+            found.append(f"{what} {series.metric} went from {old:.4g} to {new:.4g} just before step {_onset(incident)}")
+    return found[:3]
+
+
+def _gradient(incident: Incident, context: Sequence[Series]) -> list[str]:
+    found = []
+    low, high = _window(incident)
+    for series in context:
+        if role_of(series.metric) != "grad_norm" or series.rank != incident.series.rank:
+            continue
+        peak = _between(series, low, high)
+        usual = _before(series, low)
+        if len(peak) == 0 or len(usual) < 10 or not np.isfinite(peak).any():
+            continue
+        norm, level = float(np.nanmax(peak[np.isfinite(peak)])), float(np.median(usual))
+        if level > 0 and norm > 3 * level and norm > 1.5 * float(np.max(usual)):
+            found.append(
+                (norm / level, f"{series.metric} peaked at {norm:.4g}, {norm / level:.1f} times its usual {level:.4g}")
+            )
+    return [text for _, text in sorted(found, reverse=True)[:2]]
+
+
+def _onset(incident: Incident) -> int:
+    return incident.steps[0]
+
+
+def _window(incident: Incident) -> tuple[int, int]:
+    """Steps around the beginning of the incident in which a cause would lie."""
+    series, first = incident.series, incident.first
+    early, late = max(0, first - _BEFORE), min(first + 3, series.frame.height - 1)
+    low, high = series.step_at(early), series.step_at(late)
+    return (early if low is None else low), (late if high is None else high)
+
+
+def _between(series: Series, low: int, high: int) -> NDArray[np.float64]:
+    return series.frame.filter(pl.col("step").is_between(low, high))["value"].to_numpy()
+
+
+def _before(series: Series, low: int) -> NDArray[np.float64]:
+    values = series.frame.filter(pl.col("step") < low)["value"].tail(_USUAL).to_numpy()
+    return np.asarray(values[np.isfinite(values)], dtype=np.float64)

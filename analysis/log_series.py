@@ -1,0 +1,103 @@
+"""The series of a run, one at a time and without copying: rows of one rank, split and metric in the order logged."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from eventstream.errors import InputError, unknown_name
+from parsers.roles import is_loss, role_of
+from parsers.run import Run, live_branch
+
+__all__ = ["Series", "series_of"]
+
+_COLUMNS = ("rank", "attempt", "step", "split", "metric", "tag", "value")
+#: Metrics that follow a rule or count: a leap of theirs is a decision of the training code, not a fault of its numbers.
+_RULED = {"learning_rate", "weight"}
+_COUNTER = re.compile(
+    r"(.*[/._ -])?(epochs?|steps?|iter(ation)?s?|progress|phase|tokens|samples|examples|data/.*|num_.*|.*_(count|seen))"
+)
+_MULTIPLICATIVE = {"grad_norm", "step_time", "throughput"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """Rows of one rank, split and tag on the live branch; `frame` has attempt, step and value without nulls."""
+
+    rank: int
+    split: str
+    metric: str
+    frame: pl.DataFrame
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The numbers, in the order logged."""
+        return self.frame["value"].to_numpy()
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether smaller is better and the series should fall."""
+        return is_loss(self.metric)
+
+    @property
+    def is_ruled(self) -> bool:
+        """Whether the metric follows a schedule or counts something (learning rate, weight, epoch, files read)."""
+        return role_of(self.metric) in _RULED or _COUNTER.fullmatch(self.metric.lower()) is not None
+
+    @property
+    def is_multiplicative(self) -> bool:
+        """Whether its noise is in proportion to its level, by its role."""
+        return self.is_loss or role_of(self.metric) in _MULTIPLICATIVE
+
+    def step_at(self, row: int) -> int | None:
+        """Step of a row, None where the log has none."""
+        step = self.frame["step"][int(row)]
+        return None if step is None else int(step)
+
+
+def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | None = None) -> Iterator[Series]:
+    """The series of a run on its live branch (see `parsers.run.live_branch`), attempts joined, nulls left out.
+
+    `metrics` and `split` choose; None takes all. Raises `InputError` for a metric or split that the run has not.
+    """
+    source = run.lazy().select(_COLUMNS)
+    if metrics is not None:
+        source = source.filter(pl.col("metric").is_in(list(metrics)))
+    if split is not None:
+        source = source.filter(pl.col("split") == split)
+    rows = source.collect()
+    _known(run, metrics, split)
+    if rows.is_empty():
+        return
+    if rows["attempt"].min() != rows["attempt"].max():
+        rows = live_branch(rows).sort("rank", "tag", "split", "attempt", maintain_order=True)
+    for start, stop in _spans(rows):
+        part = rows.slice(start, stop - start)
+        first = part.row(0, named=True)
+        kept = part.select("attempt", "step", "value")
+        kept = kept.drop_nulls("value") if kept["value"].null_count() else kept
+        yield Series(first["rank"], first["split"] or "", first["metric"], kept)
+
+
+def _known(run: Run, metrics: Collection[str] | None, split: str | None) -> None:
+    for metric in metrics or ():
+        if metric not in run.metrics:
+            raise InputError(f"{run.name}: {unknown_name('metric', metric, run.metrics)}")
+    if split is not None:
+        splits = sorted(set(run.catalogue["split"].to_list()))
+        if split not in splits:
+            raise InputError(f"{run.name}: {unknown_name('split', split, splits)}")
+
+
+def _spans(rows: pl.DataFrame) -> Iterator[tuple[int, int]]:
+    """First and past-the-last row of each series; rows of one series stand together."""
+    changes = [pl.col(c).ne_missing(pl.col(c).shift()) for c in ("rank", "tag", "split")]
+    starts = rows.select(pl.any_horizontal(changes).arg_true()).to_series().to_list()
+    marks = [*sorted({0, *starts}), rows.height]
+    yield from itertools.pairwise(marks)
