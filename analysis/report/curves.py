@@ -180,7 +180,7 @@ def draw_runs(named: Sequence[tuple[str, Curve]], ax: Axes | None = None) -> Axe
     if named and all(wants_log(c.y) for _, c in named):
         drawn.set_yscale("log")
     if named:
-        drawn.legend(loc="upper right", ncols=2 if len(named) > 6 else 1)
+        drawn.legend(loc="upper right")
         drawn.set_xlabel(named[0][1].axis)
         drawn.set_ylabel(named[0][1].name[:40], parse_math=False)
     return drawn

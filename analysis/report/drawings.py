@@ -24,6 +24,8 @@ __all__ = ["Drawing", "Drawings"]
 
 #: Figures are drawn this wide (inches; 360 units of the SVG), so that 8-point text is 8 pixels high on a phone.
 WIDTH = 5.0
+#: Entries of a legend that may stand inside the axes.
+MANY = 4
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Drawings:
         with _style():
             ax: Axes = figure.subplots()
             draw(ax)
+            _legend_below(ax)
         said = (ax.get_title(loc="left") or ax.get_title()).removeprefix(f"{run}: ")
         for place in ("left", "center", "right"):
             ax.set_title("", loc=place)
@@ -96,6 +99,20 @@ class Drawings:
         title = clean(title, 220)
         with _style():
             return Drawing(self.count, title, to_svg(figure, label=label or title, key=f"f{self.count}"))
+
+
+def _legend_below(ax: Axes) -> None:
+    """A legend of many entries goes below the axes, and the figure grows by its rows: inside it would hide the data."""
+    legend = ax.get_legend()
+    handles, labels = ax.get_legend_handles_labels()
+    if legend is None or len(labels) <= MANY:
+        return
+    columns = 3 if max(map(len, labels)) <= 18 else 2 if max(map(len, labels)) <= 30 else 1
+    legend.remove()
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": columns, "fontsize": 8}
+    ax.legend(handles, [clean(label, 60 // columns + 10) for label in labels], **below)
+    width, height = ax.figure.get_size_inches()
+    ax.figure.set_size_inches(width, height + 0.17 * -(-len(labels) // columns))
 
 
 def _window(spans: Sequence[tuple[float, float]], curves: Sequence[Curve]) -> tuple[float, float] | None:

@@ -25,6 +25,7 @@ BUDGET = 240
 #: Runs whose main curves are drawn large; in a larger set they stand in the overview and among the small charts.
 LARGE = 12
 #: Status or severity -> sign, so that it can be told without colour.
+_WORST_FIRST = ("critical", "warning", "healthy")
 SIGNS = {"healthy": "●", "warning": "▲", "critical": "■", "fatal": "✖", "info": "○"}
 
 
@@ -46,7 +47,8 @@ class _Row:
 
 
 def to_html(diagnoses: Sequence[Diagnosis], *, title: str, command: str, unread: Sequence[tuple[str, str]] = ()) -> str:
-    """The page of some judged runs as HTML text, without the time of its making: the same runs give the same page."""
+    """The page of some judged runs, the worst first, as HTML text; the same runs give the same page."""
+    diagnoses = sorted(diagnoses, key=lambda d: _WORST_FIRST.index(d.status))
     drawings = Drawings(BUDGET)
     overview: list[Drawing] = []
     if len(diagnoses) > 1:
@@ -84,7 +86,7 @@ def _row(made: Section) -> _Row:
         name=clean(diagnosis.run, 80),
         path=clean(diagnosis.source.path, 120),
         status=diagnosis.status,
-        worst=clean(worst.message, 160) if worst else "",
+        worst=clean(worst.message, 240) if worst else "",
         worst_kind=worst.kind if worst else "",
         format=diagnosis.source.format,
         steps="none" if diagnosis.source.last_step is None else f"{diagnosis.source.last_step:,}",
@@ -98,8 +100,7 @@ def _overview(diagnoses: Sequence[Diagnosis], drawings: Drawings) -> list[Drawin
     """The main series of all runs in one figure; a second one for their eval losses."""
     mains: list[tuple[str, Curve]] = []
     evals: list[tuple[str, Curve]] = []
-    ordered = sorted(diagnoses, key=lambda d: ("critical", "warning", "healthy").index(d.status))
-    for diagnosis in ordered[:60]:
+    for diagnosis in diagnoses[:60]:
         main = main_series(diagnosis.source)
         if main is None:
             continue

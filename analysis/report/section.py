@@ -135,9 +135,8 @@ def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings
             drawn[check] = drawing.number
             return Card(group, drawing, None)
     series = _series_of(group, curves)
-    if series and not (own and check in drawn):
-        return Card(group, drawings.finding(group, series), None)
-    return Card(group, None, drawn.get(check or ""))
+    drawing = drawings.finding(group, series) if series else None
+    return Card(group, drawing, drawn.get(check or "") if own else None)
 
 
 def _check_of(group: Group, diagnosis: Diagnosis) -> str | None:
@@ -146,10 +145,13 @@ def _check_of(group: Group, diagnosis: Diagnosis) -> str | None:
 
 
 def _series_of(group: Group, curves: Curves) -> Sequence[Curve]:
-    """Curves of the metric that the findings name, by metric, by `split metric` or by the tag `split/metric`."""
+    """Curves of the metric that the findings name: a metric, `split metric`, a tag `split/metric`, a loss component."""
     name = group.metric
-    if name is None or name in curves:
-        return curves.get(name or "", ())
+    if name is None:
+        return ()
+    for form in (name, f"losses/{name}/contribution", f"losses/{name}/raw", f"losses/{name}/weighted"):
+        if form in curves:
+            return curves[form]
     spellings = {form: c for cs in curves.values() for c in cs for form in _spellings(c)}
     return (spellings[name],) if name in spellings else ()
 

@@ -73,8 +73,7 @@ def draw_shares(shares: pl.DataFrame, ax: Axes | None = None) -> Axes:
     drawn.set_ylim(0, 100)
     drawn.set_xlabel("step")
     drawn.set_ylabel("share of the loss (%)")
-    drawn.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=4)
-    drawn.set_title(
-        f"{names[0][:28]} makes up {100 * float(bands[0].mean()):.0f} % of the loss on average", parse_math=False
-    )
+    drawn.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4)
+    title = f"{names[0][:28]} makes up {100 * float(bands[0].mean()):.0f} % of the loss on average"
+    drawn.set_title(title, loc="left", parse_math=False)
     return drawn

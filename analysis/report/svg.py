@@ -33,7 +33,7 @@ _LOCAL_URL = re.compile(r"url\(#([^)]*)\)")
 #: Formatters whose tick labels may be names out of a log.
 _NAMES = {"FixedFormatter", "FuncFormatter", "StrCategoryFormatter", "IndexFormatter"}
 #: Longest label kept in a figure; a longer one would push the axes out of the picture.
-LABEL = 60
+LABEL = 72
 
 
 def to_svg(figure: Figure, *, label: str, key: str) -> Markup:
@@ -41,7 +41,7 @@ def to_svg(figure: Figure, *, label: str, key: str) -> Markup:
 
     Colours of the house palette and all greys become CSS variables (`--blue`, `--ink`, `--muted`, `--grid`,
     `--paper`), so that one drawing serves light and dark. `key` goes in front of every id and must be unique in the
-    page. Texts are made one line of at most 60 characters and are never read as mathematics. The figure is changed:
+    page. Texts are made one line of at most 72 characters and are never read as mathematics. The figure is changed:
     save it before if it is needed as it was.
 
     >>> from analysis.figures import axes
