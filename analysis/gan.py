@@ -1,0 +1,180 @@
+"""Health of a GAN from its log: mode collapse, and which of the two players has won outright."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analysis.figures import COLOURS, axes, draw_series, style
+from analysis.findings import Finding, NotApplicable
+from analysis.gan_findings import MIN_POINTS, discriminator_dominance, generator_dominance, mode_collapse
+from analysis.gan_signals import EQUILIBRIA, Equilibrium, Signal, equilibrium_of, find_signals
+from analysis.result import Result
+from eventstream.errors import unknown_name
+from parsers.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["GanHealth", "gan"]
+
+_FRAME = pl.Schema(
+    {
+        "role": pl.String,
+        "metric": pl.String,
+        "points": pl.Int64,
+        "early": pl.Float64,
+        "late": pl.Float64,
+        "change": pl.Float64,
+        "equilibrium": pl.Float64,
+        "family": pl.String,
+    }
+)
+#: Words of a configuration that name the family of the adversarial loss.
+_WORDS = {
+    "wgan": r"wgan|wasserstein",
+    "lsgan": r"ls-?gan|least.?squares",
+    "hinge": r"hinge",
+    "bce": r"\bbce\b|vanilla|non-?saturating|minimax",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GanHealth(Result):
+    """A GAN in numbers. `frame` has one row a series: role, metric, points, early and late (medians of the first tenth
+    and the last fifth), change (late / early), equilibrium (of the nearest or given family; null where the role has
+    none), family.
+
+    `signals` are the series behind, by role.
+    """
+
+    signals: Mapping[str, Signal]
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Both losses over steps with their equilibria dashed, and diversity; `options` go to the lines."""
+        drawn = axes(ax)
+        balance = {row["role"]: row["equilibrium"] for row in self.frame.iter_rows(named=True)}
+        with style():
+            shown = [r for r in ("discriminator_loss", "generator_loss", "diversity") if r in self.signals]
+            for role, colour in zip(shown, COLOURS.values(), strict=False):
+                signal = self.signals[role]
+                label = signal.metric.replace("$", "")[:40].lstrip("_") or role
+                draw_series(drawn, signal.x, signal.value, **{"color": colour, "lw": 0.9, "label": label, **options})
+                if balance.get(role) is not None:
+                    drawn.axhline(balance[role], color=colour, ls="--", lw=0.8)
+            if shown:
+                drawn.legend()
+        drawn.set_xlabel("step")
+        drawn.set_ylabel("loss, diversity (dashed: balance)")
+        judged = "no GAN fault was seen" if self.signals else "no GAN losses in this run"
+        drawn.set_title(f"{self.run}: {self.findings[0].message if self.findings else judged}"[:110], parse_math=False)
+        return drawn
+
+
+def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanHealth:
+    """Whether a GAN's game is healthy: diversity of its samples, and its losses beside their equilibria.
+
+    `family` is the adversarial loss: `bce`, `lsgan`, `hinge` (each as sum or mean of D's two halves, whichever is
+    nearer), `bce-mean`, `lsgan-mean`, `hinge-mean` or `wgan`; None takes it from the configuration, else the equilibrium
+    nearest to the early discriminator loss. `discriminators` is the number of sub-discriminators whose losses are
+    added. Others raise `ValueError`.
+
+    An adversarial loss has no reason to fall, and one at its equilibrium looks alike whether the game is balanced or
+    D has learned nothing; so neither is judged. A finding needs a state that holds to the end of the run for a fifth of
+    it (a tenth for diversity), and a warning for discriminator dominance a second sign (G climbing, D's outputs at
+    their extremes). Oscillation is normal and silent. A run without GAN series, with fewer than 20 points, or of a
+    Wasserstein GAN (whose losses have no scale) is `not_applicable` for the kinds concerned.
+
+    >>> from parsers.finish import finish
+    >>> values = [0.9] * 60 + [0.05] * 40
+    >>> rows = {"tag": ["diversity"] * 100, "step": list(range(100)), "value": values}
+    >>> [(f.kind, f.severity, f.first_step) for f in gan(finish("r", "r", "jsonl", pl.DataFrame(rows))).findings]
+    [('mode-collapse', 'critical', 60)]
+    """
+    known = [*(e.family for e in EQUILIBRIA), "wgan"]
+    if family is not None and family not in known:
+        raise ValueError(unknown_name("GAN family", family, known))
+    if discriminators < 1:
+        raise ValueError(f"discriminators is {discriminators}; give 1 or more")
+    signals = find_signals(run)
+    d = signals.get("discriminator_loss")
+    family = family or _configured(run.config)
+    balance = None
+    if d is not None and family != "wgan" and d.level(0.0, 1.0) >= 0:
+        balance = equilibrium_of(d.level(0.0, 0.1), family, discriminators)
+    findings: list[Finding] = []
+    reasons: list[NotApplicable] = []
+    for kind, needed, judge in _judges(run.name, signals, balance):
+        reason = _why_not(signals, needed, balance)
+        if reason:
+            reasons.append(NotApplicable(kind, reason))
+        elif (finding := judge()) is not None:
+            findings.append(finding)
+    return GanHealth(
+        run=run.name,
+        frame=_frame(signals, balance),
+        findings=tuple(findings),
+        not_applicable=tuple(reasons),
+        signals=signals,
+    )
+
+
+def _judges(
+    run: str, signals: Mapping[str, Signal], balance: Equilibrium | None
+) -> list[tuple[str, tuple[str, ...], Callable[[], Finding | None]]]:
+    """Kind, roles that it needs, and the judgement, which is only called where these are there."""
+
+    def dominance(judge: Callable[[str, Mapping[str, Signal], Equilibrium], Finding | None]) -> Finding | None:
+        assert balance is not None
+        return judge(run, signals, balance)
+
+    both = ("discriminator_loss", "generator_loss")
+    return [
+        ("mode-collapse", ("diversity",), lambda: mode_collapse(run, signals["diversity"])),
+        ("discriminator-dominance", both, lambda: dominance(discriminator_dominance)),
+        ("generator-dominance", both, lambda: dominance(generator_dominance)),
+    ]
+
+
+def _why_not(signals: Mapping[str, Signal], needed: tuple[str, ...], balance: Equilibrium | None) -> str:
+    missing = [role for role in needed if role not in signals]
+    if not signals:
+        return "no GAN series in this run (generator and discriminator losses, or diversity of samples)"
+    if missing:
+        return f"no {' and no '.join(m.replace('_', ' ') for m in missing)} was logged"
+    short = next((signals[r] for r in needed if len(signals[r].value) < MIN_POINTS), None)
+    if short is not None:
+        return f"{short.metric} has {len(short.value)} points; {MIN_POINTS} are needed"
+    if "discriminator_loss" in needed and balance is None:
+        return "the losses are those of a Wasserstein GAN, or negative: they have no equilibrium to compare with"
+    return ""
+
+
+def _configured(config: Mapping[str, Any]) -> str | None:
+    """Family named by a string of the configuration under a key that speaks of the loss, GAN or adversary."""
+    for key, value in config.items():
+        if isinstance(value, str) and re.search(r"gan|adv|loss", str(key), re.IGNORECASE):
+            for family, words in _WORDS.items():
+                if re.search(words, value, re.IGNORECASE):
+                    return family
+    return None
+
+
+def _frame(signals: Mapping[str, Signal], balance: Equilibrium | None) -> pl.DataFrame:
+    rows = []
+    for role, signal in signals.items():
+        early, late = signal.level(0.0, 0.1), signal.level(0.8, 1.0)
+        level, family = _balance_of(role, balance)
+        change = late / early if early != 0 else None
+        rows.append((role, signal.metric, len(signal.value), early, late, change, level, family))
+    return pl.DataFrame(rows, schema=_FRAME, orient="row")
+
+
+def _balance_of(role: str, balance: Equilibrium | None) -> tuple[float | None, str]:
+    if balance is None or not role.endswith("_loss"):
+        return None, ""
+    return balance.discriminator if role == "discriminator_loss" else balance.generator, balance.family

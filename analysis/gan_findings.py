@@ -1,0 +1,176 @@
+"""The three ways in which a GAN fails, read from its losses, the discriminator's outputs and the samples' diversity."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+
+from analysis.findings import Finding, Severity
+from analysis.gan_signals import Equilibrium, Signal, held_since
+from analysis.trend import block_edges
+
+__all__ = ["MIN_POINTS", "discriminator_dominance", "generator_dominance", "mode_collapse"]
+
+#: With fewer points nothing can be said to last.
+MIN_POINTS = 20
+#: A state must hold to the end over so much of the run to be more than an episode of the game.
+_LONG = 0.2
+#: A loss below this share of its equilibrium is near 0: healthy discriminators work at a fifth of it and above.
+_NEAR_ZERO = 0.1
+
+
+def mode_collapse(run: str, signal: Signal) -> Finding | None:
+    """Diversity that fell to under 30 % of the level it once held (critical: 10 %) and stayed under half of it.
+
+    The level is the best median of a tenth of the run, without the first tenth, where an untrained generator may be
+    diverse by accident.
+    """
+    values = signal.value
+    n = len(values)
+    edges = block_edges(n, 10)
+    levels = [float(np.median(values[a:b])) for a, b in itertools.pairwise(edges)]
+    held = max(levels[1:])
+    late = signal.level(0.85, 1.0)
+    since = held_since(values < 0.5 * held)
+    if held <= 0 or late >= 0.3 * held or since is None or n - since < max(n // 10, 3):
+        return None
+    severity: Severity = "critical" if late < 0.1 * held else "warning"
+    return Finding(
+        "mode-collapse",
+        severity,
+        run,
+        f"{signal.metric} fell from {held:.3g} to {late:.3g} ({late / held:.0%}){_from(signal, since)} and stayed low",
+        metric=signal.metric,
+        first_step=_step(signal, since),
+        last_step=_step(signal, n - 1),
+        evidence={"held_level": held, "late_level": late, "share": late / held, "share_of_run": 1 - since / n},
+        causes=(
+            "the generator runs ahead of the discriminator: too many updates or too high a learning rate (late level)",
+            "nothing in the loss rewards variety (held against late level)",
+        ),
+        suggestions=(
+            f"go back to a checkpoint before the fall{_from(signal, since)}",
+            "lower the generator's learning rate or its updates per discriminator update",
+            "gradient penalty, minibatch discrimination, or a diversity term; check with samples of one batch",
+        ),
+    )
+
+
+def discriminator_dominance(run: str, signals: Mapping[str, Signal], balance: Equilibrium) -> Finding | None:
+    """A discriminator loss near 0 for long; a warning where G's loss climbed or D's outputs are at their extremes."""
+    d = signals["discriminator_loss"]
+    since = held_since(d.value < _NEAR_ZERO * balance.discriminator)
+    n = len(d.value)
+    if since is None or n - since < _LONG * n:
+        return None
+    late = d.level(1 - _LONG, 1.0)
+    climb = _climb(signals.get("generator_loss"), d.x[since], balance)
+    apart = _separation(signals)
+    extreme = apart is not None and apart > 0.9
+    severity: Severity = "info"
+    if climb >= 1.5 or extreme:
+        severity = "critical" if climb >= 3 and late < 0.02 * balance.discriminator else "warning"
+    said = f", while the generator loss grew {climb:.2g} times" if climb >= 1.5 else ""
+    said += f", D(real) - D(fake) is {apart:.2f}" if apart is not None else ""
+    return Finding(
+        "discriminator-dominance",
+        severity,
+        run,
+        f"{d.metric} is {late:.3g} since {_place(d, since)}, near 0 where balance ({balance.family}) is "
+        f"{balance.discriminator:.3g}{said}",
+        metric=d.metric,
+        first_step=_step(d, since),
+        last_step=_step(d, n - 1),
+        evidence={
+            "late_level": late,
+            "nearest_equilibrium": balance.discriminator,
+            "family": balance.family,
+            "share_of_run": 1 - since / n,
+            "generator_climb": climb,
+            "separation": apart,
+        },
+        causes=(
+            "the discriminator learns faster than the generator (D near 0, G climbing)",
+            "the discriminator memorises a small data set, or tells fake by a trivial cue (range, silence, padding)",
+        ),
+        suggestions=(
+            "lower the discriminator's learning rate or update it less often",
+            "instance noise, one-sided label smoothing, spectral norm or a gradient penalty",
+            "check that real and fake samples pass the same preprocessing",
+        ),
+    )
+
+
+def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equilibrium) -> Finding | None:
+    """A generator loss near 0 for long while the discriminator does worse than guessing."""
+    g, d = signals["generator_loss"], signals["discriminator_loss"]
+    late_d, apart = d.level(1 - _LONG, 1.0), _separation(signals)
+    if balance.generator is None or late_d < 1.2 * balance.discriminator:
+        return None
+    since = held_since(g.value < _NEAR_ZERO * balance.generator)
+    n = len(g.value)
+    if since is None or n - since < _LONG * n:
+        return None
+    late_g = g.level(1 - _LONG, 1.0)
+    return Finding(
+        "generator-dominance",
+        "critical" if late_d > 3 * balance.discriminator else "warning",
+        run,
+        f"{g.metric} is {late_g:.3g} since {_place(g, since)} and {d.metric} {late_d:.3g}, above its balance "
+        f"({balance.family}) of {balance.discriminator:.3g}: the discriminator takes fake for real",
+        metric=g.metric,
+        first_step=_step(g, since),
+        last_step=_step(g, n - 1),
+        evidence={
+            "late_generator": late_g,
+            "late_discriminator": late_d,
+            "generator_equilibrium": balance.generator,
+            "discriminator_equilibrium": balance.discriminator,
+            "family": balance.family,
+            "separation": apart,
+            "share_of_run": 1 - since / n,
+        },
+        causes=(
+            "the discriminator is too weak or hardly updated (its loss above balance)",
+            "labels of real and fake are swapped somewhere, or the discriminator's gradients do not reach it",
+        ),
+        suggestions=(
+            "raise the discriminator's learning rate, capacity or updates",
+            "check that the discriminator's parameters are in its optimiser and change",
+        ),
+    )
+
+
+def _climb(generator: Signal | None, since: float, balance: Equilibrium) -> float:
+    """How many times G's loss grew from before `since` (else from its balance) to the last fifth; 0 where unknown."""
+    if generator is None or len(generator.value) < MIN_POINTS:
+        return 0.0
+    before = generator.value[generator.x < since]
+    start = float(np.median(before)) if len(before) >= 5 else balance.generator
+    if start is None or start <= 0:
+        return 0.0
+    return generator.level(1 - _LONG, 1.0) / start
+
+
+def _separation(signals: Mapping[str, Signal]) -> float | None:
+    """Late D(real) - D(fake) where both are probabilities, else None."""
+    real, fake = signals.get("d_real"), signals.get("d_fake")
+    if real is None or fake is None:
+        return None
+    if min(real.value.min(), fake.value.min()) < 0 or max(real.value.max(), fake.value.max()) > 1:
+        return None
+    return real.level(1 - _LONG, 1.0) - fake.level(1 - _LONG, 1.0)
+
+
+def _step(signal: Signal, index: int) -> int | None:
+    return int(signal.x[index]) if signal.has_steps else None
+
+
+def _place(signal: Signal, index: int) -> str:
+    return f"{'step' if signal.has_steps else 'record'} {signal.x[index]:.0f}"
+
+
+def _from(signal: Signal, index: int) -> str:
+    return f" from {_place(signal, index)} on"

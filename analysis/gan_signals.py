@@ -1,0 +1,164 @@
+"""Which series of a run describe a GAN, which equilibrium its losses belong to, and levels that they hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from parsers.roles import role_of
+from parsers.run import Run
+
+__all__ = ["EQUILIBRIA", "Equilibrium", "Signal", "equilibrium_of", "find_signals", "held_since"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Equilibrium:
+    """Losses of a GAN family when the discriminator cannot tell real from fake (derived from the loss definitions).
+
+    BCE: Goodfellow et al. 2014 (D 2 ln 2, non-saturating G ln 2); LSGAN: Mao et al. 2017 with targets 0 and 1; hinge:
+    Lim and Ye 2017 (G is -D(fake), 0). `mean` families average the two halves of D instead of adding them.
+    """
+
+    family: str
+    discriminator: float
+    generator: float | None
+
+
+EQUILIBRIA = (
+    Equilibrium("bce", 2 * math.log(2), math.log(2)),
+    Equilibrium("bce-mean", math.log(2), math.log(2)),
+    Equilibrium("lsgan", 0.5, 0.25),
+    Equilibrium("lsgan-mean", 0.25, 0.25),
+    Equilibrium("hinge", 2.0, None),
+    Equilibrium("hinge-mean", 1.0, None),
+)
+
+#: Role -> pattern of names beside the two losses, which `parsers.roles` knows. In the names of pix2pix and CycleGAN,
+#: D_real and D_fake are losses: they are taken as such where G_GAN stands beside them.
+_ROLES = {
+    "d_real": r"(.*[/._ -])?(d|disc|discriminator)[/._ -]?(on_)?(real|x)([/._ -]?(score|prob|out|mean))?",
+    "d_fake": r"(.*[/._ -])?(d|disc|discriminator)[/._ -]?(on_)?(fake|gen|g_z)([/._ -]?(score|prob|out|mean))?",
+    "g_adversarial": r"(.*[/._ -])?g_gan(_loss)?|(.*[/._ -])?(g|gen|generator)_adv(ersarial)?(_loss)?|loss_g_gan",
+    "diversity": r"(.*[/._ -])?(diversity|lpips_div|n_?modes|mode_coverage|modes_covered"
+    r"|(sample|fake)_(std|var|variance))([/._ -].*)?",
+}
+_COMPILED = {role: re.compile(pattern) for role, pattern in _ROLES.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """One series of a GAN: its role, name, steps (record numbers where unknown) and finite values, in order."""
+
+    role: str
+    metric: str
+    x: Floats
+    value: Floats
+    has_steps: bool
+
+    def level(self, start: float, stop: float) -> float:
+        """Median of the part between two shares of the series."""
+        n = len(self.value)
+        first = min(int(start * n), n - 1)
+        return float(np.median(self.value[first : max(round(stop * n), first + 1)]))
+
+
+def find_signals(run: Run) -> dict[str, Signal]:
+    """The longest series of each GAN role, of the first rank and of training (`train` or no split).
+
+    Roles: generator_loss, discriminator_loss, d_real, d_fake (outputs of the discriminator), diversity. D_real and
+    D_fake beside G_GAN are losses (pix2pix's names): their sum becomes the discriminator loss.
+
+    >>> from parsers.finish import finish
+    >>> rows = pl.DataFrame({"tag": ["g_loss", "d_loss", "d_real"], "step": [1] * 3, "value": [0.7, 1.4, 0.5]})
+    >>> sorted(find_signals(finish("r", "r", "jsonl", rows)))
+    ['d_real', 'discriminator_loss', 'generator_loss']
+    """
+    table = run.catalogue.filter(pl.col("split").is_in(["", "train"]))
+    chosen: dict[str, dict[str, object]] = {}
+    for row in table.sort("rank", "count", descending=[False, True]).iter_rows(named=True):
+        role = _role(row["metric"])
+        if role:
+            chosen.setdefault(role, row)
+    signals = {role: _signal(run, role, row) for role, row in chosen.items()}
+    found = {role: signal for role, signal in signals.items() if len(signal.value)}
+    return _as_losses(found) if "g_adversarial" in found else found
+
+
+def _role(metric: str) -> str:
+    name = metric.lower()
+    for role, pattern in _COMPILED.items():
+        if pattern.fullmatch(name):
+            return role
+    known = role_of(metric)
+    return known if known in ("generator_loss", "discriminator_loss") else ""
+
+
+def _signal(run: Run, role: str, row: Mapping[str, object]) -> Signal:
+    rows = run.series(str(row["metric"]), split=str(row["split"]), rank=int(str(row["rank"])))
+    rows = rows.filter(pl.col("value").is_finite())
+    has_steps = rows["step"].null_count() == 0
+    if has_steps:
+        rows = rows.sort("step", maintain_order=True)
+    x = rows["step"].cast(pl.Float64).to_numpy() if has_steps else np.arange(float(rows.height))
+    return Signal(role, str(row["metric"]), x, rows["value"].to_numpy(), has_steps)
+
+
+def _as_losses(signals: dict[str, Signal]) -> dict[str, Signal]:
+    """pix2pix's names: G_GAN is the generator loss, D_real + D_fake the discriminator loss."""
+    generator = signals.pop("g_adversarial")
+    real, fake = signals.get("d_real"), signals.get("d_fake")
+    signals["generator_loss"] = Signal(
+        "generator_loss", generator.metric, generator.x, generator.value, generator.has_steps
+    )
+    if real is not None and fake is not None and len(real.value) == len(fake.value):
+        del signals["d_real"], signals["d_fake"]
+        name = f"{real.metric} + {fake.metric}"
+        signals.setdefault(
+            "discriminator_loss",
+            Signal("discriminator_loss", name, real.x, real.value + fake.value, real.has_steps),
+        )
+    return signals
+
+
+def equilibrium_of(discriminator: float, family: str | None, discriminators: int = 1) -> Equilibrium:
+    """The equilibrium of a family, or the nearest (in ratio) to an early discriminator loss where none is given.
+
+    A family without `-mean` takes the nearer of its sum and its mean, which logs seldom tell apart.
+    `discriminators` is the number of sub-discriminators whose losses are added (8 in HiFi-GAN).
+
+    >>> equilibrium_of(1.30, None).family, equilibrium_of(4.1, "lsgan", 8).discriminator
+    ('bce', 4.0)
+    """
+    known = [e for e in EQUILIBRIA if family in (None, e.family, e.family.removesuffix("-mean"))]
+    scaled = [
+        Equilibrium(
+            e.family, e.discriminator * discriminators, None if e.generator is None else e.generator * discriminators
+        )
+        for e in known
+    ]
+    level = max(abs(discriminator), 1e-12)
+    return min(scaled, key=lambda e: abs(math.log(level / e.discriminator)))
+
+
+def held_since(inside: NDArray[np.bool_], *, share: float = 0.9) -> int | None:
+    """First index from which on at least `share` of the values are inside to the end, the last few included.
+
+    None where the last tenth itself is not inside by that share.
+
+    >>> held_since(np.array([False] * 50 + [True] * 50))
+    50
+    """
+    n = len(inside)
+    if n == 0 or inside[-max(n // 10, 1) :].mean() < share:
+        return None
+    from_here = np.cumsum(inside[::-1])[::-1] / np.arange(n, 0, -1)
+    good = np.flatnonzero((from_here >= share) & inside)
+    return int(good[0]) if len(good) else None
