@@ -111,8 +111,10 @@ def _legend_below(ax: Axes) -> None:
     legend.remove()
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": columns, "fontsize": 8}
     ax.legend(handles, [clean(label, 60 // columns + 10) for label in labels], **below)
-    width, height = ax.figure.get_size_inches()
-    ax.figure.set_size_inches(width, height + 0.17 * -(-len(labels) // columns))
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # axes that draw stand in a figure
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.17 * -(-len(labels) // columns))
 
 
 def _window(spans: Sequence[tuple[float, float]], curves: Sequence[Curve]) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from html.parser import HTMLParser
 
 import numpy as np
@@ -54,29 +55,35 @@ class Page(HTMLParser):
         return [value for _, attrs in self.elements if (value := attrs.get(attribute)) is not None]
 
 
+@lru_cache
+def text_of(*diagnoses: Diagnosis) -> str:
+    """The page of some runs, drawn once for all tests that only read it."""
+    return report(diagnoses).text
+
+
 def page_of(*diagnoses: Diagnosis) -> Page:
-    return Page(report(diagnoses).text)
+    return Page(text_of(*diagnoses))
 
 
 def test_every_tag_closes_and_every_id_is_unique_and_every_reference_leads_somewhere(
     spiky: Diagnosis, healthy: Diagnosis, hostile: Diagnosis
 ) -> None:
-    made = report([spiky, healthy, hostile, spiky])
-    page = Page(made.text)
+    text = text_of(spiky, healthy, hostile, spiky)
+    page = Page(text)
     ids = page.values("id")
     assert len(ids) == len(set(ids)) > 20
     targets = [value[1:] for value in page.values("href") if value.startswith("#")]
-    targets += re.findall(r"url\(#([^)]*)\)", made.text)
+    targets += re.findall(r"url\(#([^)]*)\)", text)
     assert len(targets) > 20
     assert set(targets) <= set(ids)
     assert set(" ".join(page.values("aria-labelledby")).split()) <= set(ids)
 
 
-def test_nothing_in_the_page_points_outside_it(spiky: Diagnosis, hostile: Diagnosis) -> None:
-    page = page_of(spiky, hostile)
+def test_nothing_in_the_page_points_outside_it(spiky: Diagnosis, healthy: Diagnosis, hostile: Diagnosis) -> None:
+    page = page_of(spiky, healthy, hostile, spiky)
     for attribute in ("href", "src", "srcset", "action", "data", "poster", "background"):
         assert all(value.startswith(("#", "data:image/png;base64,")) for value in page.values(attribute))
-    style = report(spiky).text.split("<style>")[1].split("</style>")[0]
+    style = text_of(spiky).split("<style>")[1].split("</style>")[0]
     assert "@import" not in style
     assert "url(" not in style
     policy = next(a["content"] for t, a in page.elements if t == "meta" and "http-equiv" in a)
@@ -118,7 +125,7 @@ def test_a_log_cannot_bring_an_element_an_attribute_or_a_handler_into_the_page(
 
 
 def test_control_characters_direction_marks_and_endless_names_do_not_reach_the_page(hostile: Diagnosis) -> None:
-    text = report(hostile).text
+    text = text_of(hostile)
     assert not set(text) & {"\x00", "\u202e", "\u200f", "\udc80"}
     assert "x" * 401 not in text
     assert text.encode("utf-8")
@@ -140,7 +147,7 @@ def test_each_figure_is_announced_by_the_message_of_its_finding(spiky: Diagnosis
 
 
 def test_a_figure_stands_in_the_card_of_its_finding(spiky: Diagnosis) -> None:
-    cards = re.findall(r'<article class="card.*?</article>', report(spiky).text, re.DOTALL)
+    cards = re.findall(r'<article class="card.*?</article>', text_of(spiky), re.DOTALL)
     assert len(cards) == 3
     assert [card.count("<figure") for card in cards] == [1, 1, 0]
     assert all("var(--orange)" in card for card in cards[:2])
@@ -152,8 +159,8 @@ def test_the_status_has_a_word_and_a_shape_besides_its_colour(spiky: Diagnosis, 
     assert "● healthy" in text
 
 
-def test_the_same_runs_give_the_same_bytes(spiky: Diagnosis, healthy: Diagnosis) -> None:
-    assert report([spiky, healthy]).text == report([spiky, healthy]).text
+def test_the_same_runs_give_the_same_bytes(spiky: Diagnosis) -> None:
+    assert report(spiky).text == text_of(spiky)
 
 
 def test_a_lone_spike_in_a_million_points_is_drawn_and_the_page_stays_small() -> None:
