@@ -17,6 +17,10 @@ Floats = NDArray[np.float64]
 
 #: An explanation must bring this share of the rows within tolerance.
 _HOLDS = 0.98
+#: Before its first phase the plan says nothing: a reading that moves most records there explains nothing.
+_STATED = 0.5
+#: Of the logged range of steps: shifts up to this are tried before anything else.
+_SMALL_SHIFT = 0.1
 #: Observed changes that are tried against the starts of the plan's phases.
 _MOST_CHANGES = 40
 
@@ -35,8 +39,8 @@ def explain_shift(plan: Plan, observed: pl.DataFrame, max_steps: int | None) -> 
 
     `observed` has step, component (the plan's name), weight, tolerance and epoch (null where unknown). Tried are a
     shift by the distance between an observed change and a phase's start, a scale by their ratio (on the progress
-    axis a wrong number of steps), and the epoch in place of the step. The smallest shift that brings 98 % of the rows
-    within tolerance wins, then a scale; None when the plan itself does, or nothing.
+    axis a wrong number of steps), and the epoch in place of the step. The likeliest that brings 98 % of the rows
+    within tolerance is taken (see `_readings`); None when the plan itself does, or nothing.
     """
     known = observed.drop_nulls(["step", "weight"])
     if known.is_empty() or not plan.phases or (plan.axis == "progress" and not max_steps):
@@ -46,28 +50,45 @@ def explain_shift(plan: Plan, observed: pl.DataFrame, max_steps: int | None) -> 
         return None
     starts = [phase.start * (max_steps or 1 if plan.axis == "progress" else 1) for phase in plan.phases]
     changes = list(_changes(known))
-    for shift in _shifts(changes, starts):
-        if _share(plan, known, steps - shift, max_steps) >= _HOLDS:
-            return Shift("shift", shift, _shift_sentence(shift))
-    if "epoch" in known.columns and known["epoch"].null_count() == 0:
-        epochs = np.floor(known["epoch"].to_numpy())
-        if _share(plan, known, epochs, max_steps) >= _HOLDS:
-            return Shift("epoch", 1.0, "the schedule is counted in epochs instead of steps")
-    for scale in _scales(changes, starts):
-        if _share(plan, known, steps * scale, max_steps) >= _HOLDS:
-            return _scaled(plan, scale, max_steps)
+    for name, number, at in _readings(plan, known, steps, changes, starts):
+        if _share(plan, known, at, max_steps) >= _HOLDS:
+            if name == "shift":
+                return Shift(name, number, _shift_sentence(number))
+            if name == "epoch":
+                return Shift(name, number, "the schedule is counted in epochs instead of steps")
+            return _scaled(plan, number, max_steps)
     return None
 
 
+def _readings(
+    plan: Plan, known: pl.DataFrame, steps: Floats, changes: list[tuple[float, float]], starts: list[float]
+) -> Iterator[tuple[str, float, Floats]]:
+    """Name, number and steps of the readings that are tried, the likelier first.
+
+    One change alone fits a shift and a scale: a small shift is likelier than a scale, a plain scale (a whole number,
+    or any where progress is divided by a number of steps) likelier than a large shift.
+    """
+    shifts, scales = _shifts(changes, starts), _scales(changes, starts)
+    small = _SMALL_SHIFT * float(np.ptp(steps))
+    plain = [s for s in scales if plan.axis == "progress" or _simple(s)]
+    yield from (("shift", s, steps - s) for s in shifts if abs(s) <= small)
+    if "epoch" in known.columns and known["epoch"].null_count() == 0:
+        yield "epoch", 1.0, np.floor(known["epoch"].to_numpy())
+    yield from (("scale", s, steps * s) for s in plain)
+    yield from (("shift", s, steps - s) for s in shifts if abs(s) > small)
+    yield from (("scale", s, steps * s) for s in scales if s not in plain)
+
+
 def _share(plan: Plan, known: pl.DataFrame, at: Floats, max_steps: int | None) -> float:
-    """Share of rows whose weight is the plan's at the steps `at`; before the first phase the plan says nothing."""
+    """Share of rows whose weight is the plan's at the steps `at`, of those where the plan states one then."""
     places = np.floor(at + 1e-9).astype(np.int64)
     planned = plan.planned_weights(np.unique(places), max_steps).select("step", "component", planned="weight")
     rows = known.select("component", "weight", "tolerance", step=pl.Series(places))
     joined = rows.join(planned, on=["step", "component"], how="left")
-    near = (joined["weight"] - joined["planned"]).abs() <= joined["tolerance"]
-    # what the plan leaves open is no evidence for it, nor against it when that happens before the start
-    return float(near.fill_null(False).mean() or 0.0)  # type: ignore[arg-type]
+    near = ((joined["weight"] - joined["planned"]).abs() <= joined["tolerance"]).drop_nulls()
+    if len(near) < _STATED * joined.height:
+        return 0.0
+    return float(near.sum()) / len(near)
 
 
 def _changes(known: pl.DataFrame) -> Iterator[tuple[float, float]]:
