@@ -124,7 +124,7 @@ def _by_speaker(v: Vectors, low: float, high: float) -> tuple[Floats, Floats]:
     same = np.zeros((v.speakers, _CELLS), np.int64)
     different = np.zeros_like(same)
     base, per_unit = np.float32(low), np.float32(_CELLS / (high - low))
-    rows = max(4_000_000 // max(v.labelled, 1), 1)
+    rows = max(16_000_000 // max(v.labelled, 1), 1)
     for top in range(0, v.labelled, rows):
         scores = v.unit[top : top + rows] @ v.unit.T
         if v.labelled > _SMALL:

@@ -12,8 +12,8 @@ from analysis.embeddings.vectors import Vectors
 
 __all__ = ["Closeness", "closeness", "davies_bouldin"]
 
-#: Entries of one block of rows x speakers: small enough for the cache, where several passes go over it.
-_CELLS = 250_000
+#: Entries of one block of rows x speakers: 16 MB, near the cache, and large enough for BLAS.
+_CELLS = 2_000_000
 
 Floats = NDArray[np.float64]
 

@@ -65,7 +65,8 @@ def draw_map(ax: Axes | None, points: pl.DataFrame, kind: str, row: dict[str, An
     ax.set_xlabel(f"{name} 1 (no unit)")
     ax.set_ylabel(f"{name} 2 (no unit)")
     if shown:
-        ax.legend(loc="best")
+        # beside the map: inside it would hide points
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
 
 
