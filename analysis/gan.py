@@ -79,9 +79,9 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanH
     """Whether a GAN's game is healthy: diversity of its samples, and its losses beside their equilibria.
 
     `family` is the adversarial loss: `bce`, `lsgan`, `hinge` (each as sum or mean of D's two halves, whichever is
-    nearer), `bce-mean`, `lsgan-mean`, `hinge-mean` or `wgan`; None takes it from the configuration, else the equilibrium
-    nearest to the early discriminator loss. `discriminators` is the number of sub-discriminators whose losses are
-    added. Others raise `ValueError`.
+    nearer), `bce-mean`, `lsgan-mean`, `hinge-mean` or `wgan`; None takes it from the configuration, else the one whose
+    equilibrium is nearest to the early discriminator loss. `discriminators` is the number of sub-discriminators whose
+    losses are added. Others raise `ValueError`.
 
     An adversarial loss has no reason to fall, and one at its equilibrium looks alike whether the game is balanced or
     D has learned nothing; so neither is judged. A finding needs a state that holds to the end of the run for a fifth of
