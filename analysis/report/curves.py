@@ -154,8 +154,10 @@ def _shade(ax: Axes, spans: Sequence[tuple[float, float]], window: tuple[float, 
         if last < left or first > right:
             continue
         half = max(least - (last - first), 0) / 2
-        ax.axvspan(first - half, last + half, facecolor=COLOURS["orange"], alpha=0.3, lw=0)
-        ax.axvspan(first - half, last + half, facecolor="none", edgecolor=COLOURS["vermilion"], hatch="////", lw=0.6)
+        broad = last - first > 0.15 * (right - left)  # hatching a wide span would hide the curve: its edges must do
+        ax.axvspan(first - half, last + half, facecolor=COLOURS["orange"], alpha=0.16 if broad else 0.3, lw=0)
+        hatch = None if broad else "////"
+        ax.axvspan(first - half, last + half, fc="none", ec=COLOURS["vermilion"], hatch=hatch, lw=0.8 if broad else 0.6)
     if window:
         ax.set_xlim(window)
 

@@ -40,7 +40,7 @@ class Group:
     def evidence(self) -> list[tuple[str, list[str]]]:
         """Rows of the evidence table: what was measured, and its value for each of the first findings."""
         shown = self.findings[:SHOWN]
-        names = dict.fromkeys(name for f in shown for name in f.evidence)
+        names = dict.fromkeys(name for f in shown for name, value in f.evidence.items() if value != "")
         return [
             (name.replace("_", " "), [number(f.evidence[name]) if name in f.evidence else "" for f in shown])
             for name in names

@@ -80,10 +80,10 @@ def curve(y: np.ndarray, metric: str = "loss", split: str = "train") -> Curve:
 
 def test_drawn_data_equal_the_series_and_the_span_is_shaded_where_it_was_found() -> None:
     y = np.linspace(3, 1, 100)
-    drawn = draw_metric([curve(y)], [(40.0, 60.0)])
+    drawn = draw_metric([curve(y)], [(40.0, 50.0)])
     np.testing.assert_array_equal(drawn.lines[0].get_ydata(), y)
     spans = [(p.get_x(), p.get_x() + p.get_width()) for p in drawn.patches]
-    assert spans == [(40.0, 60.0)] * 2
+    assert spans == [(40.0, 50.0)] * 2
     assert [p.get_hatch() for p in drawn.patches] == [None, "////"]
 
 
