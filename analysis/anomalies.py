@@ -19,6 +19,7 @@ from analysis.log_series import Series, series_of
 from analysis.non_finite import non_finite_findings
 from analysis.residuals import Method
 from analysis.result import Result
+from analysis.rolling import load_kernels
 from parsers.run import Run
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def anomalies(
         metrics = (metrics,)
     series = list(series_of(run, metrics=metrics, split=split))
     noisy = [s for s in series if not s.is_ruled]
+    load_kernels(sum(s.frame.height for s in noisy))
     chance = settings.false_alarms / max(1, len(noisy))
     judged = [(s, _detected(s, settings, chance)) for s in noisy]
     findings = [*non_finite_findings(run.name, series), *_loss_findings(judged, series, settings)]

@@ -19,16 +19,16 @@ _SCALES = np.geomspace(0.6, 1.7, 9)
 _MEAN_INVERSE, _SCALE_DEVIATION = 1.0 / 15.0, 0.2
 #: The tail is measured between these scores, and never from the uppermost rows, where the spikes are.
 _EDGES = np.concatenate([np.arange(0.0, 3.0, 0.25), np.arange(3.0, 6.0, 0.5), np.geomspace(6.0, 100.0, 10)])
-_UPPERMOST, _MOST_DROPPED, _LEAST_DROPPED = 20, 0.03, 0.001
+_UPPERMOST, _MOST_DROPPED, _LEAST_DROPPED = 40, 0.03, 0.003
 _REACH = np.geomspace(1.0, 1e6, 300)
-_SAMPLE = 100_000
+_SAMPLE = 50_000
 
 
 def tail_threshold(scores: Floats, chance: float) -> float:
     """Score that a healthy series exceeds anywhere, upward, with probability `chance`; for downward give `-scores`.
 
     `scores` are residuals over their robust spread. Student's t is fitted to those above the median; of the uppermost
-    20 rows (at most 3 %, at least 0.1 % of all) only the number counts and not how far they go, so that the spikes one
+    40 rows (at most 3 %, at least 0.3 % of all) only the number counts and not how far they go, so that the spikes one
     looks for have no say in what is normal. The bound is where the predictive probability, averaged over all degrees
     of freedom and scales by how well they explain the scores, falls to `chance` over the number of scores. So it grows
     with the length of a log as its extremes do, with the weight of the tail, and with what is not known about the tail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Edge", "rolling_moments", "rolling_order", "sorted_quantile"]
+__all__ = ["Edge", "load_kernels", "rolling_moments", "rolling_order", "sorted_quantile"]
 
 Floats = NDArray[np.float64]
 #: Where the window of a row lies: `centred` around it, `causal` behind it (the row included), `symmetric` around it
@@ -23,6 +24,8 @@ _NAMES = ("q25", "median", "q75", "mad")
 
 #: Rows from which compiled kernels pay for loading numba (about 0.6 s); below, NumPy alone does the work.
 LARGE = 200_000
+#: Rows from which they pay once they are loaded.
+LARGE_WHEN_LOADED = 1_000
 #: Rows that one thread takes at a time: long enough to hide the start of a window, short enough to share the work.
 _CHUNK = 250_000
 #: Numbers that the NumPy path holds at once (8 MiB).
@@ -47,7 +50,7 @@ def rolling_moments(
     data = np.ascontiguousarray(values, dtype=np.float64)
     spans = _spans(data, offsets, window, edge)
     out = np.empty((2, len(data)))
-    if len(data) >= LARGE:
+    if _pays_to_compile(len(data)):
         from analysis.rolling_kernels import moments
 
         _run_chunks(moments, data, spans, (window, _EDGES.index(edge), least), out)
@@ -85,7 +88,7 @@ def rolling_order(
     out = np.empty((4, len(data)))  # rows that nobody asked for are never touched, so they take no memory
     wanted = sum(1 << _NAMES.index(name) for name in set(statistics))
     least = max(1, least)
-    if len(data) >= LARGE:
+    if _pays_to_compile(len(data)):
         from analysis.rolling_kernels import order_statistics
 
         _run_chunks(order_statistics, data, spans, (window, _EDGES.index(edge), least, wanted), out)
@@ -93,6 +96,16 @@ def rolling_order(
         for start, stop in spans:
             _order_by_sorting(data[start:stop], window, edge, least, wanted, out[:, start:stop])
     return {name: out[_NAMES.index(name)] for name in statistics}
+
+
+def load_kernels(rows: int) -> None:
+    """Load the compiled kernels when `rows` numbers are going to be rolled over in all, in however many series."""
+    if rows >= LARGE:
+        import analysis.rolling_kernels  # noqa: F401 - from now on short series use them too
+
+
+def _pays_to_compile(rows: int) -> bool:
+    return rows >= LARGE or (rows >= LARGE_WHEN_LOADED and "analysis.rolling_kernels" in sys.modules)
 
 
 def _spans(data: Floats, offsets: Sequence[int] | None, window: int, edge: str) -> list[tuple[int, int]]:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(params=["numpy", "compiled"])
 def path(request, monkeypatch):
     monkeypatch.setattr(rolling, "LARGE", 0 if request.param == "compiled" else 10**9)
+    monkeypatch.setattr(rolling, "LARGE_WHEN_LOADED", 10**9)
     monkeypatch.setattr(rolling, "_CHUNK", 97)
     return request.param
 
