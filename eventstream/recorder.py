@@ -300,7 +300,8 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(*_ending(error))
+        ended = _status(error)
+        self.close(ended, None if ended == "finished" else self._tried(_error_text, error, "the error's text"))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, in another process or in this one, knows the run and records nothing.
@@ -366,9 +367,12 @@ def _rank(given: object) -> int:
     return rank
 
 
-def _ending(error: BaseException | None) -> tuple[str, str | None]:
-    """Status and error text for what ended the `with` block; `sys.exit()` and `sys.exit(0)` are no failures."""
+def _status(error: BaseException | None) -> str:
+    """What ended the `with` block; `sys.exit()` and `sys.exit(0)` are no failures."""
     if error is None or (isinstance(error, SystemExit) and not error.code):
-        return "finished", None
-    status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
-    return status, plain_text(f"{type(error).__name__}: {error}".removesuffix(": "))[:4000]
+        return "finished"
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
+
+
+def _error_text(error: object) -> str:
+    return plain_text(f"{type(error).__name__}: {error}".removesuffix(": "))[:4000]

@@ -46,7 +46,8 @@ def to_number(value: object) -> int | float | None:
     if value is None or type(value) is float:
         return value
     if isinstance(value, int):
-        return int(value) if value in _INT64 else float(value)
+        whole = int(value)  # of a subclass, `in` would walk through the range
+        return whole if whole in _INT64 else float(whole)
     if isinstance(value, (float, decimal.Decimal, fractions.Fraction)):
         return float(value)
     if not isinstance(value, (str, bytes, bytearray)) and (inner := _item(value)) is not value:
