@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +164,7 @@ class _Stream:
         config = _object(manifest.get("config"))
         for row in self.events:
             if row[7] == "config":
-                config |= _object(orjson.loads(row[8]))
+                config |= _object(json.loads(row[8]))
         return finish(
             name,
             str(self.path),

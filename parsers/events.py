@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import orjson
 import polars as pl
 
+from eventstream.records import encode_numbers
 from parsers.assemble import INDEX
 
-__all__ = ["event_frame"]
+__all__ = ["event_frame", "payload_text"]
 
 _EVENT: dict[str, pl.DataType | type[pl.DataType]] = {**INDEX, "kind": pl.String, "payload": pl.String}
+
+
+def payload_text(payload: object) -> str:
+    """The payload of an event as JSON: numbers that are not finite as strings, integers of any size.
+
+    >>> payload_text({"best": float("inf"), "seed": 2**70})
+    '{"best":"Infinity","seed":1180591620717411303424}'
+    """
+    plain = encode_numbers(payload)
+    try:
+        return orjson.dumps(plain).decode()
+    except TypeError:  # an integer of more than 64 bits, which orjson does not write
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
 def event_frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:

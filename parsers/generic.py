@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import polars as pl
 
-from eventstream.records import encode_numbers
 from parsers.assemble import Pieces
 from parsers.attempts import attempt_of
 from parsers.columns import CONFIG_KEYS, SPLIT_WORDS, number, roles, timestamp, to_step
-from parsers.events import event_frame
+from parsers.events import event_frame, payload_text
 from parsers.finish import Reject, finish
 from parsers.run import Run
 
@@ -54,7 +53,7 @@ class Records:
     #: Whether records number their attempts themselves.
     numbered: bool = False
     _events: list[tuple[Any, ...]] = field(default_factory=list)
-    _last: dict[int, bytes] = field(default_factory=dict)
+    _last: dict[int, str] = field(default_factory=dict)
 
     def reject(self, line: int, reason: str, text: str = "") -> None:
         """Note a piece of input that could not be read, or only in part."""
@@ -78,15 +77,14 @@ class Records:
 
     def event(self, index: tuple[Any, ...], kind: str, payload: Any) -> None:
         """One event, its payload kept as JSON."""
-        text = orjson.dumps(encode_numbers(payload), option=orjson.OPT_NON_STR_KEYS).decode()
-        self._events.append((*index, kind, text))
+        self._events.append((*index, kind, payload_text(payload)))
 
     def leftover(self, index: tuple[Any, ...], others: Mapping[str, Any], *, repeat: bool) -> None:
         """What a record holds beside numbers; dropped where it only repeats what the record before said."""
-        payload = orjson.dumps(encode_numbers(others))
+        payload = payload_text(others)
         if repeat or self._last.get(index[1]) != payload:
             self._last[index[1]] = payload
-            self._events.append((*index, "record", payload.decode()))
+            self._events.append((*index, "record", payload))
 
     def run(self, name: str, format: str) -> Run:
         """The run of everything that was added."""
@@ -158,7 +156,7 @@ def _leaves(record: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
     stack = [(prefix + key, value) for key, value in reversed(list(record.items())) if not _is_config(key, value)]
     while stack:
         key, value = stack.pop()
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):  # an empty one holds nothing
             stack += [(f"{key}/{k}", v) for k, v in reversed(list(value.items()))]
         else:
             yield key, value
@@ -198,7 +196,7 @@ def _mixed(events: list[tuple[Any, ...]], tags: set[str], file: str) -> Iterator
     for event in events:
         if event[-2] != "record":
             continue
-        for key, value in orjson.loads(event[-1]).items():
+        for key, value in json.loads(event[-1]).items():
             if key in tags:
                 reason = f"{key!r} holds {str(value)[:40]!r} here and numbers elsewhere; kept as an event"
                 yield Reject(file, reason, line=event[0], text=event[-1])

@@ -17,7 +17,7 @@ from parsers.finish import Reject
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
 from parsers.jsontext import UnreadableError, parse_line
-from parsers.lines import Block, blocks
+from parsers.lines import Block, blocks, to_utf8
 from parsers.run import Run
 
 __all__ = ["read", "sniff"]
@@ -26,7 +26,6 @@ __all__ = ["read", "sniff"]
 LOOK = 50
 #: Largest top-level array that is read: it has to be held in memory whole.
 ARRAY_LIMIT = 512 << 20
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _ARRAY = re.compile(rb"\s*\[\s*\{")
 _COUNTED = re.compile('"(' + "|".join(map(re.escape, ALIASES["step"] + ALIASES["epoch"])) + r')"\s*:\s*[\d"]')
 _LINEWISE = {".jsonl", ".ndjson"}
@@ -38,7 +37,7 @@ def sniff(path: Path, head: bytes) -> bool:
     A configuration, a package file or another document that happens to be JSON is none: it takes several lines for
     one object, or its only object says no step and no epoch.
     """
-    text = _utf8(head)
+    text = to_utf8(head)
     if _ARRAY.match(text):
         return bool(_COUNTED.search(text.decode("utf-8", "replace")))
     lines = text.split(b"\n")
@@ -119,11 +118,11 @@ def _array(path: Path, records: Records) -> Iterator[Block | Reject] | None:
     """The objects of a top-level array as lines, in one block; None where the file is no array."""
     try:
         with path.open("rb") as file:
-            if not _ARRAY.match(_utf8(file.read(4096))):
+            if not _ARRAY.match(to_utf8(file.read(4096))):
                 return None
             if path.stat().st_size > ARRAY_LIMIT:
                 raise InputError(f"{path}: one JSON array of more than {ARRAY_LIMIT:,} bytes; write one object a line")
-            text = _utf8(path.read_bytes())
+            text = to_utf8(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     try:
@@ -155,11 +154,6 @@ def _objects(text: str) -> list[Any]:
         except (json.JSONDecodeError, RecursionError):
             return found
         found.append(value)
-
-
-def _utf8(head: bytes) -> bytes:
-    encoding = next((e for mark, e in _MARKS if head.startswith(mark)), None)
-    return head if encoding is None else head.decode(encoding, "replace").encode("utf-8", "replace")
 
 
 def _value(line: bytes) -> Any:

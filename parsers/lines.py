@@ -13,7 +13,7 @@ import numpy as np
 from eventstream.errors import InputError
 from parsers.finish import EXCERPT, Reject
 
-__all__ = ["BLOCK", "LINE_LIMIT", "Block", "blocks"]
+__all__ = ["BLOCK", "LINE_LIMIT", "Block", "blocks", "to_utf8"]
 
 #: Bytes read at a time: large enough for bulk parsing, small enough to repeat in parts when one line is damaged.
 BLOCK = 16 << 20
@@ -21,7 +21,7 @@ BLOCK = 16 << 20
 LINE_LIMIT = BLOCK
 
 #: Byte order marks, the longer first: UTF-32 begins as UTF-16 does.
-_MARKS = (
+MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -47,6 +47,16 @@ class Block:
     def count(self) -> int:
         """How many lines."""
         return newlines(self.data) + (not self.ended)
+
+
+def to_utf8(data: bytes) -> bytes:
+    r"""`data` as UTF-8 where it begins with a byte order mark, else as it is; what cannot be decoded is replaced.
+
+    >>> to_utf8(b"\xff\xfea\x00")
+    b'a'
+    """
+    encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), None)
+    return data if encoding is None else data.decode(encoding, "replace").encode("utf-8", "replace")
 
 
 def newlines(data: bytes) -> int:
@@ -113,7 +123,7 @@ def _too_long(name: str, line: int, length: int, limit: int, start: bytes) -> Re
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
     head = file.read(4)
-    mark, encoding = next(((m, e) for m, e in _MARKS if head.startswith(m)), (b"", ""))
+    mark, encoding = next(((m, e) for m, e in MARKS if head.startswith(m)), (b"", ""))
     if not encoding or encoding == "utf-8-sig":
         yield head[len(mark) :]
         while chunk := file.read(size):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 
-from eventstream.records import METRICS_PREFIX, SegmentName, encode_numbers, expand, metric_values
+from eventstream.records import METRICS_PREFIX, SegmentName, expand, metric_values
 from parsers.assemble import INDEX, Pieces
 from parsers.bulk import Bulk, Shape, parts
 from parsers.columns import to_step
+from parsers.events import payload_text
 from parsers.finish import Reject
 from parsers.jsontext import UnreadableError, parse_line
 from parsers.lines import Block, blocks
@@ -120,7 +120,7 @@ class SegmentLines:
         payload = record["payload"] if "payload" in record else _rest(record)
         for tag, value in expand(kind, payload):
             self.pieces.add_row(index, tag, value)
-        self.events.append((*index, kind, orjson.dumps(encode_numbers(payload)).decode()))
+        self.events.append((*index, kind, payload_text(payload)))
 
     def _index(self, number: int, record: Mapping[str, Any]) -> tuple[Any, ...]:
         step, time = record.get("step"), record.get("time")
@@ -161,7 +161,7 @@ class SegmentLines:
         try:
             self._record(number, record)
         except _BadRecordError as error:
-            self._reject(number, str(error), orjson.dumps(encode_numbers(record)).decode()[:400])
+            self._reject(number, str(error), payload_text(record)[:400])
 
     def _bulk_index(self, frame: pl.DataFrame, bulk: Bulk) -> pl.DataFrame | None:
         """The columns of `INDEX`, or None where one of them is not what the format says in every row."""

@@ -152,20 +152,20 @@ _VALUES = st.one_of(
     st.floats(allow_nan=False, width=64), st.integers(-(2**70), 2**70), st.none(), st.booleans(),
     st.text(max_size=5), st.sampled_from(["0.5", "NaN", "-inf", "1_0", "{", "a:b", "true"]),
     st.dictionaries(st.sampled_from(["x", "y", "a:b"]), st.floats(allow_nan=False), max_size=2),
-    st.lists(st.integers(), max_size=2),
+    st.lists(st.integers(-9, 9), max_size=2),
 )  # fmt: skip
 _KEYS = st.sampled_from(
     ["loss", "acc", "eval_loss", "phase", "split", "epoch", "time", "rank", "x/y", "x", "name", "value"]
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.dictionaries(_KEYS, _VALUES, max_size=4), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
 def test_bulk_reading_gives_what_reading_line_by_line_gives(
     tmp_path_factory: pytest.TempPathFactory, odd: list[dict[str, Any]], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    records: list[dict[str, Any]] = [{"step": s, "loss": float(rng.normal())} for s in range(bulk.FEW * 3)]
+    records: list[dict[str, Any]] = [{"step": s, "loss": float(rng.normal())} for s in range(bulk.FEW + 64)]
     for record in odd:
         records.insert(int(rng.integers(len(records))), {"step": 5, **record})
     folder = tmp_path_factory.mktemp("odd")
@@ -206,3 +206,9 @@ def test_other_json_is_not_taken_for_a_log(text: str, is_log: bool) -> None:
 def test_several_runs_in_one_file_keep_apart(tmp_path: Path) -> None:
     run = load(write(tmp_path, [{"run": r, "step": s, "loss": 1.0} for s in range(2) for r in ("a", "b")]))
     assert run.name == "a" and run.metrics == ["b/loss", "loss"]
+
+
+def test_clean_lines_are_read_in_bulk_and_not_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, [{"step": s, "loss": 1.0, "train": {"acc": 0.5}, "phase": "warm"} for s in range(2000)])
+    monkeypatch.setattr(Records, "add", lambda self, line, record: pytest.fail(f"line {line} was read alone"))
+    assert read(path).scalars.height == 4000
