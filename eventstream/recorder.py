@@ -58,7 +58,8 @@ class Recorder:
     Construction raises InputError or PlanError where it is given what cannot be right (a path that is a file, a plan
     that is no mapping, a folder that cannot be written, a run of a newer version). After that no call raises: what
     cannot be recorded is warned of once for each kind of trouble (`RecordingWarning`), the rest of the record and of
-    the run is kept, and `lost` counts what was left out. Steps are whole numbers or None; numbers may be NumPy
+    the run is kept, and `lost` counts what was left out. (A program whose filters turn warnings into errors gets this
+    one as an error too.) Steps are whole numbers or None; numbers may be NumPy
     scalars, one-element tensors (reading one from a GPU waits for it), booleans (0 and 1), NaN and infinities; None is
     a missing value.
 
