@@ -49,7 +49,11 @@ def verification(v: Vectors, *, p_target: float = 0.01) -> Verification:
     """
     if not v.same_pairs or not v.different_pairs:
         return Verification(math.nan, math.nan, math.nan, math.nan, None)
-    refined = _guess(v, p_target)
+    return _solve(v, p_target, _guess(v, p_target))
+
+
+def _solve(v: Vectors, p_target: float, refined: NDArray[np.int64]) -> Verification:
+    """Count, and refine what is open, until nothing is: the cells known to be needed come in `refined`."""
     while True:
         counts = count_pairs(v, refined)
         eer, threshold, wanted = equal_error(counts)
@@ -116,7 +120,7 @@ def _guess(v: Vectors, p_target: float) -> NDArray[np.int64]:
     sample = v.take(rows)
     if not sample.different_pairs:
         return np.zeros(0, np.int64)
-    told = verification(sample, p_target=p_target)
+    told = _solve(sample, p_target, np.zeros(0, np.int64))
     around = np.array([told.threshold, told.min_dcf_threshold])
     low, high = cells_of(around - _GUESS_MARGIN), cells_of(around + _GUESS_MARGIN)
     return np.concatenate([np.arange(a, b + 1) for a, b in zip(low, high, strict=True)])
