@@ -1,0 +1,130 @@
+"""The rhythm of a log: steps and seconds from record to record, where steps are missing, where it stood still."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ABSURD_S", "holes_of", "pauses_of", "pauses_without_reason", "usual_interval", "usual_step"]
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+#: Fewest records that make a rhythm, and the share of intervals that must keep it.
+_RECORDS, _SHARE = 10, 0.8
+#: A pause is longer than a minute and than 30 usual intervals.
+_PAUSE_S, _TIMES = 60.0, 30.0
+#: Chance per log that its slowest ordinary interval, doubled, passes for a pause: the bar rises with the number of
+#: records as the maximum does, so that a long log with a heavy tail of slow steps is no more suspect than a short one.
+_CHANCE = 0.01
+#: A jump of the clock beyond this (30 days) is a wrong clock and no pause.
+ABSURD_S = 30 * 86400.0
+#: Pauses with a reason (an evaluation, a checkpoint) are told all the same when longer than an hour and than ten of
+#: their like.
+_LONG_S, _OF_THEIR_LIKE = 3600.0, 10.0
+
+
+def usual_step(steps: Whole) -> int | None:
+    """Steps from one record to the next, where four of five forward intervals agree; None for irregular or short logs.
+
+    >>> usual_step(np.array([1, *range(10, 200, 10)])), usual_step(np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]))
+    (10, None)
+    """
+    ahead = np.diff(steps)
+    ahead = ahead[ahead > 0]
+    if len(ahead) < _RECORDS - 1:
+        return None
+    usual = int(np.median(ahead))
+    return usual if usual > 0 and float((ahead == usual).mean()) >= _SHARE else None
+
+
+def holes_of(steps: Whole, every: int) -> tuple[Whole, Whole]:
+    """Last step before and first step after each hole: an interval of one and a half rhythms or more.
+
+    Not holes: a new rhythm (five equal long intervals in a row), and steps left out regularly (four or more holes at
+    equal distances, as when evaluation takes the place of every tenth record).
+
+    >>> before, after = holes_of(np.array([0, 10, 20, 50, 60]), 10)
+    >>> before.tolist(), after.tolist()
+    ([20], [50])
+    """
+    ahead = np.diff(steps)
+    wide = np.flatnonzero(ahead > 1.5 * every)
+    wide = wide[~_in_a_row(wide, ahead)]
+    if len(wide) >= 4 and np.ptp(np.diff(steps[wide])) <= every:
+        wide = wide[:0]
+    return steps[wide], steps[wide + 1]
+
+
+def _in_a_row(wide: Whole, ahead: Whole) -> NDArray[np.bool_]:
+    """Which of the wide intervals belong to five or more equal ones, one after the other."""
+    if len(wide) == 0:
+        return np.zeros(0, bool)
+    breaks = (np.diff(wide) != 1) | (np.diff(ahead[wide]) != 0)
+    group = np.concatenate([[0], np.cumsum(breaks)])
+    sizes: NDArray[np.bool_] = np.bincount(group)[group] >= 5
+    return sizes
+
+
+def usual_interval(seconds: Floats) -> float | None:
+    """Usual seconds between records: the median, or the mean where a coarse clock makes most intervals 0."""
+    forward = seconds[(seconds >= 0) & (seconds < ABSURD_S)]
+    if len(forward) < _RECORDS - 1:
+        return None
+    middle = float(np.median(forward))
+    return middle if middle > 0 else float(forward.mean())
+
+
+def pauses_of(seconds: Floats, ahead: Floats) -> Whole:
+    """Indices of intervals that are pauses, the first left out (compilation and caches fill it).
+
+    `seconds` are the intervals, `ahead` how many rhythms of steps each spans (1 where unknown): an interval in which
+    records are missing is as long as its steps take.
+
+    >>> pauses_of(np.array([300.0, *[2.0] * 50, 900.0, *[2.0] * 50]), np.ones(102)).tolist()
+    [51]
+    """
+    usual = usual_interval(seconds)
+    if not usual:  # unknown, or a clock that never moves
+        return np.empty(0, np.int64)
+    each = seconds / np.maximum(ahead, 1.0)
+    bar = max(_PAUSE_S, _TIMES * usual, 2 * _slowest(each[(each > 0) & (each < ABSURD_S)]))
+    found = np.flatnonzero((each > bar) & (seconds < ABSURD_S))
+    return found[found > 0]
+
+
+def _slowest(seconds: Floats) -> float:
+    """The interval that the slowest of as many lognormal ones stays below; their spread is that of the slower half."""
+    middle, high = np.log(np.quantile(seconds, [0.5, 0.95]))
+    reach = NormalDist().inv_cdf(1 - _CHANCE / len(seconds))
+    return float(np.exp(middle + reach * (high - middle) / NormalDist().inv_cdf(0.95)))
+
+
+def pauses_without_reason(pauses: Whole, seconds: Floats, starts: Floats, stops: Floats, marks: Floats) -> Whole:
+    """The pauses that nothing explains.
+
+    `starts` and `stops` are the steps at both ends of each interval, `marks` the sorted steps of evaluations,
+    checkpoints and samples. A pause with a mark between its ends has its reason, unless it is longer than an hour and
+    than ten of its like. Three or more pauses at equal distances and of like length are a habit of the run.
+
+    >>> seconds = np.array([1.0, 90, 1, 90, 1, 700])
+    >>> steps = np.arange(7.0)
+    >>> pauses_without_reason(np.array([1, 3, 5]), seconds, steps[:-1], steps[1:], np.array([2.0, 4.0])).tolist()
+    [5]
+    """
+    if len(pauses) == 0:
+        return pauses
+    marked = np.searchsorted(marks, stops[pauses], "right") > np.searchsorted(marks, starts[pauses], "left")
+    like = float(np.median(seconds[pauses[marked]])) if marked.sum() >= 3 else 0.0
+    excused = marked & (seconds[pauses] <= max(_LONG_S, _OF_THEIR_LIKE * like))
+    left = pauses[~excused]
+    return left[:0] if _habit(left, seconds, starts) else left
+
+
+def _habit(pauses: Whole, seconds: Floats, starts: Floats) -> bool:
+    if len(pauses) < 3:
+        return False
+    apart, long = np.diff(starts[pauses]), seconds[pauses]
+    return bool(np.ptp(apart) <= 0.25 * np.median(apart) and long.max() < 3 * np.median(long))

@@ -1,0 +1,217 @@
+"""Whether the log itself is whole: cut or unreadable parts, missing steps, a counter or clock gone back, stalls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.figures import COLOURS, axes, draw_series, style
+from analysis.findings import NotApplicable
+from analysis.result import Result
+from analysis.rhythm import ABSURD_S, holes_of, pauses_of, pauses_without_reason, usual_interval, usual_step
+from analysis.stream_findings import Part, judge_parts, truncation
+from parsers.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Stream", "stream"]
+
+_FRAME = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "attempt": pl.Int32,
+        "split": pl.String,
+        "tag": pl.String,
+        "records": pl.Int64,
+        "first_step": pl.Int64,
+        "last_step": pl.Int64,
+        "every": pl.Int64,
+        "missing": pl.Int64,
+        "steps_back": pl.Int64,
+        "usual_interval_s": pl.Float64,
+        "longest_interval_s": pl.Float64,
+        "clock_jumps": pl.Int64,
+        "stalls": pl.Int64,
+    }
+)
+#: Events at which a training pauses by its nature.
+_PAUSING = ("checkpoint", "samples", "embeddings")
+#: Clocks of several writers differ by milliseconds and are set back by as little; a second is no accident.
+_SKEW_S = 1.0
+#: More missing steps than this are not looked up in other series one by one.
+_MOST_LOOKED_UP = 100_000
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stream(Result):
+    """The log's integrity. `frame` has one row a rank, attempt and split, about its longest series: tag, records,
+    first_step, last_step, every (usual steps between records, null where irregular), missing (steps in holes, null
+    where irregular), steps_back (times the step fell), usual_interval_s, longest_interval_s (null without times),
+    clock_jumps (times the clock fell by over a second or leapt 30 days), stalls.
+
+    `parts` are the same with the places behind the numbers.
+    """
+
+    parts: tuple[Part, ...]
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Seconds between records over steps, one line a part (record numbers without times); stalls marked.
+
+        `options` go to the lines.
+        """
+        drawn = axes(ax)
+        timed = any(len(part.seconds) for part in self.parts)
+        with style():
+            for part in self.parts[:6]:
+                x, y = (
+                    (part.starts, part.seconds)
+                    if timed
+                    else (np.arange(float(part.records)), part.steps.astype(np.float64))
+                )
+                label = f"{part.split or 'log'}, rank {part.rank}, attempt {part.attempt}"
+                draw_series(drawn, x[: len(y)], y[: len(x)], **{"label": label, "lw": 0.9, **options})
+                for place in part.stalls if timed else ():
+                    drawn.plot([x[place]], [y[place]], "v", color=COLOURS["vermilion"])
+            if self.parts:
+                drawn.legend()
+        drawn.set_xlabel("step" if timed else "record")
+        drawn.set_ylabel("seconds to the next record" if timed else "step")
+        whole = "the log is whole" if self.parts else "no number was recorded"
+        drawn.set_title(f"{self.run}: {self.findings[0].message if self.findings else whole}"[:110], parse_math=False)
+        return drawn
+
+
+def stream(run: Run) -> Stream:
+    """Whether the log is whole, from its rejects, its end, and the steps and times of its longest series.
+
+    For each rank and split the longest series stands for all, and each attempt is judged for itself. The log's own
+    rhythm is the standard: steps are missing where four of five intervals agree and one is longer; a stall is an
+    interval over a minute, over 30 usual ones and over twice what the slowest of a heavy tail reaches, with no
+    evaluation or checkpoint in it. Regular gaps and pauses are habits and silent, as is the first interval. Lines that cannot be read count by their
+    share: info below 1 %, warning from there, critical from 20 %.
+
+    Without steps or times the kinds concerned are `not_applicable`; repeated steps are no fault. Time grows linearly
+    with the length of these series only.
+
+    >>> from parsers.finish import finish
+    >>> steps = [s for s in range(0, 1000, 10) if not 400 <= s < 600]
+    >>> rows = pl.DataFrame({"tag": ["loss"] * len(steps), "step": steps, "value": [1.0] * len(steps)})
+    >>> print(stream(finish("r", "r.jsonl", "jsonl", rows)).findings[0].message)
+    20 of 100 steps that a record every 10 steps promises are missing, the largest hole from 390 to 600
+    """
+    parts = tuple(_parts(run))
+    findings = [*truncation(run, sum(part.records for part in parts)), *judge_parts(run.name, parts)]
+    reasons: list[NotApplicable] = []
+    if not any(part.every for part in parts):
+        reason = "no series of 10 or more records keeps a rhythm of steps"
+        reasons += [] if _told(findings, "missing-steps") else [NotApplicable("missing-steps", reason)]
+    if not any(len(part.steps) for part in parts):
+        reasons.append(NotApplicable("step-regression", "the log has no steps"))
+    if not any(len(part.seconds) for part in parts):
+        reasons += [NotApplicable(kind, "the log has no times") for kind in ("clock-skew", "stall")]
+    return Stream(
+        run=run.name, frame=_frame(parts), findings=tuple(findings), not_applicable=tuple(reasons), parts=parts
+    )
+
+
+def _told(findings: list[Any], kind: str) -> bool:
+    return any(finding.kind == kind for finding in findings)
+
+
+def _parts(run: Run) -> Iterator[Part]:
+    longest = run.catalogue.sort("count", descending=True).unique(["rank", "split"], keep="first", maintain_order=True)
+    marks: dict[int, NDArray[np.float64]] = {}
+    for row in longest.sort("rank", "split").iter_rows(named=True):
+        rank, split, tag = row["rank"], row["split"], row["tag"]
+        here = (pl.col("rank") == rank) & (pl.col("split") == split)
+        rows = run.lazy().filter(here & (pl.col("tag") == tag)).select("attempt", "step", "time").collect()
+        if rank not in marks:
+            marks[rank] = _marks(run, rank, longest)
+        for (attempt,), part in rows.group_by("attempt", maintain_order=True):
+            yield _part(run, int(str(attempt)), row, part, marks[rank] if split in ("", "train") else np.empty(0))
+
+
+def _marks(run: Run, rank: int, longest: pl.DataFrame) -> NDArray[np.float64]:
+    """Sorted steps at which this rank evaluated, saved or sampled."""
+    pausing = run.events.filter(pl.col("kind").is_in(_PAUSING) & (pl.col("rank") == rank))["step"]
+    steps = [pausing.drop_nulls().cast(pl.Float64).to_numpy()]
+    for row in longest.filter((pl.col("rank") == rank) & ~pl.col("split").is_in(["", "train"])).iter_rows(named=True):
+        here = (pl.col("rank") == rank) & (pl.col("split") == row["split"]) & (pl.col("tag") == row["tag"])
+        found = run.lazy().filter(here & pl.col("step").is_not_null()).select("step").collect()["step"]
+        steps.append(found.cast(pl.Float64).to_numpy())
+    return np.sort(np.concatenate(steps))
+
+
+def _part(run: Run, attempt: int, row: dict[str, Any], rows: pl.DataFrame, marks: NDArray[np.float64]) -> Part:
+    steps = rows["step"].to_numpy() if rows["step"].null_count() == 0 else np.empty(0, np.int64)
+    every = usual_step(steps)
+    before, after = holes_of(steps, every) if every else (steps[:0], steps[:0])
+    if len(before) and every:
+        before, after = _really_missing(run, row, before, after, every)
+    seconds = np.empty(0)
+    if rows["time"].null_count() == 0 and rows.height > 1:
+        seconds = np.diff(rows["time"].dt.timestamp("us").to_numpy()) / 1e6
+    ends = steps.astype(np.float64) if len(steps) else np.arange(float(rows.height))
+    ahead = np.diff(ends) / every if every else np.ones(max(rows.height - 1, 0))
+    pauses = pauses_of(seconds, ahead) if len(seconds) else np.empty(0, np.int64)
+    return Part(
+        rank=int(row["rank"]),
+        attempt=attempt,
+        split=str(row["split"]),
+        tag=str(row["tag"]),
+        records=rows.height,
+        steps=steps,
+        every=every,
+        before=before,
+        after=after,
+        backward=np.flatnonzero(np.diff(steps) < 0),
+        seconds=seconds,
+        starts=ends[: len(seconds)],
+        usual_s=usual_interval(seconds),
+        jumps=np.flatnonzero((seconds < -_SKEW_S) | (seconds >= ABSURD_S)),
+        stalls=pauses_without_reason(pauses, seconds, ends[:-1], ends[1:], marks),
+    )
+
+
+def _really_missing(
+    run: Run, row: dict[str, Any], before: NDArray[np.int64], after: NDArray[np.int64], every: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Holes that no other series of the same rank and split fills: a metric may be left out where the log goes on."""
+    if int((after - before).sum()) // every > _MOST_LOOKED_UP:
+        return before, after
+    wanted = np.concatenate([np.arange(b + every, a, every) for b, a in zip(before, after, strict=True)])
+    here = (pl.col("rank") == row["rank"]) & (pl.col("split") == row["split"]) & pl.col("step").is_in(wanted.tolist())
+    there = run.lazy().filter(here).select(pl.col("step").unique()).collect()["step"].to_numpy()
+    filled = np.array(
+        [np.isin(np.arange(b + every, a, every), there).all() for b, a in zip(before, after, strict=True)]
+    )
+    return before[~filled], after[~filled]
+
+
+def _frame(parts: tuple[Part, ...]) -> pl.DataFrame:
+    rows = [
+        (
+            part.rank,
+            part.attempt,
+            part.split,
+            part.tag,
+            part.records,
+            int(part.steps.min()) if len(part.steps) else None,
+            int(part.steps.max()) if len(part.steps) else None,
+            part.every,
+            part.missing,
+            len(part.backward),
+            part.usual_s,
+            float(part.seconds.max()) if len(part.seconds) else None,
+            len(part.jumps),
+            len(part.stalls),
+        )
+        for part in parts
+    ]
+    return pl.DataFrame(rows, schema=_FRAME, orient="row")
