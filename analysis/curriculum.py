@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,14 +82,15 @@ class Curriculum(Result):
                 steps = part["step"].to_numpy()
                 planned = part["planned"].fill_null(float("nan")).to_numpy()
                 draw_series(drawn, steps, planned, color="0.6", lw=4, alpha=0.5, drawstyle="steps-post")
-                marks = {"marker": "x", "ms": 6} if name in effective else {}
+                marks = {"marker": "x", "ms": 6, "markevery": 0.06} if name in effective else {}
                 marks = marks or ({"marker": "o", "ms": 4} if part.height < 3 else {})
                 look = {"label": f"{name}{effective.get(str(name), '')}", "color": colour, "ls": dash, **marks}
                 draw_series(drawn, steps, part["observed"].to_numpy(), **{**look, **options})
             worst = (
                 self.findings[0].message if self.findings else "weights are as planned" if self._planned else "weights"
             )
-            drawn.set_title(f"{self.run}: {worst}"[:100], parse_math=False, fontsize=10)
+            title = textwrap.shorten(f"{self.run}: {worst}", 105, placeholder=" ...")
+            drawn.set_title(title, parse_math=False, fontsize=10)
             drawn.set_xlabel("step")
             drawn.set_ylabel("weight in the loss")
             if known.height:

@@ -10,7 +10,7 @@ import polars as pl
 from analysis.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
 from parsers.run import Run, live_branch
 
-__all__ = ["FIELDS", "WHOLE", "LossTable", "loss_table", "one_series_each", "with_precision"]
+__all__ = ["FIELDS", "WHOLE", "LossTable", "loss_table", "one_series_each", "with_occurrence", "with_precision"]
 
 #: Numbers of a component, and numbers of the whole loss.
 FIELDS = ("raw", "weight", "weighted", "contribution")
@@ -43,8 +43,7 @@ def loss_table(run: Run) -> LossTable:
     Empty tables with the same columns where the run logged no `losses/...`.
     """
     kept = one_series_each(run, "losses/", "curriculum/weight/")
-    rows = kept.with_columns(pl.int_range(pl.len()).over("tag", "step").alias("occurrence"))
-    rows = with_precision(rows, run)
+    rows = with_precision(with_occurrence(kept), run)
     moments = rows.filter(pl.col("metric").str.starts_with("losses/")).select("step", "occurrence").unique()
     moments = moments.sort("step", "occurrence").with_row_index("at").cast({"at": pl.Int64})
     rows = rows.join(moments, on=["step", "occurrence"], how="left", nulls_equal=True, maintain_order="left")
@@ -74,6 +73,17 @@ def one_series_each(run: Run, *prefixes: str) -> pl.DataFrame:
     return rows.filter(pl.col("split") == counts.sort("len", "split", descending=True)["split"][0])
 
 
+def with_occurrence(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with `occurrence`: how many rows of the same tag and step came before; 0 unless steps repeat."""
+    same = pl.col("tag") == pl.col("tag").shift(1)
+    # most logs have every series in one piece with rising steps: nothing repeats, and nothing has to be counted
+    rises = (pl.col("step") > pl.col("step").shift(1)).fill_null(False)
+    pieces, falls = rows.select(pieces=(~same).fill_null(True).sum(), falls=(same & ~rises).any()).row(0)
+    rising = not falls and rows["step"].null_count() == 0 and pieces == rows["tag"].n_unique()
+    counted = pl.lit(0, pl.Int64) if rising else pl.int_range(pl.len()).over("tag", "step")
+    return rows.with_columns(counted.alias("occurrence"))
+
+
 def with_precision(rows: pl.DataFrame, run: Run) -> pl.DataFrame:
     """Rows with `half`, the printing error of each number: from its event's decimals, else those all values share."""
     # a progress bar is printed in its own way: its decimals say nothing about the others, nor theirs about it
@@ -85,7 +95,7 @@ def with_precision(rows: pl.DataFrame, run: Run) -> pl.DataFrame:
     if printed.is_empty():
         return rows.with_columns(half=inferred)
     printed = live_branch(printed).filter(pl.col("rank").is_in(rows["rank"].unique().to_list()))
-    printed = printed.with_columns(pl.int_range(pl.len()).over("tag", "step").alias("occurrence"))
+    printed = with_occurrence(printed)
     joined = rows.join(printed.select(*_KEY, "half"), on=_KEY, how="left", nulls_equal=True, maintain_order="left")
     return joined.with_columns(pl.col("half").fill_null(inferred))
 
@@ -110,10 +120,12 @@ def _printed(run: Run) -> pl.DataFrame:
 
 def _wide(rows: pl.DataFrame, pattern: str, fields: tuple[str, ...], names: list[str]) -> pl.DataFrame:
     groups = len(names) + 1
-    tagged = rows.filter(pl.col("metric").str.contains(pattern)).with_columns(
+    known = rows.select(pl.col("metric").unique()).filter(pl.col("metric").str.contains(pattern))
+    known = known.with_columns(
         pl.col("metric").str.extract(pattern, groups).alias("field"),
         *(pl.col("metric").str.extract(pattern, i + 1).alias(name) for i, name in enumerate(names)),
     )
+    tagged = rows.join(known, on="metric", how="inner")
     picked = [pl.col("value").filter(pl.col("field") == f).first().alias(f) for f in fields]
     halves = [pl.col("half").filter(pl.col("field") == f).first().fill_null(0.0).alias(f"half_{f}") for f in fields]
     return tagged.group_by("at", *names).agg(*picked, *halves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ class LossAccounting(Result):
             look = {"label": "total", "color": "black", "lw": 1.0, **options}
             draw_series(drawn, total["step"].to_numpy(), total["total"].to_numpy(), **_visible(total.height), **look)
             worst = self.findings[0].message if self.findings else self.explanation or "the accounts balance"
-            drawn.set_title(f"{self.run}: {worst}"[:100], parse_math=False, fontsize=10)
+            title = textwrap.shorten(f"{self.run}: {worst}", 105, placeholder=" ...")
+            drawn.set_title(title, parse_math=False, fontsize=10)
             drawn.set_xlabel("step")
             drawn.set_ylabel("part of the loss")
             for text in drawn.legend().get_texts():

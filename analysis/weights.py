@@ -6,7 +6,7 @@ import json
 
 import polars as pl
 
-from analysis.loss_table import one_series_each, with_precision
+from analysis.loss_table import one_series_each, with_occurrence, with_precision
 from parsers.run import Run, live_branch
 
 __all__ = ["OBSERVED", "observed_phases", "observed_weights"]
@@ -31,8 +31,8 @@ def observed_weights(run: Run) -> pl.DataFrame:
     `half` is the largest printing error, `phase` the phase that the curriculum logged at that step or null. Sorted by
     component and step; weights that are not finite are left out.
     """
-    rows = one_series_each(run, "losses/", "curriculum/weight/")
-    rows = with_precision(rows.with_columns(pl.int_range(pl.len()).over("tag", "step").alias("occurrence")), run)
+    rows = with_precision(with_occurrence(one_series_each(run, "losses/", "curriculum/weight/")), run)
+    rows = rows.filter(pl.col("metric").str.contains(f"{_USED}|{_DECLARED}"))
     used = pl.col("metric").str.extract(_USED, 1)
     declared = pl.col("metric").str.extract(_DECLARED, 1)
     weights = rows.with_columns(component=pl.coalesce(used, declared), used=used.is_not_null())
