@@ -26,7 +26,8 @@ INDEX: dict[str, pl.DataType | type[pl.DataType]] = {
     "time": pl.Datetime("us", "UTC"),
     "split": pl.String,
 }
-_LONG = pl.Schema({**INDEX, "tag": pl.String, "value": pl.Float64})
+#: `named` says that the record is one number under a name, as in a file sorted by metric.
+_LONG = pl.Schema({**INDEX, "tag": pl.String, "value": pl.Float64, "named": pl.Boolean})
 _KEY = ["rank", "attempt", "split"]
 _SERIES = ["rank", "attempt", "tag", "split"]
 _TIDY = [*SCALARS.names(), "order"]
@@ -56,14 +57,17 @@ class Pieces:
     _long: list[pl.DataFrame] = field(default_factory=list)
     _rows: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def add_row(self, index: tuple[Any, ...], tag: str, value: float) -> None:
+    def add_row(self, index: tuple[Any, ...], tag: str, value: float, *, named: bool = False) -> None:
         """One number: `index` in the order of `INDEX`, the time in microseconds since 1970."""
-        self._rows.append((*index, tag, value))
+        self._rows.append((*index, tag, value, named))
         if len(self._rows) >= FLUSH:
             self._flush()
 
     def add_wide(self, index: pl.DataFrame, values: pl.DataFrame) -> None:
         """Many records: `index` in the columns of `INDEX`, `values` one column a tag, null where a record lacks it."""
+        if values.width and all(c.null_count() for c in values.get_columns()):
+            some = values.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+            index, values = index.filter(some), values.filter(some)
         filled = sum(len(c) - c.null_count() for c in values.get_columns())
         if values.height * values.width > SLACK * filled + FREE_CELLS:
             self._long.append(_unpivot(index, values))
@@ -72,7 +76,7 @@ class Pieces:
 
     def add_long(self, rows: pl.DataFrame) -> None:
         """Many numbers, one a row: the columns of `INDEX` and `tag`, `value`."""
-        self._long.append(rows.select(_LONG.names()))
+        self._long.append(rows.with_columns(named=True).select(_LONG.names()))
 
     def find_attempts(self) -> dict[int, npt.NDArray[np.int64]]:
         """Number the attempts by where the steps of a rank go back and go on; gives what `restarts` found."""
@@ -80,7 +84,8 @@ class Pieces:
         columns = ["order", "rank", "step", "epoch"]
         records = [index.select(*columns, series=pl.lit("")) for index, _ in self._wide]
         # rows of one record stand together, so its first tag stands for it
-        records += [rows.select(*columns, series="tag").unique("order", keep="first") for rows in self._long]
+        series = pl.when("named").then("tag").otherwise(pl.lit(""))
+        records += [rows.select(*columns, series=series).unique("order", keep="first") for rows in self._long]
         if not records:
             return {}
         opened = restarts(pl.concat(records).unique("order", keep="first").sort("order"))
@@ -170,7 +175,7 @@ def _unpivot(index: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
     # the values under names that no tag can clash with the index by
     both = index.hstack([c.alias(f"={c.name}") for c in values.get_columns()])
     rows = both.unpivot(index=list(INDEX), variable_name="tag").drop_nulls("value")
-    return rows.with_columns(pl.col("tag").str.slice(1)).select(_LONG.names())
+    return rows.with_columns(pl.col("tag").str.slice(1), named=False).select(_LONG.names())
 
 
 def _numbered(frame: pl.DataFrame, opened: Any) -> pl.DataFrame:

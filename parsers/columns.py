@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from eventstream.records import decode_number
+from parsers.schema import SCALARS
 
 __all__ = ["ALIASES", "CONFIG_KEYS", "SPLIT_WORDS", "number", "roles", "timestamp", "to_step"]
 
@@ -45,6 +46,7 @@ _NUMBER = re.compile(NUMBER, re.ASCII)
 _YEARS = (631_152_000.0, 4_102_444_800.0)
 _UNITS = (1.0, 1e3, 1e6, 1e9)
 _INT64 = 2.0**63
+_TIDY = set(SCALARS.names())
 
 
 @lru_cache(maxsize=4096)
@@ -59,6 +61,7 @@ def roles(keys: Iterable[str]) -> dict[str, str]:
     {'epoch': 'Epoch', 'step': 'global_step'}
     """
     best: dict[str, tuple[int, str]] = {}
+    keys = list(keys)
     for key in keys:
         role, place = _ROLE.get(_normal(key), ("", 0))
         if role and (role not in best or place < best[role][0]):
@@ -66,7 +69,10 @@ def roles(keys: Iterable[str]) -> dict[str, str]:
     if not {"name", "value"} <= best.keys():  # a name without a value, or the other way, is an ordinary key
         best.pop("name", None)
         best.pop("value", None)
-    return {role: key for role, (_, key) in best.items()}
+    found = {role: key for role, (_, key) in best.items()}
+    if set(keys) >= _TIDY:  # our own table: the tag as logged is the name, and the metric follows from it
+        found |= {"name": "tag", "implied": "metric"}
+    return found
 
 
 def candidates(keys: Iterable[str], role: str) -> list[str]:

@@ -136,7 +136,7 @@ class _Stream:
         self.tables[len(self.sources)] = name, segment.pieces.table("run")
         self.sources.append(_source(self.tables[len(self.sources)][1]))
         self.events += sorted(segment.events, key=lambda row: int(row[0]))
-        self.rejects += segment.rejects
+        self.rejects += sorted(segment.rejects, key=lambda reject: reject.line or 0)
 
     def _slice(self, name: SegmentName, source: int, slices: list[tuple[Any, Any, int, int]]) -> None:
         self.slices += [(name.rank, name.attempt, tag, split, source, *where) for tag, split, *where in slices]

@@ -62,7 +62,7 @@ class Records:
     def add(self, line: int, record: Mapping[str, Any]) -> None:
         """One object."""
         having = _roles(tuple(record))
-        rest = dict(record)
+        rest = {key: value for key, value in record.items() if key != having.get("implied")}
         index = self._index(line, having, rest)
         prefix = self._run(having, rest)
         values, others = self._measured(having, rest)
@@ -70,8 +70,9 @@ class Records:
             if isinstance(rest[key], Mapping):
                 self.config.update(rest[key])
                 self.event(index, "config", rest[key])
+        named = "name" in having and having["name"] not in rest  # taken out as the name of a number
         for tag, value in values:
-            self.pieces.add_row(index, prefix + tag, value)
+            self.pieces.add_row(index, prefix + tag, value, named=named)
         if others:
             self.leftover(index, others, repeat=not values)
 

@@ -42,12 +42,12 @@ def _by_column(records: Records, bulk: Bulk) -> None:
     frame = bulk.frame
     having = roles(frame.columns)
     for role, key in having.items():
-        if len(candidates(frame.columns, role)) > 1 and frame[key].null_count():
+        if len(candidates(frame.columns, role)) > 1 and frame[key].null_count() and "implied" not in having:
             raise _MixedColumnError(role)  # some records take the role from another key
     if any(name.split("/")[0] in CONFIG_KEYS for name in frame.columns):
         raise _MixedColumnError("config")
     index: dict[str, pl.Series] = {"order": pl.Series(bulk.numbers)}
-    used = []
+    used = [having["implied"]] if "implied" in having else []
     for role, read in _READ.items():
         found = read(frame[having[role]]) if role in having else None
         if found is not None:
@@ -80,6 +80,8 @@ def _numbers(records: Records, index: pl.DataFrame, rest: pl.DataFrame, having: 
         rest = rest.drop(having["name"], having["value"])
     values, others = [], []
     for column in rest.get_columns():
+        if column.null_count() == len(column):
+            continue
         number, other = _measured(column)
         values += [number] if number is not None else []
         others += [other] if other is not None else []
@@ -164,7 +166,7 @@ def _time(column: pl.Series) -> pl.Series | None:
     else:
         seconds = pl.Series([None if v is None else timestamp(v) for v in column], dtype=pl.Float64)
     missing = seconds.null_count() - column.null_count()
-    if missing == len(column) - column.null_count():
+    if 0 < missing == len(column) - column.null_count():
         return None  # durations or words: a column as any other
     if missing:
         raise _MixedColumnError(column.name)

@@ -110,8 +110,7 @@ def _plain_column(column: pl.Series) -> pl.Series:
 
 def _lazy(path: Path, scan: pl.LazyFrame, schema: pl.Schema, having: dict[str, str], name: str) -> pl.LazyFrame | None:
     """The scalars of a long table on demand, or None where it is not long or its series are not each in one piece."""
-    known = set(having.values()) | ({"metric", "tag"} if set(schema.names()) >= set(SCALARS.names()) else set())
-    if "name" not in having or not _typed(schema, having) or set(schema.names()) - known:
+    if "name" not in having or not _typed(schema, having) or set(schema.names()) - set(having.values()):
         return None
     stretches = _stretches(path, scan, having)
     if stretches is None or not {s.lower() for s in stretches["split"].unique()} <= SPLIT_WORDS.keys():
