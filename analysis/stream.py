@@ -93,8 +93,8 @@ def stream(run: Run) -> Stream:
     For each rank and split the longest series stands for all, and each attempt is judged for itself. The log's own
     rhythm is the standard: steps are missing where four of five intervals agree and one is longer; a stall is an
     interval over a minute, over 30 usual ones and over twice what the slowest of a heavy tail reaches, with no
-    evaluation or checkpoint in it. Regular gaps and pauses are habits and silent, as is the first interval. Lines that cannot be read count by their
-    share: info below 1 %, warning from there, critical from 20 %.
+    evaluation or checkpoint in it. Regular gaps and pauses are habits and silent, as is the first interval. Lines that
+    cannot be read count by their share: info below 1 %, warning from there, critical from 20 %.
 
     Without steps or times the kinds concerned are `not_applicable`; repeated steps are no fault. Time grows linearly
     with the length of these series only.

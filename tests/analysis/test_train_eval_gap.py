@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 
-from analysis.overfitting import find_turn
+from analysis.overfitting import STUDENT, find_turn
 from analysis.pairing import find_pairs
 from analysis.scale_mismatch import find_mismatch
 from analysis.smoothing import smooth_at
@@ -321,6 +321,11 @@ def test_sens_slope_and_its_interval_agree_with_scipy():
         ours, reference = theil_sen(x, y), scipy.stats.theilslopes(y, x, 0.95)
         assert ours.value == pytest.approx(reference.slope, rel=1e-12)
         assert (ours.low, ours.high) == pytest.approx((reference.low_slope, reference.high_slope), rel=1e-12)
+
+
+def test_the_table_of_students_t_is_scipys():
+    freedom = (np.arange(5, 25) - 2) / 2
+    assert scipy.stats.t.ppf(0.999, freedom) == pytest.approx(STUDENT, abs=0.006)
 
 
 def test_the_interval_of_the_slope_covers_the_truth_at_its_rate():
