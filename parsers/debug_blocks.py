@@ -2,9 +2,9 @@
 
 Training scripts print such blocks between anything else: progress bars, warnings, logger prefixes. A block is a header
 (`[KD LOSS] Step 2000`) between two rules of `=`, lines `label: number`, and a closing rule. What the blocks say becomes
-the tags of the event stream (`losses/kd/raw`, `curriculum/weight/kd`, ...), and besides `losses/scaled_total` (the total
-after division for gradient accumulation) and `losses/sum` (the sum that the log itself printed); one event per block keeps its numbers
-together with `decimals`, the printed precision of each, which loss accounting needs.
+the tags of the event stream (`losses/kd/raw`, `curriculum/weight/kd`, ...), besides `losses/scaled_total` (the total
+after division for gradient accumulation) and `losses/sum` (the sum that the log itself printed). One event per block
+keeps its numbers together with `decimals`, the printed precision of each, which loss accounting needs.
 """
 
 from __future__ import annotations
