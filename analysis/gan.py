@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from analysis.figures import COLOURS, axes, draw_series, style
@@ -78,10 +79,10 @@ class GanHealth(Result):
 def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanHealth:
     """Whether a GAN's game is healthy: diversity of its samples, and its losses beside their equilibria.
 
-    `family` is the adversarial loss: `bce`, `lsgan`, `hinge` (each as sum or mean of D's two halves, whichever is
-    nearer), `bce-mean`, `lsgan-mean`, `hinge-mean` or `wgan`; None takes it from the configuration, else the one whose
-    equilibrium is nearest to the early discriminator loss. `discriminators` is the number of sub-discriminators whose
-    losses are added. Others raise `ValueError`.
+    `family` is the adversarial loss: `bce`, `lsgan`, `hinge` (each as sum or mean of D's two halves, whichever fits),
+    `bce-mean`, `lsgan-mean`, `hinge-mean` or `wgan`; None takes it from the configuration, else from the early
+    discriminator loss (see `equilibrium_of`). `discriminators` is the number of sub-discriminators whose losses are
+    added. Others raise `ValueError`.
 
     An adversarial loss has no reason to fall, and one at its equilibrium looks alike whether the game is balanced or
     D has learned nothing; so neither is judged. A finding needs a state that holds to the end of the run for a fifth of
@@ -105,7 +106,8 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanH
     family = family or _configured(run.config)
     balance = None
     if d is not None and family != "wgan" and d.level(0.0, 1.0) >= 0:
-        balance = equilibrium_of(d.level(0.0, 0.1), family, discriminators)
+        highest = float(np.quantile(d.value[: max(len(d.value) // 5, 1)], 0.9))
+        balance = equilibrium_of(highest, family, discriminators)
     findings: list[Finding] = []
     reasons: list[NotApplicable] = []
     for kind, needed, judge in _judges(run.name, signals, balance):

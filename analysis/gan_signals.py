@@ -128,24 +128,22 @@ def _as_losses(signals: dict[str, Signal]) -> dict[str, Signal]:
     return signals
 
 
-def equilibrium_of(discriminator: float, family: str | None, discriminators: int = 1) -> Equilibrium:
-    """The equilibrium of a family, or the nearest (in ratio) to an early discriminator loss where none is given.
+def equilibrium_of(highest: float, family: str | None, discriminators: int = 1) -> Equilibrium:
+    """The equilibrium of a family, or of the likeliest one where none is given.
 
-    A family without `-mean` takes the nearer of its sum and its mean, which logs seldom tell apart.
-    `discriminators` is the number of sub-discriminators whose losses are added (8 in HiFi-GAN).
+    `highest` is about the highest discriminator loss of the early run. A discriminator that learns does no worse than
+    guessing, so the smallest equilibrium that is not clearly below it is taken (the greatest where all are). A family
+    without `-mean` is its sum or its mean, which logs seldom tell apart. `discriminators` is the number of
+    sub-discriminators whose losses are added (8 in HiFi-GAN).
 
     >>> equilibrium_of(1.30, None).family, equilibrium_of(4.1, "lsgan", 8).discriminator
     ('bce', 4.0)
     """
     known = [e for e in EQUILIBRIA if family in (None, e.family, e.family.removesuffix("-mean"))]
-    scaled = [
-        Equilibrium(
-            e.family, e.discriminator * discriminators, None if e.generator is None else e.generator * discriminators
-        )
-        for e in known
-    ]
-    level = max(abs(discriminator), 1e-12)
-    return min(scaled, key=lambda e: abs(math.log(level / e.discriminator)))
+    fitting = [e for e in known if e.discriminator * discriminators >= 0.85 * highest]
+    chosen = min(fitting, key=lambda e: e.discriminator) if fitting else max(known, key=lambda e: e.discriminator)
+    generator = None if chosen.generator is None else chosen.generator * discriminators
+    return Equilibrium(chosen.family, chosen.discriminator * discriminators, generator)
 
 
 def held_since(inside: NDArray[np.bool_], *, share: float = 0.9) -> int | None:

@@ -76,8 +76,8 @@ def judge_gap(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: Bou
         found.append(_mismatch(run, pair, summary, summary.mismatch))
     else:
         found.append(_too_good(run, pair, summary, bounds, by_plan))
-        if not turn.overfits:
-            found.append(_large_gap(run, pair, summary, bounds, by_plan))
+        # overfitting says it already: the gap beside it is only told
+        found.append(_large_gap(run, pair, summary, bounds, by_plan or turn.overfits))
     return [finding for finding in found if finding is not None]
 
 
