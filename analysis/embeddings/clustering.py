@@ -81,7 +81,8 @@ def _labels(method: str, X: NDArray[np.float64], part: Vectors, seed: int) -> ND
     clusters = need("sklearn.cluster", feature="clustering", extra="embeddings")
     model: Any
     if method == "kmeans":
-        model = clusters.KMeans(part.speakers, n_init=4, random_state=seed)
+        # never more clusters than there are different points
+        model = clusters.KMeans(min(part.speakers, len(np.unique(X, axis=0))), n_init=4, random_state=seed)
     elif method == "agglomerative":
         model = clusters.AgglomerativeClustering(part.speakers, metric="cosine", linkage="average")
     else:

@@ -12,6 +12,8 @@ from analysis.findings import Finding, NotApplicable, Severity
 __all__ = ["KINDS", "Thresholds", "judge"]
 
 KINDS = ("embedding-collapse", "low-separation", "mislabelled-sample")
+#: Vectors below which nothing is said.
+_FEWEST = 10
 #: Mean cosine of all pairs above which all vectors point one way.
 _ONE_WAY = 0.95
 #: A narrow cone whose speakers are still told apart this well is a warning: centring the vectors may be enough.
@@ -53,8 +55,8 @@ def judge(
 def _collapse(run: str, row: Mapping[str, Any], floor: float) -> Finding | NotApplicable | None:
     kind = "embedding-collapse"
     cosine, rank, eer = row["mean_cosine"], row["effective_rank"], row["eer"]
-    if row["n"] < 10 or cosine is None:
-        return NotApplicable(kind, f"{row['n']} usable vectors; at least 10 are needed to speak of collapse")
+    if row["n"] < _FEWEST or cosine is None:
+        return NotApplicable(kind, f"{row['n']} usable vectors; at least {_FEWEST} are needed to speak of collapse")
     one_way, flat = cosine > _ONE_WAY, rank < floor
     if not one_way and not flat:
         return None
@@ -95,6 +97,8 @@ def _separation(run: str, row: Mapping[str, Any], limits: Thresholds) -> Finding
     kind = "low-separation"
     if row["separation"] is None:
         return NotApplicable(kind, _no_pairs(row))
+    if row["labelled"] < _FEWEST:
+        return NotApplicable(kind, f"{row['labelled']} labelled vectors; at least {_FEWEST} are needed")
     same, different, separation = row["same_mean"], row["different_mean"], row["separation"]
     failed = []
     if separation <= limits.good:

@@ -19,6 +19,8 @@ __all__ = ["MISLABELLED", "Suspects", "suspects"]
 _ALARMS_PER_SET = 0.01
 #: Speakers with fewer utterances have no centre of their own.
 _FEW = 8
+#: Nearer to the other speaker by so many deviations: where speakers overlap, margins below zero are no rarity.
+_NEARER = 2.0
 #: As typical for the other speaker as all but the outermost of its own utterances.
 _TYPICAL = 3.0
 
@@ -49,12 +51,12 @@ class Suspects:
 
 
 def suspects(v: Vectors, near: Closeness) -> Suspects:
-    """Likely mislabelled utterances, with a bar that expects 0.01 false alarms in a clean set of any size.
+    """Likely mislabelled utterances, with a bar that rises with their number, so that a clean set of any size has none.
 
     The margin of an utterance is its cosine to its own speaker's direction (without itself) less that to the nearest
     other. Its `score` is how many robust standard deviations (1.4826 x MAD, that of its speaker or of all, whichever is
-    larger) the margin lies below its speaker's median. A suspect has a negative margin, a score above the normal
-    quantile of 0.01 / n, and is as near to the other speaker as that speaker's own utterances are (within three
+    larger) the margin lies below its speaker's median. A suspect has a margin two deviations below zero, a score above
+    the normal quantile of 0.01 / n, and is as near to the other speaker as that speaker's own utterances are (within three
     deviations of their median): a noisy utterance, far from everyone, is none, nor is one of two speakers that
     sound alike. Not judged where the typical utterance is no nearer to its own speaker than to another, or where
     there are fewer than two speakers with two utterances. A single utterance of a speaker is never judged.
@@ -75,7 +77,7 @@ def suspects(v: Vectors, near: Closeness) -> Suspects:
     other = near.nearest_centroid[judged]
     home_median, home_spread = _homes(near.own_centroid[judged], codes, v.speakers)
     at_home = near.other_centroid[judged] >= home_median[other] - _TYPICAL * home_spread[other]
-    found = np.flatnonzero((margin < 0) & (score > bar) & at_home)
+    found = np.flatnonzero((margin < -_NEARER * overall_spread) & (score > bar) & at_home)
     found = found[np.argsort(-score[found], kind="stable")]
     return Suspects(_frame(v, near, judged[found], score[found]), len(judged), bar)
 

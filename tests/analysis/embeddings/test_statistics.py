@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,7 @@ def pair_scores(v: Vectors) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 def slow_eer(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
     """Every distinct score tried as the threshold, and the straight line where the two errors cross."""
     points = [(np.mean(scores[~same] >= t), np.mean(scores[same] < t)) for t in [*np.unique(scores), np.inf]]
-    for (far, frr), (next_far, next_frr) in zip(points[:-1], points[1:], strict=True):
+    for (far, frr), (next_far, next_frr) in itertools.pairwise(points):
         if far >= frr and next_far <= next_frr:
             gap, next_gap = far - frr, next_far - next_frr
             best = far if gap == next_gap else far + (next_far - far) * gap / (gap - next_gap)
