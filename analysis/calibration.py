@@ -12,7 +12,7 @@ __all__ = ["normal_threshold", "tail_threshold"]
 Floats = NDArray[np.float64]
 #: Tails that are told apart: degrees of freedom of Student's t, and its scale against the one that the robust spread
 #: asks for, since the upper tail may be wider or narrower than the lower.
-_DEGREES = np.array([2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 200.0, 1e6])
+_DEGREES = np.array([2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0, 200.0, 1e6])
 _SCALES = np.geomspace(0.6, 1.7, 9)
 #: Beliefs before looking: 1 over the degrees of freedom is exponential with this mean (15 degrees), the logarithm of
 #: the scale normal with this deviation.

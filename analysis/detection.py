@@ -148,7 +148,7 @@ def _judge(
     """Scores against thresholds, and the flagged rows with their bounds."""
     apart = residual - bands.centre
     unit = np.maximum(bands.unit, _least_unit(scaled, level))
-    score = np.sign(apart) * np.maximum(np.abs(apart) - bands.box, 0.0) / unit
+    score = apart / unit if not bands.box.any() else np.sign(apart) * np.maximum(np.abs(apart) - bands.box, 0.0) / unit
     if settings.threshold is not None:
         up = down = settings.threshold
         least = 0.0
@@ -158,7 +158,7 @@ def _judge(
         down = _of_method(tail_threshold(-normal, chance / 4), settings.method)
         least = float(np.log(LEAST_FACTOR)) if scale.name == "log" else 0.0
     allowance = _Allowance(bands, unit, least, scale, values)
-    flagged = allowance.beyond(apart, up, down)
+    flagged = allowance.beyond(apart, score, up, down)
     lone = flagged.copy()
     high = np.full(len(values), up) if settings.threshold is None and loss else None
     if high is not None and settings.on == "residual" and not settings.causal:
@@ -199,12 +199,12 @@ class _Allowance:
         box, unit = _at(self.bands.box, rows), _at(self.unit, rows)
         return np.maximum(box + threshold * unit, self.least)
 
-    def beyond(self, apart: Floats, up: float, down: float) -> NDArray[np.bool_]:
-        every = slice(None)
-        with np.errstate(invalid="ignore"):
-            found = (apart > self.reach(every, up)) | (apart < -self.reach(every, down))
-            if self.least > 0 or self.scale.step > 0:
-                found &= self._more_than_rounding(apart)
+    def beyond(self, apart: Floats, score: Floats, up: float, down: float) -> NDArray[np.bool_]:
+        found = (score > up) | (score < -down)
+        if self.least > 0:
+            found &= np.abs(apart) > self.least
+        if self.scale.step > 0:
+            found &= self._more_than_rounding(apart)
         return found
 
     def _more_than_rounding(self, apart: Floats) -> NDArray[np.bool_]:
@@ -218,8 +218,9 @@ class _Allowance:
 
 def _least_unit(scaled: Floats, level: Floats | None) -> float:
     """A spread below which differences are arithmetic: a flat series with one leap has a leap, not a division by 0."""
-    size = np.nanmax(np.abs(scaled if level is None else level)) if np.isfinite(scaled).any() else 0.0
-    return float(max(1e-9 * (size if np.isfinite(size) else 1.0), 1e-300))
+    some = (scaled if level is None else level)[:: max(1, len(scaled) // 4096)]
+    some = np.abs(some[np.isfinite(some)])
+    return float(max(1e-9 * some.max(), 1e-300)) if len(some) else 1e-300
 
 
 def _at(values: Floats, rows: NDArray[np.int64] | slice) -> Floats:

@@ -18,6 +18,7 @@ from parsers.run import Run, live_branch
 __all__ = ["Series", "series_of"]
 
 _COLUMNS = ("rank", "attempt", "step", "split", "metric", "tag", "value")
+_KEY = ("rank", "tag", "split")
 #: Metrics that follow a rule or count: a leap of theirs is a decision of the training code, not a fault of its numbers.
 _RULED = {"learning_rate", "weight"}
 _COUNTER = re.compile(
@@ -76,8 +77,12 @@ def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | 
     if rows.is_empty():
         return
     if rows["attempt"].min() != rows["attempt"].max():
-        rows = live_branch(rows).sort("rank", "tag", "split", "attempt", maintain_order=True)
-    for start, stop in _spans(rows):
+        rows = live_branch(rows).sort(*_KEY, "attempt", maintain_order=True)
+    spans = list(_spans(rows))
+    if len(spans) > 1 and len(spans) > rows.select(pl.struct(_KEY).n_unique()).item():
+        rows = rows.sort(_KEY, maintain_order=True)  # a parser keeps tags together; their splits may alternate
+        spans = list(_spans(rows))
+    for start, stop in spans:
         part = rows.slice(start, stop - start)
         first = part.row(0, named=True)
         kept = part.select("attempt", "step", "value")
@@ -97,7 +102,7 @@ def _known(run: Run, metrics: Collection[str] | None, split: str | None) -> None
 
 def _spans(rows: pl.DataFrame) -> Iterator[tuple[int, int]]:
     """First and past-the-last row of each series; rows of one series stand together."""
-    changes = [pl.col(c).ne_missing(pl.col(c).shift()) for c in ("rank", "tag", "split")]
+    changes = [pl.col(c).ne_missing(pl.col(c).shift()) for c in _KEY]
     starts = rows.select(pl.any_horizontal(changes).arg_true()).to_series().to_list()
     marks = [*sorted({0, *starts}), rows.height]
     yield from itertools.pairwise(marks)

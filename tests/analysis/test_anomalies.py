@@ -286,6 +286,22 @@ def test_the_dead_branch_of_a_resumed_run_is_not_judged():
     assert told(anomalies(finish("resumed", "", "memory", frame))) == []
 
 
+def test_splits_that_alternate_under_one_tag_are_judged_apart():
+    train, evaluated = healthy(400, 30), 3 * healthy(400, 31)
+    train[200] *= 5
+    frame = pl.DataFrame(
+        {
+            "tag": ["loss"] * 800,
+            "metric": ["loss"] * 800,
+            "split": ["train", "eval"] * 400,
+            "step": np.repeat(np.arange(400), 2),
+            "value": np.stack([train, evaluated], axis=1).ravel(),
+        }
+    )
+    finding = only(anomalies(finish("both", "", "memory", frame)))
+    assert (finding.first_step, finding.evidence["split"], finding.evidence["n"]) == (200, "train", 400)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
