@@ -64,7 +64,7 @@ class Contracts(Result):
         drawn.set_xlabel("step")
         drawn.set_ylabel("tensor")
         said = self.findings[0].message if self.findings else "no breach of the input contract was seen"
-        drawn.set_title(f"{self.run}: {said}"[:110], parse_math=False)
+        drawn.set_title(f"{self.run}: {said}"[:100], parse_math=False, loc="left", fontsize=11)
         return drawn
 
 

@@ -72,7 +72,12 @@ class GanHealth(Result):
         drawn.set_xlabel("step")
         drawn.set_ylabel("loss, diversity (dashed: balance)")
         judged = "no GAN fault was seen" if self.signals else "no GAN losses in this run"
-        drawn.set_title(f"{self.run}: {self.findings[0].message if self.findings else judged}"[:110], parse_math=False)
+        drawn.set_title(
+            f"{self.run}: {self.findings[0].message if self.findings else judged}"[:100],
+            parse_math=False,
+            loc="left",
+            fontsize=11,
+        )
         return drawn
 
 

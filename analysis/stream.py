@@ -83,7 +83,12 @@ class Stream(Result):
         drawn.set_xlabel("step" if timed else "record")
         drawn.set_ylabel("seconds to the next record" if timed else "step")
         whole = "the log is whole" if self.parts else "no number was recorded"
-        drawn.set_title(f"{self.run}: {self.findings[0].message if self.findings else whole}"[:110], parse_math=False)
+        drawn.set_title(
+            f"{self.run}: {self.findings[0].message if self.findings else whole}"[:100],
+            parse_math=False,
+            loc="left",
+            fontsize=11,
+        )
         return drawn
 
 

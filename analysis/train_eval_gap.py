@@ -64,7 +64,7 @@ class TrainEvalGap(Result):
         """
         drawn = axes(ax)
         if not self.pairs:
-            drawn.set_title(f"{self.run}: train and eval cannot be compared", parse_math=False)
+            drawn.set_title(f"{self.run}: train and eval cannot be compared", parse_math=False, loc="left", fontsize=11)
             drawn.set_xlabel("step")
             return drawn
         known = {pair.metric: pair for pair in self.pairs}
@@ -73,7 +73,7 @@ class TrainEvalGap(Result):
         pair = self.pairs[0] if metric is None else known[metric]
         with style():
             _draw(drawn, pair, self.summaries.get(pair.metric), options)
-        drawn.set_title(f"{self.run}: {self._headline(pair)}"[:110], parse_math=False)
+        drawn.set_title(f"{self.run}: {self._headline(pair)}"[:100], parse_math=False, loc="left", fontsize=11)
         return drawn
 
     def _headline(self, pair: Pair) -> str:
