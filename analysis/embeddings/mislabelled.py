@@ -55,11 +55,19 @@ def suspects(v: Vectors, near: Closeness) -> Suspects:
 
     The margin of an utterance is its cosine to its own speaker's direction (without itself) less that to the nearest
     other. Its `score` is how many robust standard deviations (1.4826 x MAD, that of its speaker or of all, whichever is
-    larger) the margin lies below its speaker's median. A suspect has a margin two deviations below zero, a score above
-    the normal quantile of 0.01 / n, and is as near to the other speaker as that speaker's own utterances are (within three
-    deviations of their median): a noisy utterance, far from everyone, is none, nor is one of two speakers that
-    sound alike. Not judged where the typical utterance is no nearer to its own speaker than to another, or where
-    there are fewer than two speakers with two utterances. A single utterance of a speaker is never judged.
+    larger) the margin lies below its speaker's median. A suspect has a margin two deviations below zero, a score
+    above the normal quantile of 0.01 / n, and is as near to the other speaker as that speaker's own utterances are
+    (within three deviations of their median): a noisy utterance, far from everyone, is none, nor is one of two
+    speakers that sound alike. Not judged where the typical utterance is no nearer to its own speaker than to another,
+    or where there are fewer than two speakers with two utterances. A speaker's only utterance is never judged.
+
+    >>> from analysis.embeddings.closeness import closeness
+    >>> from analysis.embeddings.vectors import prepare
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.repeat(rng.normal(size=(5, 32)), 20, axis=0) + 0.5 * rng.normal(size=(100, 32))
+    >>> v = prepare(X, ["b", *"a" * 19, *"b" * 20, *"c" * 20, *"d" * 20, *"e" * 20])
+    >>> suspects(v, closeness(v)).frame.select("row", "label", "suggested").rows()
+    [(0, 'b', 'a')]
     """
     judged = np.flatnonzero(np.isfinite(near.own_centroid) & np.isfinite(near.other_centroid))
     if v.speakers < 2 or (v.counts > 1).sum() < 2:

@@ -119,7 +119,7 @@ def _compress(total: Counts, cells: Counts) -> ScoreCounts:
     exact = np.concatenate([np.zeros(len(coarse), bool), np.ones(len(fine), bool)])
     where = np.concatenate([coarse, COARSE + fine])
     order = np.argsort(step, kind="stable")
-    low = step[order] * STEP - 1
+    low = step[order].astype(np.float64) * STEP - 1
     exact, where = exact[order], where[order]
-    high = low + np.where(exact, STEP, FINE * STEP)
+    high = low + np.where(exact, 1.0, float(FINE)) * STEP
     return ScoreCounts(low, high, total[0, where], total[1, where], exact)
