@@ -32,15 +32,14 @@ if TYPE_CHECKING:
     from analysis.anomalies import anomalies as anomalies
     from analysis.curriculum import curriculum as curriculum
     from analysis.diagnose import diagnose as diagnose
+    from analysis.findings import Finding as Finding
     from analysis.losses import losses as losses
     from analysis.report import report as report
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
-    from eventstream.recorder import Recorder as Recorder
-
-    from analysis.findings import Finding as Finding
     from eventstream.errors import AftertrainError as AftertrainError
     from eventstream.errors import InputError as InputError
+    from eventstream.recorder import Recorder as Recorder
     from parsers.loading import load as load
     from parsers.loading import load_all as load_all
     from parsers.run import Run as Run
@@ -51,7 +50,7 @@ def __getattr__(name: str) -> Any:
     module = _PUBLIC.get(name)
     if module is None:
         raise AttributeError(f"module 'aftertrain' has no attribute {name!r}; it has: {', '.join(sorted(_PUBLIC))}")
-    _ours(module.partition(".")[0])
+    refuse_foreign(module.partition(".")[0])
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
@@ -61,8 +60,8 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _ours(package: str) -> None:
-    """Refuse, with the file, a foreign package that stands before ours on the path under the same name."""
+def refuse_foreign(package: str) -> None:
+    """Raise ImportError, naming the file, when a foreign package of this name stands before ours on the path."""
     found = importlib.import_module(package)
     if not getattr(found, "IS_AFTERTRAIN", False):
         where = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ["unknown"])))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from aftertrain import __version__
+from aftertrain import __version__, refuse_foreign
 
 if TYPE_CHECKING:
     from parsers.run import RunSet
@@ -66,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Unusable input is a sentence on standard error and status 2."""
     given = build_parser().parse_args(argv)
+    for package in ("eventstream", "parsers", "analysis"):
+        refuse_foreign(package)
     from eventstream.errors import AftertrainError
 
     try:

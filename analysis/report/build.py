@@ -16,7 +16,7 @@ from analysis.report.html import to_html
 from analysis.report.json import to_json
 from analysis.report.markdown import markdown
 from analysis.report.text import counted
-from eventstream.errors import unknown_name
+from eventstream.errors import InputError, unknown_name
 from parsers.loading import load_all
 from parsers.run import Run, RunSet
 
@@ -46,18 +46,20 @@ class Report:
     def save(self, path: StrPath) -> Report:
         """Write to `path`, in the format of its suffix, and return the report that knows where it is.
 
-        The file is written under a temporary name first, so that a reader never sees half a page. Raises
-        `ValueError` on a suffix other than .html, .md or .json.
+        Missing folders are made; the file is written under a temporary name first, so that a reader never sees half a
+        page. Raises `InputError` on a suffix other than .html, .md or .json, or where nothing can be written.
         """
         place = Path(path)
         format = _format_of(place)
         made = self if format == self.format else _render(self.diagnoses, format, self.title, self.unread)
         part = place.with_name(f".{place.name}.{os.getpid()}.part")
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(made.text, encoding="utf-8", newline="\n")
             part.replace(place)
-        finally:
+        except OSError as error:
             part.unlink(missing_ok=True)
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
         return replace(made, path=place)
 
     def __repr__(self) -> str:
@@ -91,7 +93,7 @@ def report(
     `diagnose`; `progress` is called with (runs done, runs in all, name of the run) before each. An html report is one
     file without scripts or links to anywhere, and the same runs give the same bytes.
 
-    Raises `ValueError` on an unknown format or suffix, `InputError` when the path holds no run. An empty iterable
+    Raises `ValueError` on an unknown format, `InputError` on an unknown suffix or when the path holds no run. An empty iterable
     gives a report of no runs, which says so.
 
     >>> import polars as pl
@@ -123,7 +125,7 @@ def _wanted(path: StrPath | None, format: str | None) -> Format:
 def _format_of(path: Path) -> Format:
     found = _SUFFIXES.get(path.suffix.lower())
     if found is None:
-        raise ValueError(f"{path}: a report ends in .html, .md or .json, not in {path.suffix or 'no suffix'!r}")
+        raise InputError(f"{path}: a report ends in .html, .md or .json, not in {path.suffix or 'no suffix'!r}")
     return found
 
 

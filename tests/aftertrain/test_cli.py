@@ -175,17 +175,13 @@ def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path: Path):
         assert "Traceback" not in process.stderr.read()
 
 
-def test_another_package_of_our_name_is_named_with_its_file(tmp_path: Path):
+@pytest.mark.parametrize(
+    "code", ["import aftertrain as at; at.diagnose", "from aftertrain.cli import main; main(['ls', '.'])"]
+)
+def test_another_package_of_our_name_is_named_with_its_file(tmp_path: Path, code: str):
     (tmp_path / "analysis").mkdir()
     (tmp_path / "analysis" / "__init__.py").write_text("")
-    code = "import aftertrain as at\nat.diagnose"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        check=False,
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "another one first" in done.stderr and str(tmp_path / "analysis" / "__init__.py") in done.stderr
 
@@ -201,3 +197,13 @@ def test_report_writes_the_file_and_prints_path_and_verdicts(tmp_path: Path, cap
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == ["critical", "a"] and printed[-1] == str(out)
     assert out.read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_a_report_that_cannot_be_written_is_status_two_and_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    log = str(write_log(tmp_path / "a.jsonl"))
+    (tmp_path / "file").touch()
+    for out, words in [("r.pdf", "ends in .html, .md or .json"), ("file/r.html", "cannot be written")]:
+        assert main(["report", log, "-o", str(tmp_path / out)]) == 2
+        assert words in capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_saving_under_another_suffix_draws_the_report_anew(tmp_path: Path, healt
 
 
 def test_an_unknown_suffix_an_unknown_format_and_a_contradiction_are_told(tmp_path: Path, healthy: Diagnosis) -> None:
-    with pytest.raises(ValueError, match=r"out\.pdf: a report ends in \.html, \.md or \.json"):
+    with pytest.raises(InputError, match=r"out\.pdf: a report ends in \.html, \.md or \.json"):
         report(healthy, tmp_path / "out.pdf")
     with pytest.raises(ValueError, match=r"unknown report format 'htm'; did you mean 'html'\?"):
         report(healthy, format="htm")  # type: ignore[arg-type]
