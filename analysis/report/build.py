@@ -55,10 +55,12 @@ class Report:
         part = place.with_name(f".{place.name}.{os.getpid()}.part")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(made.text, encoding="utf-8", newline="\n")
-            part.replace(place)
+            try:
+                part.write_text(made.text, encoding="utf-8", newline="\n")
+                part.replace(place)
+            finally:
+                part.unlink(missing_ok=True)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise InputError(f"{path}: cannot be written ({error.strerror})") from error
         return replace(made, path=place)
 
@@ -93,8 +95,8 @@ def report(
     `diagnose`; `progress` is called with (runs done, runs in all, name of the run) before each. An html report is one
     file without scripts or links to anywhere, and the same runs give the same bytes.
 
-    Raises `ValueError` on an unknown format, `InputError` on an unknown suffix or when the path holds no run. An empty iterable
-    gives a report of no runs, which says so.
+    Raises `ValueError` on an unknown format, `InputError` on an unknown suffix or when the path holds no run. An empty
+    iterable gives a report of no runs, which says so.
 
     >>> import polars as pl
     >>> from parsers.finish import finish
