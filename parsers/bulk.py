@@ -172,7 +172,7 @@ def _parse(data: bytes, shape: Shape, numbers: npt.NDArray[np.int64]) -> Bulk | 
     if not schema or (cells > MANY_CELLS and cells > SPARSE * colons):
         return None
     # an escaped colon or half a surrogate pair would pass the count unseen
-    if b"\\u003" in data or b"\\ud" in data or b"\\uD" in data:
+    if b"\\" in data and (b"\\u003" in data or b"\\ud" in data or b"\\uD" in data):
         return None
     try:
         frame = pl.read_ndjson(data, schema=schema)

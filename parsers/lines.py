@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class Block:
 
     data: bytes
     first: int
+    #: How many lines, where that is known already.
+    known: int = 0
     #: False where the last line has no line end, which is how a write that was cut looks.
     ended: bool = True
 
@@ -46,7 +48,7 @@ class Block:
 
     def count(self) -> int:
         """How many lines."""
-        return newlines(self.data) + (not self.ended)
+        return self.known or newlines(self.data) + (not self.ended)
 
 
 def to_utf8(data: bytes) -> bytes:
@@ -78,17 +80,17 @@ def blocks(path: Path, *, limit: int = LINE_LIMIT) -> Iterator[Block | Reject]:
     [(1, [b'{"a": 1}'], True), (2, [b'{"a"'], False)]
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             yield from _blocks(file, str(path), min(BLOCK, limit), limit)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _blocks(file: BinaryIO, name: str, size: int, limit: int) -> Iterator[Block | Reject]:
+def _blocks(file: IO[bytes], name: str, size: int, limit: int) -> Iterator[Block | Reject]:
     carry, first, skipped = b"", 1, 0  # `skipped`: bytes of an overlong line passed over so far
     start = b""
     for chunk in _chunks(file, size):
-        data = carry + chunk
+        data = carry + chunk if carry else chunk
         if skipped:
             end = data.find(b"\n")
             if end < 0:
@@ -102,8 +104,9 @@ def _blocks(file: BinaryIO, name: str, size: int, limit: int) -> Iterator[Block 
             yield _too_long(name, first, len(line) - 1, limit, line[:EXCERPT])
             first += 1
         if whole:
-            yield Block(whole, first)
-            first += newlines(whole)
+            count = newlines(whole)
+            yield Block(whole, first, count)
+            first += count
         if len(carry) > limit:
             start, skipped, carry = carry[:EXCERPT], len(carry), b""
     if skipped:
@@ -121,12 +124,22 @@ def _too_long(name: str, line: int, length: int, limit: int, start: bytes) -> Re
     return Reject(name, reason, line=line, text=start.decode("utf-8", "replace"))
 
 
-def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+def _until_newline(file: IO[bytes], size: int) -> int:
+    """How many bytes to read so that a line ends with them, where one does near `size`: it spares copying the rest."""
+    start = file.tell()
+    window = min(size, 1 << 16)
+    file.seek(start + size - window)
+    end = file.read(window).rfind(b"\n")
+    file.seek(start)
+    return size if end < 0 else size - window + end + 1
+
+
+def _chunks(file: IO[bytes], size: int) -> Iterator[bytes]:
     head = file.read(4)
     mark, encoding = next(((m, e) for m, e in MARKS if head.startswith(m)), (b"", ""))
     if not encoding or encoding == "utf-8-sig":
         yield head[len(mark) :]
-        while chunk := file.read(size):
+        while chunk := file.read(_until_newline(file, size)):
             yield chunk
         return
     decoder = codecs.getincrementaldecoder(encoding)("replace")

@@ -49,7 +49,12 @@ def grown_mb(path: Path) -> float:
         "import resource, sys\n"
         "from parsers.loading import load\n"
         "import parsers.jsonl, parsers.event_stream\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import pathlib\n"
+        "status = pathlib.Path('/proc/self/status')\n"  # getrusage counts the parent's peak before exec on Linux
+        "def peak():\n"
+        "    if not status.exists():\n"
+        "        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    return int(status.read_text().split('VmHWM:')[1].split()[0])\n"
         "before = peak()\n"
         "load(sys.argv[1]).scalars\n"
         "print((peak() - before) / (1024 if sys.platform != 'darwin' else 1 << 20))\n"
@@ -168,12 +173,13 @@ def test_a_line_of_100_mb_is_one_reject_in_bounded_memory(tmp_path: Path) -> Non
         file.write(b"\n".join(rows[:300]) + b'\n{"step": 300, "dump": "')
         for _ in range(100):
             file.write(b"x" * (1 << 20))
+        file.seek(300 << 20, 1)  # a hole that reads as NUL bytes: the line is far larger than what reading it may take
         file.write(b'"}\n' + b"\n".join(rows[300:]) + b"\n")
     run = load(path)
     line, reason = reject(run)
-    assert line == 301 and f"lines beyond {LINE_LIMIT:,} bytes are not read" in reason and "104,857,6" in reason
+    assert line == 301 and f"lines beyond {LINE_LIMIT:,} bytes are not read" in reason and "419,430,4" in reason
     assert steps(run) == list(range(COUNT))
-    assert grown_mb(path) < 96
+    assert grown_mb(path) < 200
 
 
 def test_deep_nesting_is_a_reject_and_no_crash(tmp_path: Path) -> None:
