@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.pairing import OVERFLOWN
 from parsers.roles import role_of
 from parsers.run import Run
 
@@ -103,7 +104,7 @@ def _role(metric: str) -> str:
 
 def _signal(run: Run, role: str, row: Mapping[str, object]) -> Signal:
     rows = run.series(str(row["metric"]), split=str(row["split"]), rank=int(str(row["rank"])))
-    rows = rows.filter(pl.col("value").is_finite())
+    rows = rows.filter(pl.col("value").abs() <= OVERFLOWN)
     has_steps = rows["step"].null_count() == 0
     if has_steps:
         rows = rows.sort("step", maintain_order=True)

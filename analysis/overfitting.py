@@ -171,13 +171,13 @@ def _judge(
 def _level(values: Floats, lower: bool, logs: bool, evaluated: Floats) -> Floats:
     """Values on a scale where up is worse and a difference is a share: logs, else shares of the best level."""
     if logs:
-        tiny = max(float(evaluated.max()) * 1e-9, 1e-300)
+        tiny = max(float(evaluated.max()) * 1e-9, 1e-100)
         return np.log(np.maximum(values, tiny))
     size = float(np.abs(evaluated).max())
     if not lower:
-        size = max(size, 1e-300)
+        size = max(size, 1e-100)
     else:  # a loss below zero has no natural zero: its own way down is the measure
-        size = max(float(np.ptp(evaluated)), size * 1e-6, 1e-300)
+        size = max(float(np.ptp(evaluated)), size * 1e-6, 1e-100)
     scaled: Floats = (values if lower else -values) / size
     return scaled
 

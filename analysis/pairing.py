@@ -13,13 +13,16 @@ from analysis.smoothing import smooth_at
 from parsers.roles import is_loss, role_of
 from parsers.run import Run
 
-__all__ = ["Pair", "find_pairs", "shared_name"]
+__all__ = ["OVERFLOWN", "Pair", "find_pairs", "shared_name"]
 
 Floats = NDArray[np.float64]
 #: `loss_epoch` of training is the same quantity as `loss` of evaluation (Lightning's suffixes).
 _AGGREGATION = re.compile(r"[/_.-](step|epoch|avg|mean)$")
 #: Adversarial terms have no reason to fall, on train or on eval: they are `analysis.gan`'s matter.
 _ADVERSARIAL = {"generator_loss", "discriminator_loss"}
+#: Beyond this a value is what overflow left and no measurement (below its inverse it is 0): squares and ratios stay in
+#: range. NaN and infinities go with it.
+OVERFLOWN = 1e100
 #: More pairs than any person reads; the first ones, by importance, are kept.
 _MOST_PAIRS = 50
 #: Evals within so small a share of the train's steps are counted in another unit (epochs).
@@ -145,7 +148,10 @@ def _pair(run: Run, train: dict[str, object], evaluated: dict[str, object]) -> P
 
 def _series(run: Run, row: dict[str, object]) -> pl.DataFrame:
     rows = run.series(str(row["metric"]), split=str(row["split"]), rank=int(str(row["rank"])))
-    kept = rows.filter((pl.col("tag") == row["tag"]) & pl.col("value").is_finite())
+    kept = rows.filter((pl.col("tag") == row["tag"]) & (pl.col("value").abs() <= OVERFLOWN))
+    kept = kept.with_columns(
+        pl.when(pl.col("value").abs() >= 1 / OVERFLOWN).then("value").otherwise(0.0).alias("value")
+    )
     return kept.select("step", "epoch", "value").with_row_index("record")
 
 

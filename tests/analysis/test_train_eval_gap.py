@@ -290,6 +290,18 @@ def test_values_that_are_not_finite_and_repeated_steps_do_no_harm():
     assert train_eval_gap(run).frame["gap"].is_finite().all()
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_values_at_the_ends_of_the_number_range_raise_no_warning(seed: int):
+    rng = np.random.default_rng(seed)
+    wild = np.array([np.nan, np.inf, -np.inf, 1e308, -1e308, 5e-324, 0.0, 1.0, -1.0, 1e90, 1e-90])
+    tags = ("loss", "eval_loss", "train/acc", "val/acc")
+    counts = rng.integers(0, 60, len(tags))
+    run = from_series(
+        {t: (rng.integers(-(2**62), 2**62, n), rng.choice(wild, n)) for t, n in zip(tags, counts, strict=True)}
+    )
+    assert train_eval_gap(run).frame["gap"].is_finite().all()
+
+
 def test_options_out_of_range_and_unknown_metrics_are_refused():
     run = gap_run(0, falling)
     with pytest.raises(ValueError, match=r"warn_rise is 0.5 and critical_rise 0.25"):
