@@ -295,7 +295,7 @@ def test_values_at_the_ends_of_the_number_range_raise_no_warning(seed: int):
     rng = np.random.default_rng(seed)
     wild = np.array([np.nan, np.inf, -np.inf, 1e308, -1e308, 5e-324, 0.0, 1.0, -1.0, 1e90, 1e-90])
     tags = ("loss", "eval_loss", "train/acc", "val/acc")
-    counts = rng.integers(0, 60, len(tags))
+    counts = rng.integers(1, 60, len(tags))
     run = from_series(
         {t: (rng.integers(-(2**62), 2**62, n), rng.choice(wild, n)) for t, n in zip(tags, counts, strict=True)}
     )
