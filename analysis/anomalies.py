@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +21,7 @@ from analysis.log_series import Series, series_of
 from analysis.non_finite import non_finite_findings
 from analysis.residuals import Method
 from analysis.result import Result
-from analysis.rolling import load_kernels
+from analysis.rolling import LARGE, load_kernels
 from parsers.run import Run
 
 if TYPE_CHECKING:
@@ -153,7 +155,7 @@ def anomalies(
     noisy = [s for s in series if not s.is_ruled]
     load_kernels(sum(s.frame.height for s in noisy))
     chance = settings.false_alarms / max(1, len(noisy))
-    judged = [(s, _detected(s, settings, chance)) for s in noisy]
+    judged = list(zip(noisy, _all_detected(noisy, settings, chance), strict=True))
     findings = [*non_finite_findings(run.name, series), *_loss_findings(judged, series, settings)]
     findings += _outlier_findings(judged, settings)
     order = {"critical": 0, "warning": 1, "info": 2, "fatal": -1}
@@ -166,6 +168,14 @@ def anomalies(
         settings=settings,
         source=run,
     )
+
+
+def _all_detected(noisy: list[Series], settings: Settings, chance: float) -> list[Detection]:
+    """What every series holds; of a large run several at a time, since NumPy and the kernels release the lock."""
+    if sum(s.frame.height for s in noisy) < LARGE:
+        return [_detected(s, settings, chance) for s in noisy]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(lambda s: _detected(s, settings, chance), noisy))
 
 
 def _detected(series: Series, settings: Settings, chance: float) -> Detection:
@@ -182,7 +192,8 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
         if not one.is_loss or detection.scale is None:
             continue
         facts[id(one)] = detection
-        rises = level_changes(one.values, detection.scale) if one.split not in ("eval", "test") else []
+        with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float differ by infinity
+            rises = level_changes(one.values, detection.scale) if one.split not in ("eval", "test") else []
         found += incidents_of(one, detection, rises)
     names = {s.metric for s, _ in judged if s.is_loss}
     main = (names & _MAIN) or names

@@ -86,9 +86,10 @@ def detect(
     none = Detection(np.empty(0, np.int64), nothing, nothing, nothing, nothing, count=finite)
     if finite < FEWEST:
         return none
-    scale = choose_scale(values, multiplicative=multiplicative) if settings.on == "residual" else Scale("raw")
-    scaled = scale.forward(values)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        raw = settings.on == "raw"
+        scale = Scale("raw") if raw else choose_scale(values, multiplicative=multiplicative)
+        scaled = scale.forward(values)
         level = trend(scaled, settings.window, causal=settings.causal) if settings.on == "residual" else None
         residual = scaled if level is None else scaled - level
         bands = _bands(residual, settings)

@@ -79,7 +79,7 @@ def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | 
     if rows["attempt"].min() != rows["attempt"].max():
         rows = live_branch(rows).sort(*_KEY, "attempt", maintain_order=True)
     spans = list(_spans(rows))
-    if len(spans) > 1 and len(spans) > rows.select(pl.struct(_KEY).n_unique()).item():
+    if rows[[start for start, _ in spans]].select(pl.struct(_KEY).n_unique()).item() < len(spans):
         rows = rows.sort(_KEY, maintain_order=True)  # a parser keeps tags together; their splits may alternate
         spans = list(_spans(rows))
     for start, stop in spans:

@@ -79,10 +79,12 @@ def printed_step(values: Floats) -> float:
     (0.0001, 0.0)
     """
     seen = values[np.isfinite(values)]
-    seen = seen[:: max(1, len(seen) // _SAMPLE)]
+    seen = np.abs(seen[:: max(1, len(seen) // _SAMPLE)])
     for digits in range(7):
-        grown = np.abs(seen) * 10.0**digits
-        if len(grown) and grown.max() < 1e9 and np.all(np.abs(grown - np.round(grown)) <= 1e-9 * np.maximum(grown, 1)):
+        if len(seen) == 0 or seen.max() >= 1e9 / 10.0**digits:
+            return 0.0  # too few digits are left behind the point to tell a rounded number from any other
+        grown = seen * 10.0**digits
+        if np.all(np.abs(grown - np.round(grown)) <= 1e-9 * np.maximum(grown, 1)):
             return float(10.0**-digits)
     return 0.0
 

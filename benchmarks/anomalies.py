@@ -139,7 +139,7 @@ def memory(run: Run, size: str) -> Row:
 
 
 def _memory_of_this_process(place: str) -> None:
-    run = Run("bench", "", "memory", pl.read_ipc(place, memory_map=False).lazy())
+    run = Run("bench", "", "memory", pl.read_ipc(place).lazy())
     frame, before = run.scalars.estimated_size("mb"), peak_rss_mb()
     for method in ("zscore", "iqr", "mad"):
         anomalies(run, method=method, on="raw")
