@@ -92,7 +92,7 @@ def prepare(vectors: ArrayLike, labels: Labels | None = None, paths: Labels | No
     """The usable `vectors` (n, d), scaled to length one and grouped by `labels` (None: all unlabelled).
 
     Lengths are taken in float64 after scaling by the largest entry, so that 1e300 and 1e-300 are as good as 1; the
-    result is float32. Labels become strings; a null label is no label. Raises `ValueError` on another number of
+    result is float32. Labels become strings; None and NaN are no label. Raises `ValueError` on another number of
     dimensions or of labels.
 
     >>> v = prepare([[3.0, 4.0], [0.0, 0.0], [2.0, 0.0]], ["b", "b", "a"])
@@ -129,10 +129,10 @@ def _encode(labels: Labels | None, n: int) -> tuple[list[str], NDArray[np.int64]
     """Sorted names, and for each row its name's number, or the number of names where it has none."""
     if labels is None:
         return [], np.zeros(n, np.int64)
-    values = labels if isinstance(labels, pl.Series) else pl.Series(np.asarray(labels, dtype=object).tolist())
-    if len(values) != n:
-        raise ValueError(f"{len(values)} labels for {n} vectors; give one each (None where unknown)")
-    text = values.cast(pl.String)
+    if len(labels) != n:
+        raise ValueError(f"{len(labels)} labels for {n} vectors; give one each (None where unknown)")
+    # pandas has NaN for a missing label, which alone is unequal to itself
+    text = pl.Series([None if label is None or label != label else str(label) for label in labels], dtype=pl.String)
     names: list[str] = text.drop_nulls().unique().sort().to_list()
     codes = (text.rank("dense").cast(pl.Int64) - 1).fill_null(len(names))
     return names, codes.to_numpy().astype(np.int64)

@@ -254,6 +254,15 @@ def test_duplicated_vectors_are_utterances_like_others():
     assert (row["eer"], row["same_mean"], row["different_mean"], row["silhouette"]) == (0.0, 1.0, 0.0, 1.0)
 
 
+def test_labels_of_any_type_are_names_and_missing_ones_are_none():
+    X = np.random.default_rng(0).normal(size=(20, 8))
+    mixed: list[Any] = [1, "1", 2.5, np.int64(1), None, float("nan")] + ["b"] * 14
+    v = prepare(X, mixed)
+    assert (v.names, v.labelled, v.counts.tolist()) == (("1", "2.5", "b"), 18, [3, 1, 14])
+    assert prepare(X, np.array(mixed, dtype=object)).names == v.names
+    assert prepare(X, pl.Series([None, *"b" * 19])).labelled == 19
+
+
 def test_bad_parameters_are_refused_with_what_is_allowed(voices: Make, tmp_path: Path):
     X, labels, _ = voices(0)
     for wrong, message in (
