@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 def pytest_configure() -> None:
     """With AFTERTRAIN_WHEEL=1 (as `make test` sets it) the tests refuse to run on the source tree."""
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # At the end of the path, so that `benchmarks` and `data` are found and the installed packages still come first.
+    sys.path.append(str(ROOT))
     import aftertrain
 
     where = Path(aftertrain.__file__).resolve()
