@@ -129,11 +129,11 @@ def anomalies(
     at steps and bends (`analysis.confirmation`). In losses, means of 5 and 20 neighbours are tested as well.
 
     Findings: `non-finite`; for losses `loss-spike` (with recovery), `level-shift`, `divergence`; for all other noisy
-    metrics one `outlier` each, as information. Learning rates, weights and counters follow a rule and are judged for
-    non-finite values only; level shifts and divergence are judged outside eval and test splits, whose rise is
-    overfitting. Rows are taken in the order logged, on the live branch of resumed runs; repeated steps are rows like
-    others. A constant series has no outlier; one lone leap out of a constant is one. Series with fewer than 12 finite
-    values are not judged.
+    metrics one `outlier` each, as information. Learning rates, weights, weighted components and counters follow a rule
+    and are judged for non-finite values only. Level shifts and divergence are judged outside eval and test splits,
+    whose rise is overfitting, and not in the losses of a GAN's players, which need not fall. Rows are taken in the
+    order logged, on the live branch of resumed runs; repeated steps are rows like others. A constant series has no
+    outlier; one lone leap out of a constant is one. Series with fewer than 12 finite values are not judged.
 
     Raises ValueError for an option out of range, `InputError` for a metric or split that the run does not have.
 
@@ -193,9 +193,9 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
             continue
         facts[id(one)] = detection
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float differ by infinity
-            rises = level_changes(one.values, detection.scale) if one.split not in ("eval", "test") else []
+            rises = level_changes(one.values, detection.scale) if _keeps_level(one) else []
         found += incidents_of(one, detection, rises)
-    names = {s.metric for s, _ in judged if s.is_loss}
+    names = {s.metric for s, _ in judged if s.is_loss and not s.is_adversarial}
     main = (names & _MAIN) or names
     told: list[Finding] = []
     for group in _by_metric(merged(found, main)):
@@ -217,6 +217,11 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
             )
         told += [summary_of(rest)] if rest else []
     return told
+
+
+def _keeps_level(series: Series) -> bool:
+    """Whether a rise that stays is a fault: not in eval (that is overfitting), nor between the players of a GAN."""
+    return series.is_loss and series.split not in ("eval", "test") and not series.is_adversarial
 
 
 def _by_metric(incidents: list[Incident]) -> list[list[Incident]]:
@@ -310,8 +315,10 @@ def _not_applicable(
     if max(losses) < FEWEST:
         short = f"the longest loss has {max(losses)} finite values; at least {FEWEST} are needed"
         return (*said, *(NotApplicable(kind, short) for kind in _DETERMINED))
-    trained = [d.count for s, d in judged if s.is_loss and s.split not in ("eval", "test")]
+    trained = [d.count for s, d in judged if _keeps_level(s)]
     if max(trained, default=0) < 30:
         short = f"the longest loss of the training split has {max(trained, default=0)} finite values; 30 are needed"
+        if not trained and any(s.is_adversarial for s, _ in judged):
+            short = "the losses of a GAN's players have no level to keep; the GAN checks judge their balance"
         said += [NotApplicable(kind, short) for kind in _DETERMINED[1:]]
     return tuple(said)

@@ -16,6 +16,8 @@ __all__ = ["causes_of", "is_planned"]
 
 #: Rows of the incident's own log before its beginning in which a cause may lie, and before that, what is usual.
 _BEFORE, _USUAL = 20, 100
+#: Rows after it: a spike's row is exact, while the beginning of a new level is found to within some rows.
+_AFTER = {"spike": 3}
 
 
 def causes_of(incident: Incident, context: Sequence[Series]) -> tuple[str, ...]:
@@ -46,13 +48,14 @@ def _restart(incident: Incident) -> list[str]:
 
 
 def _changes(incident: Incident, context: Sequence[Series]) -> list[str]:
-    """Learning rates that rose, and weights that changed, just before the incident or within its first rows."""
+    """Learning rates that rose, and weights that changed, about where the incident begins."""
     found = []
     for series in context:
         role = role_of(series.metric)
         if role not in ("learning_rate", "weight"):
             continue
-        part = _between(series, *_window(incident))
+        low, high = _window(incident)
+        part = np.concatenate([_before(series, low)[-1:], _between(series, low, high)])
         if len(part) < 2:
             continue
         old, new = float(part[0]), float(part[np.argmax(np.abs(part - part[0]))])
@@ -61,7 +64,7 @@ def _changes(incident: Incident, context: Sequence[Series]) -> list[str]:
         changed = new > 1.2 * old if role == "learning_rate" else abs(new - old) > 0.1 * max(abs(old), abs(new))
         if changed:
             what = "learning rate" if role == "learning_rate" else "weight"
-            found.append(f"{what} {series.metric} went from {old:.4g} to {new:.4g} just before step {_onset(incident)}")
+            found.append(f"{what} {series.metric} went from {old:.4g} to {new:.4g} about step {incident.steps[0]}")
     return found[:3]
 
 
@@ -83,14 +86,10 @@ def _gradient(incident: Incident, context: Sequence[Series]) -> list[str]:
     return [text for _, text in sorted(found, reverse=True)[:2]]
 
 
-def _onset(incident: Incident) -> int:
-    return incident.steps[0]
-
-
 def _window(incident: Incident) -> tuple[int, int]:
     """Steps around the beginning of the incident in which a cause would lie."""
     series, first = incident.series, incident.first
-    early, late = max(0, first - _BEFORE), min(first + 3, series.frame.height - 1)
+    early, late = max(0, first - _BEFORE), min(first + _AFTER.get(incident.shape, _BEFORE), series.frame.height - 1)
     low, high = series.step_at(early), series.step_at(late)
     return (early if low is None else low), (late if high is None else high)
 

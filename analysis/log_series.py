@@ -24,6 +24,8 @@ _RULED = {"learning_rate", "weight"}
 _COUNTER = re.compile(
     r"(.*[/._ -])?(epochs?|steps?|iter(ation)?s?|progress|phase|tokens|samples|examples|data/.*|num_.*|.*_(count|seen))"
 )
+#: raw x weight: moves with its weight by design; its raw value and the total are judged.
+_PRODUCT = re.compile(r"losses/.*/(weighted|contribution)")
 _MULTIPLICATIVE = {"grad_norm", "step_time", "throughput"}
 
 
@@ -47,9 +49,15 @@ class Series:
         return is_loss(self.metric)
 
     @property
+    def is_adversarial(self) -> bool:
+        """Whether it is one player's loss of a GAN: its level tells who is ahead, and need not fall."""
+        return role_of(self.metric) in ("generator_loss", "discriminator_loss")
+
+    @property
     def is_ruled(self) -> bool:
         """Whether the metric follows a schedule or counts something (learning rate, weight, epoch, files read)."""
-        return role_of(self.metric) in _RULED or _COUNTER.fullmatch(self.metric.lower()) is not None
+        name = self.metric.lower()
+        return bool(role_of(self.metric) in _RULED or _COUNTER.fullmatch(name) or _PRODUCT.fullmatch(name))
 
     @property
     def is_multiplicative(self) -> bool:

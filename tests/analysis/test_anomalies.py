@@ -133,6 +133,28 @@ def test_a_rise_that_a_weight_explains_is_information_with_that_cause():
     assert any("curriculum/weight/kd went from 0 to 0.5" in cause for f in result.findings for cause in f.causes)
 
 
+def test_a_phase_that_begins_near_a_rise_explains_it_although_weights_are_logged_rarely():
+    for seed in range(20):
+        loss = healthy(1200, seed, sigma=0.08)
+        loss[600:] += 0.6
+        run = run_of({"loss": loss})
+        weights = pl.DataFrame(
+            {"tag": "curriculum/weight/kd", "step": range(0, 1200, 50), "value": [0.2] * 12 + [0.9] * 12}
+        )
+        rows = pl.concat([run.scalars.select("tag", "step", "value"), weights], how="vertical_relaxed")
+        result = anomalies(finish("r", "r", "jsonl", rows))
+        assert not told(result), (seed, result)
+        shift = next(f for f in result.findings if f.metric == "loss")
+        assert any("curriculum/weight/kd went from 0.2 to 0.9" in cause for cause in shift.causes)
+
+
+def test_the_players_of_a_gan_may_rise_and_stay():
+    rise = 0.8 + 0.6 / (1 + np.exp(-(np.arange(3000) - 500) / 100))
+    noisy = rise * noise("lognormal", 0.05, 3000, np.random.default_rng(5))
+    assert not told(anomalies(run_of({"d_loss": noisy, "g_loss": 2.2 - rise})))
+    assert [f.kind for f in told(anomalies(run_of({"loss": noisy})))], "the same curve as a plain loss is a fault"
+
+
 def test_a_rising_eval_loss_is_left_to_the_judge_of_overfitting():
     loss = healthy(300, 9) * np.linspace(1, 4, 300)
     assert told(anomalies(run_of({"eval_loss": loss}))) == []
