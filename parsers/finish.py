@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,15 @@ def finish(
     rejects: Iterable[Reject] = (),
     config: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
+    whole: Callable[[], pl.DataFrame] | None = None,
 ) -> Run:
     """The `Run` made of what a parser found.
 
     `scalars` needs `tag` and `value`; of the other columns of `SCALARS` what is missing is filled: `split` and
     `metric` from the tag (a split that a record names counts), rank and attempt 0, the rest null. An eager frame whose
     series are scattered is grouped by rank, attempt, split and tag, the order inside each series as it came; a lazy
-    frame is trusted to have its series together already. `events` needs `kind` and `payload`.
+    frame is trusted to have its series together already, and `whole` may give all of it in the columns of `SCALARS`
+    with less copying. `events` needs `kind` and `payload`.
 
     >>> run = finish("a", "a.csv", "csv", pl.DataFrame({"tag": ["eval_loss"], "step": [5], "value": [0.5]}))
     >>> run.scalars.select("split", "metric", "step", "value").row(0)
@@ -67,6 +69,7 @@ def finish(
         rejects=pl.DataFrame(rows, schema=REJECTS, orient="row"),
         config=dict(config or {}),
         plan=dict(plan or {}),
+        whole=whole,
     )
 
 

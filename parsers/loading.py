@@ -40,9 +40,7 @@ def load(path: StrPath) -> Run:
     return format.read(place)
 
 
-def load_all(
-    paths: StrPath | Iterable[StrPath], *, progress: Callable[[int, int, str], None] | None = None
-) -> RunSet:
+def load_all(paths: StrPath | Iterable[StrPath], *, progress: Callable[[int, int, str], None] | None = None) -> RunSet:
     """Every run below `paths` (one path or several), in order of path; names are made unique by their folders.
 
     A path given by name that cannot be read raises `InputError`; below a folder, what looks like a run and cannot be

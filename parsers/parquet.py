@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,12 +20,14 @@ from parsers.names import resolve
 from parsers.run import Run
 from parsers.schema import SCALARS
 from parsers.sealed import EAGER, guarded
-from parsers.slices import KEYS, MANY, Source, lazy_slices
+from parsers.slices import KEYS, MANY, Source, lazy_slices, whole_slices
 
 __all__ = ["read", "sniff"]
 
 #: Rows that become numbers at a time where the table is read at once.
 ROWS = 1 << 20
+
+_Slices = tuple[pl.DataFrame, list[Source]]
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -64,7 +66,7 @@ def read(path: Path) -> Run:
     if path.stat().st_size > EAGER and "run" not in having:
         lazy = _lazy(path, scan, schema, having, name)
         if lazy is not None:
-            return finish(name, str(path), "parquet", lazy)
+            return finish(name, str(path), "parquet", lazy_slices(*lazy), whole=partial(whole_slices, *lazy))
     return _eager(path, scan, name)
 
 
@@ -108,7 +110,7 @@ def _plain_column(column: pl.Series) -> pl.Series:
     return pl.Series(column.name, [None if v is None else str(v) for v in column], dtype=pl.String)
 
 
-def _lazy(path: Path, scan: pl.LazyFrame, schema: pl.Schema, having: dict[str, str], name: str) -> pl.LazyFrame | None:
+def _lazy(path: Path, scan: pl.LazyFrame, schema: pl.Schema, having: dict[str, str], name: str) -> _Slices | None:
     """The scalars of a long table on demand, or None where it is not long or its series are not each in one piece."""
     if "name" not in having or not _typed(schema, having) or set(schema.names()) - set(having.values()):
         return None
@@ -146,12 +148,13 @@ def _pieces(path: Path, scan: pl.LazyFrame, keys: dict[str, str], group: RowGrou
     """Stretches of equal keys in one row group."""
     if all(key in group.same for key in keys.values()):
         found = pl.DataFrame({role: [group.same[key]] for role, key in keys.items()})
-        starts = np.zeros(1, np.int64)
-    else:
-        part = scan.slice(group.offset, group.length).select(pl.col(key).alias(role) for role, key in keys.items())
-        found = guarded(part.collect, path)
-        changed = found.select(pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys)).to_series()
-        starts = np.union1d(np.flatnonzero(changed.to_numpy()), [0])
+        return _typed_keys(found).with_columns(
+            offset=pl.lit(group.offset, pl.Int64), length=pl.lit(group.length, pl.Int64)
+        )
+    part = scan.slice(group.offset, group.length).select(pl.col(key).alias(role) for role, key in keys.items())
+    found = guarded(part.collect, path)
+    changed = found.select(pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys)).to_series()
+    starts = np.union1d(np.flatnonzero(changed.to_numpy()), [0])
     where = {"offset": starts + group.offset, "length": np.diff(np.append(starts, group.length))}
     return _typed_keys(found[starts]).with_columns(pl.Series(name, values) for name, values in where.items())
 
@@ -177,19 +180,19 @@ def _joined(pieces: pl.DataFrame) -> pl.DataFrame | None:
     return joined.select(*keys, "offset", "length").sort("rank", "attempt", "name", "split", "offset")
 
 
-def _sliced(path: Path, scan: pl.LazyFrame, having: dict[str, str], stretches: pl.DataFrame, name: str) -> pl.LazyFrame:
-    columns = {role: pl.col(having[role]).cast(SCALARS[role]).alias(role) if role in having
-               else pl.lit(None, dtype=SCALARS[role]).alias(role)
-               for role in ("step", "epoch", "time", "value")}  # fmt: skip
+def _sliced(path: Path, scan: pl.LazyFrame, having: dict[str, str], stretches: pl.DataFrame, name: str) -> _Slices:
+    have = {r: pl.col(having[r]).cast(SCALARS[r]).alias(r) for r in ("step", "epoch", "time", "value") if r in having}
+    total = int(stretches["length"].sum())
 
     def rows(wanted: list[str], offset: int, length: int) -> pl.DataFrame:
-        # the value always: a table of literals alone would have one row
-        chosen = [columns[c] for c in dict.fromkeys([*wanted, "value"])]
-        return guarded(scan.slice(offset, length).select(chosen).collect, path).select(wanted)
+        # the value always: a table of literals alone would have no height; without a slice, groups are read in parallel
+        part = scan if length == total else scan.slice(offset, length)
+        found = guarded(part.select(have[c] for c in have if c in wanted or c == "value").collect, path)
+        missing = [pl.lit(None, dtype=SCALARS[c]).alias(c) for c in wanted if c not in have]
+        return found.with_columns(missing).select(wanted)
 
     keys = []
     for tag, split, rank, attempt, offset, length in stretches.iter_rows():
         own, metric = resolve(tag, split)
         keys.append((name, rank, attempt, own, metric, tag, 0, offset, length))
-    total: Any = stretches["length"].sum()
-    return lazy_slices(pl.DataFrame(keys, schema=KEYS, orient="row"), [Source(int(total), rows)])
+    return pl.DataFrame(keys, schema=KEYS, orient="row"), [Source(total, rows)]

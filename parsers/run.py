@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,11 +44,13 @@ class Run:
     rejects: pl.DataFrame = field(default_factory=lambda: REJECTS.to_frame(), repr=False)
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     plan: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: All of `source` at once, where the parser has a way that copies less than collecting it.
+    whole: Callable[[], pl.DataFrame] | None = field(default=None, repr=False)
 
     @cached_property
     def scalars(self) -> pl.DataFrame:
         """Every number of the run (`parsers.schema.SCALARS`); collected from disk at the first use, then kept."""
-        return self._collect(self.source)
+        return self._collect(self.source) if self.whole is None else self.whole()
 
     def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
         """The rows; damage of the file that shows only now is an error of the input and no traceback of a library."""
@@ -120,6 +122,7 @@ class Run:
             self,
             name=name,
             source=self.source.with_columns(run=pl.lit(name)),
+            whole=None,
             events=self.events.with_columns(run=pl.lit(name)),
         )
 

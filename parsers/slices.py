@@ -11,7 +11,7 @@ import polars as pl
 from parsers.attempts import attempt_of, restarts
 from parsers.schema import SCALARS
 
-__all__ = ["KEYS", "Source", "lazy_slices"]
+__all__ = ["KEYS", "Source", "lazy_slices", "whole_slices"]
 
 #: One row a slice: whose it is, in which source, and which rows of it.
 KEYS = pl.Schema(
@@ -69,6 +69,16 @@ def lazy_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.LazyFrame:
     return register_io_source(read, schema=SCALARS)
 
 
+def whole_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.DataFrame:
+    """The same rows as `lazy_slices` gives when all of it is collected, without copying them once more.
+
+    >>> whole_slices(KEYS.to_frame(), []).height
+    0
+    """
+    frames = [frame.select(SCALARS.names()) for frame in _frames(keys, sources, _ROWS)]
+    return pl.concat(frames, rechunk=False) if frames else SCALARS.to_frame()
+
+
 def _frames(keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -> Iterator[pl.DataFrame]:
     columns = columns or ["value"]
     reader = _Reader(keys, sources, columns)
@@ -81,7 +91,9 @@ def _frames(keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -
         yield frame if key["attempt"] is not None or "step" not in columns else frame.with_columns(_attempts(frame))
 
 
-def _attempts(frame: pl.DataFrame) -> pl.Series:
+def _attempts(frame: pl.DataFrame) -> pl.Series | pl.Expr:
+    if frame["step"].is_sorted():  # the common case, told without a table of records
+        return pl.lit(0, dtype=pl.Int32).alias("attempt")
     order = pl.Series("order", np.arange(frame.height))
     one = frame.select("step", "epoch").with_columns(order, rank=pl.lit(0), series=pl.lit(""))
     opened = restarts(one)

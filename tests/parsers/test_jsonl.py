@@ -22,14 +22,14 @@ from parsers.loading import load
 
 def write(folder: Path, records: list[Any], name: str = "run.jsonl", **options: Any) -> Path:
     path = folder / name
-    path.write_text("".join(json.dumps(record, **options) + "\n" for record in records))
+    path.write_bytes("".join(json.dumps(record, **options) + "\n" for record in records).encode())
     return path
 
 
 def slowly(path: Path) -> Any:
     """The obvious version: every line through Python's json, record by record."""
     records = Records(str(path))
-    for line, text in enumerate(path.read_text().splitlines(), 1):
+    for line, text in enumerate(path.read_bytes().decode().split("\n"), 1):
         if text.strip():
             records.add(line, json.loads(text))
     return records.run(path.name.split(".")[0], "jsonl")
