@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from analysis.detection import FEWEST, Detection, Settings, detect
+from analysis.anomaly.detection import FEWEST, Detection, Settings, detect
+from analysis.anomaly.incident_findings import finding_of, summary_of
+from analysis.anomaly.incidents import Incident, incidents_of, merged
+from analysis.anomaly.levels import level_changes
+from analysis.anomaly.log_series import Series, series_of
+from analysis.anomaly.non_finite import non_finite_findings
+from analysis.anomaly.residuals import Method
+from analysis.anomaly.rolling import LARGE, load_kernels
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import Finding, NotApplicable
-from analysis.incident_findings import finding_of, summary_of
-from analysis.incidents import Incident, incidents_of, merged
-from analysis.levels import level_changes
-from analysis.log_series import Series, series_of
-from analysis.non_finite import non_finite_findings
-from analysis.residuals import Method
 from analysis.result import Result
-from analysis.rolling import LARGE, load_kernels
 from parsers.run import Run
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def anomalies(
     the trend: at most a quarter of the series; spreads of residuals use four windows); `causal=True` looks back only.
     `threshold` is in the method's unit; None sets it so that a healthy run has `false_alarms` flagged values to be
     expected over all its series, by a heavy-tailed fit to the bulk of each series' own scores
-    (`analysis.calibration`), asks for at least a tenth of the expected value on the log scale, and takes a second look
-    at steps and bends (`analysis.confirmation`). In losses, means of 5 and 20 neighbours are tested as well.
+    (`analysis.anomaly.calibration`), asks for at least a tenth of the expected value on the log scale, and takes a
+    second look at steps and bends (`analysis.anomaly.confirmation`). In losses, means of 5 and 20 neighbours are tested as well.
 
     Findings: `non-finite`; for losses `loss-spike` (with recovery), `level-shift`, `divergence`; for all other noisy
     metrics one `outlier` each, as information. Learning rates, weights, weighted components and counters follow a rule

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import polars as pl
 
-from analysis.contract_findings import Mixed, TensorUse, judge_contract
 from analysis.figures import COLOURS, axes, style
 from analysis.findings import NotApplicable
+from analysis.integrity.contract_findings import Mixed, TensorUse, judge_contract
 from analysis.result import Result
 from parsers.run import Run
 

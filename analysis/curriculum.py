@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from analysis.bypass import bypass_finding, find_bypasses
-from analysis.effective_weights import EffectiveWeight
+from analysis.accounting.bypass import bypass_finding, find_bypasses
+from analysis.accounting.effective_weights import EffectiveWeight
+from analysis.accounting.loss_account import account
+from analysis.accounting.loss_table import LossTable, loss_table
+from analysis.accounting.off_schedule import Names, judge_phases, judge_progress, judge_schedule, match_names
+from analysis.accounting.plain_losses import plain_losses
+from analysis.accounting.precision import FLOAT32
+from analysis.accounting.schedule import infer_schedule
+from analysis.accounting.weights import observed_weights
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
-from analysis.loss_account import account
-from analysis.loss_table import LossTable, loss_table
-from analysis.off_schedule import Names, judge_phases, judge_progress, judge_schedule, match_names
-from analysis.plain_losses import plain_losses
-from analysis.precision import FLOAT32
 from analysis.result import Result
-from analysis.schedule import infer_schedule
-from analysis.weights import observed_weights
 from eventstream.errors import PlanError
 from parsers.plan import Plan
 from parsers.run import Run

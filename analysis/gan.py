@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from analysis.adversarial.gan_findings import MIN_POINTS, discriminator_dominance, generator_dominance, mode_collapse
+from analysis.adversarial.gan_signals import EQUILIBRIA, Equilibrium, Signal, equilibrium_of, find_signals
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import Finding, NotApplicable
-from analysis.gan_findings import MIN_POINTS, discriminator_dominance, generator_dominance, mode_collapse
-from analysis.gan_signals import EQUILIBRIA, Equilibrium, Signal, equilibrium_of, find_signals
 from analysis.result import Result
 from eventstream.errors import unknown_name
 from parsers.run import Run

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from analysis.bypass import hidden_weights
+from analysis.accounting.bypass import hidden_weights
+from analysis.accounting.loss_account import COMPONENTS, LARGEST, TOTALS, account
+from analysis.accounting.loss_checks import judge_activity, judge_display, judge_products
+from analysis.accounting.loss_sum import judge_sum
+from analysis.accounting.loss_table import loss_table
+from analysis.accounting.plain_losses import plain_losses
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
-from analysis.loss_account import COMPONENTS, LARGEST, TOTALS, account
-from analysis.loss_checks import judge_activity, judge_display, judge_products
-from analysis.loss_sum import judge_sum
-from analysis.loss_table import loss_table
-from analysis.plain_losses import plain_losses
 from analysis.result import Result
 from eventstream.errors import PlanError
 from parsers.plan import Plan

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import NotApplicable
+from analysis.integrity.rhythm import ABSURD_S, holes_of, pauses_of, pauses_without_reason, usual_interval, usual_step
+from analysis.integrity.stream_findings import Part, judge_parts, truncation
 from analysis.result import Result
-from analysis.rhythm import ABSURD_S, holes_of, pauses_of, pauses_without_reason, usual_interval, usual_step
-from analysis.stream_findings import Part, judge_parts, truncation
 from parsers.run import Run
 
 if TYPE_CHECKING:

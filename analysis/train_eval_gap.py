@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import Finding, NotApplicable
-from analysis.gap_findings import Bounds, GapSummary, judge_gap, strongest
-from analysis.overfitting import MIN_EVALS, Turn, find_turn
-from analysis.pairing import Pair, find_pairs, shared_name
+from analysis.generalisation.gap_findings import Bounds, GapSummary, judge_gap, strongest
+from analysis.generalisation.overfitting import MIN_EVALS, Turn, find_turn
+from analysis.generalisation.pairing import Pair, find_pairs, shared_name
+from analysis.generalisation.scale_mismatch import find_mismatch
+from analysis.generalisation.smoothing import smooth_at
+from analysis.generalisation.trend import theil_sen
 from analysis.result import Result
-from analysis.scale_mismatch import find_mismatch
-from analysis.smoothing import smooth_at
-from analysis.trend import theil_sen
 from eventstream.errors import unknown_name
 from parsers.run import Run
 
@@ -103,8 +103,8 @@ def train_eval_gap(
 
     `metric` limits the work to one (names as in the log without their split; `loss_epoch` meets `loss`); by default
     losses, accuracies and error rates are paired, adversarial losses are not. The thresholds are those of
-    `analysis.gap_findings.Bounds`: eval ended `warn_rise` (5 %) or `critical_rise` (25 %) worse than its best; eval /
-    train above `gap_ratio`; below `good_ratio` or `absurd_ratio`. One finding a kind is given, for the metric that
+    `analysis.generalisation.gap_findings.Bounds`: eval ended `warn_rise` (5 %) or `critical_rise` (25 %) worse than its
+    best; eval / train above `gap_ratio`; below `good_ratio` or `absurd_ratio`. One finding a kind is given, for the metric that
     shows it most, with the others named in its evidence.
 
     Values that are not finite, or beyond 1e100, are left out, values of one step averaged, dead branches of resumed

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from analysis.anomalies import anomalies
-from analysis.rolling import rolling_moments, rolling_order
+from analysis.anomaly.rolling import rolling_moments, rolling_order
 from benchmarks.measure import Row, peak_rss_mb, time_both, time_call
 from parsers.finish import finish
 from parsers.run import Run

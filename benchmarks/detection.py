@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.anomalies import anomalies
-from analysis.rolling import rolling_moments
+from analysis.anomaly.rolling import rolling_moments
 from benchmarks.training_curves import CURVES, NOISES, curve, noise, run_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "detection.md"

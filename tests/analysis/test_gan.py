@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from analysis.adversarial.gan_signals import EQUILIBRIA, equilibrium_of, find_signals
 from analysis.gan import gan
-from analysis.gan_signals import EQUILIBRIA, equilibrium_of, find_signals
 from parsers.finish import finish
 from parsers.run import Run
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import rolling
-from analysis.rolling import rolling_moments, rolling_order
+from analysis.anomaly import rolling
+from analysis.anomaly.rolling import rolling_moments, rolling_order
 
 EDGES = ("centred", "causal", "symmetric")
 NAMES = ("q25", "median", "q75", "mad")
@@ -164,7 +164,8 @@ def test_an_unknown_statistic_is_named_with_the_known_ones():
 
 def test_short_series_do_not_load_the_compiler():
     code = (
-        "import sys, analysis.rolling as r; r.rolling_order([1.0] * 500, 101); r.rolling_moments([1.0] * 500, 101);"
+        "import sys, analysis.anomaly.rolling as r;"
+        "r.rolling_order([1.0] * 500, 101); r.rolling_moments([1.0] * 500, 101);"
         "print([m for m in ('numba', 'pandas', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -176,7 +177,7 @@ def test_kernels_work_where_no_cache_folder_can_be_written(tmp_path):
     code = (
         "import numba.core.caching as c\n"
         "c.CacheImpl._locator_classes = []\n"
-        "import analysis.rolling as r, numpy as np\n"
+        "import analysis.anomaly.rolling as r, numpy as np\n"
         "r.LARGE = 0\n"
         "print(r.rolling_order([1.0, 5.0, 2.0], 3)['median'].tolist())\n"
     )

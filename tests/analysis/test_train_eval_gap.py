@@ -13,12 +13,12 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 
-from analysis.overfitting import STUDENT, find_turn
-from analysis.pairing import find_pairs
-from analysis.scale_mismatch import find_mismatch
-from analysis.smoothing import smooth_at
+from analysis.generalisation.overfitting import STUDENT, find_turn
+from analysis.generalisation.pairing import find_pairs
+from analysis.generalisation.scale_mismatch import find_mismatch
+from analysis.generalisation.smoothing import smooth_at
+from analysis.generalisation.trend import theil_sen
 from analysis.train_eval_gap import train_eval_gap
-from analysis.trend import theil_sen
 from parsers.finish import finish
 from parsers.run import Run
 

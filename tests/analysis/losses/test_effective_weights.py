@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.effective_weights import explain_residual, fit_weights, newey_west
+from analysis.accounting.effective_weights import explain_residual, fit_weights, newey_west
 
 
 def planted(seed: int, rows: int = 200, columns: int = 2, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
+from analysis.accounting.plain_losses import explain_total
 from analysis.curriculum import curriculum
 from analysis.losses import losses
-from analysis.plain_losses import explain_total
 
 PARTS = ["kd", "feature", "attention"]
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from analysis.schedule import infer_schedule
+from analysis.accounting.schedule import infer_schedule
 
 STEPS = np.arange(0.0, 3000)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from analysis.anomaly.incident_causes import causes_of, is_planned
+from analysis.anomaly.incidents import Incident
+from analysis.anomaly.log_series import Series
 from analysis.findings import Finding, Severity
-from analysis.incident_causes import causes_of, is_planned
-from analysis.incidents import Incident
-from analysis.log_series import Series
 
 __all__ = ["finding_of", "summary_of"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.accounting.loss_account import LARGEST, printed, span
 from analysis.findings import Finding, Severity
-from analysis.loss_account import LARGEST, printed, span
 
 __all__ = ["judge_activity", "judge_display", "judge_products"]
 

@@ -51,7 +51,7 @@ def rolling_moments(
     spans = _spans(data, offsets, window, edge)
     out = np.empty((2, len(data)))
     if _pays_to_compile(len(data)):
-        from analysis.rolling_kernels import moments
+        from analysis.anomaly.rolling_kernels import moments
 
         _run_chunks(moments, data, spans, (window, _EDGES.index(edge), least), out)
     else:
@@ -89,7 +89,7 @@ def rolling_order(
     wanted = sum(1 << _NAMES.index(name) for name in set(statistics))
     least = max(1, least)
     if _pays_to_compile(len(data)):
-        from analysis.rolling_kernels import order_statistics
+        from analysis.anomaly.rolling_kernels import order_statistics
 
         _run_chunks(order_statistics, data, spans, (window, _EDGES.index(edge), least, wanted), out)
     else:
@@ -101,11 +101,11 @@ def rolling_order(
 def load_kernels(rows: int) -> None:
     """Load the compiled kernels when `rows` numbers are going to be rolled over in all, in however many series."""
     if rows >= LARGE:
-        import analysis.rolling_kernels  # noqa: F401 - from now on short series use them too
+        import analysis.anomaly.rolling_kernels  # noqa: F401 - from now on short series use them too
 
 
 def _pays_to_compile(rows: int) -> bool:
-    return rows >= LARGE or (rows >= LARGE_WHEN_LOADED and "analysis.rolling_kernels" in sys.modules)
+    return rows >= LARGE or (rows >= LARGE_WHEN_LOADED and "analysis.anomaly.rolling_kernels" in sys.modules)
 
 
 def _spans(data: Floats, offsets: Sequence[int] | None, window: int, edge: str) -> list[tuple[int, int]]:

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.effective_weights import fit_weights
-from analysis.loss_account import LARGEST, account
-from analysis.loss_table import FIELDS, WHOLE, LossTable
-from analysis.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
+from analysis.accounting.effective_weights import fit_weights
+from analysis.accounting.loss_account import LARGEST, account
+from analysis.accounting.loss_table import FIELDS, WHOLE, LossTable
+from analysis.accounting.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
 from parsers.plan import Plan
 from parsers.run import Run, live_branch
 

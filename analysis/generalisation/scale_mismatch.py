@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.trend import neighbour_noise, theil_sen
+from analysis.generalisation.trend import neighbour_noise, theil_sen
 
 __all__ = ["Mismatch", "find_mismatch"]
 

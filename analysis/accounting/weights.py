@@ -6,7 +6,7 @@ import json
 
 import polars as pl
 
-from analysis.loss_table import one_series_each, with_occurrence, with_precision
+from analysis.accounting.loss_table import one_series_each, with_occurrence, with_precision
 from parsers.run import Run, live_branch
 
 __all__ = ["OBSERVED", "observed_phases", "observed_weights"]

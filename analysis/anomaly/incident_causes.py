@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.incidents import Incident
-from analysis.log_series import Series
+from analysis.anomaly.incidents import Incident
+from analysis.anomaly.log_series import Series
 from parsers.roles import role_of
 
 __all__ = ["causes_of", "is_planned"]

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from analysis.adversarial.gan_signals import Equilibrium, Signal, held_since
 from analysis.findings import Finding, Severity
-from analysis.gan_signals import Equilibrium, Signal, held_since
-from analysis.trend import block_edges
+from analysis.generalisation.trend import block_edges
 
 __all__ = ["MIN_POINTS", "discriminator_dominance", "generator_dominance", "mode_collapse"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
+from analysis.accounting.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
 from parsers.run import Run, live_branch
 
 __all__ = ["FIELDS", "WHOLE", "LossTable", "loss_table", "one_series_each", "with_occurrence", "with_precision"]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.smoothing import smooth_at
+from analysis.generalisation.smoothing import smooth_at
 from parsers.roles import is_loss, role_of
 from parsers.run import Run
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.detection import Detection
-from analysis.levels import Rise
-from analysis.log_series import Series
+from analysis.anomaly.detection import Detection
+from analysis.anomaly.levels import Rise
+from analysis.anomaly.log_series import Series
 
 __all__ = ["Incident", "incidents_of", "merged"]
 

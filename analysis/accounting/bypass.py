@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.effective_weights import EffectiveWeight, explain_residual, fit_weights
+from analysis.accounting.effective_weights import EffectiveWeight, explain_residual, fit_weights
+from analysis.accounting.loss_account import LARGEST, span
 from analysis.findings import Finding
-from analysis.loss_account import LARGEST, span
 
 __all__ = ["bypass_finding", "find_bypasses", "hidden_weights"]
 
@@ -25,8 +25,8 @@ _LEAST_ROWS = 3
 def find_bypasses(rows: pl.DataFrame, totals: pl.DataFrame) -> list[EffectiveWeight]:
     """Components with weight 0 that enter the total, with the weight that they have in truth, largest share first.
 
-    `rows` and `totals` are the frames of `analysis.loss_account.account`; `rows.weight` says what is declared. First
-    what the log prints as entering (contribution, or weighted where no contribution is printed) is held against 0.
+    `rows` and `totals` are the frames of `analysis.accounting.loss_account.account`; `rows.weight` says what is
+    declared. First what the log prints as entering (contribution, or weighted where no contribution is printed) is held against 0.
     Then what is left of the totals is explained by raw values of components with weight 0, where it can be.
     """
     direct = [found for (_, part) in rows.group_by("component", maintain_order=True) if (found := _direct(part))]

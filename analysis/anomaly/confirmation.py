@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.residuals import is_scheduled, span_of
+from analysis.anomaly.residuals import is_scheduled, span_of
 
 __all__ = ["confirmed"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.trend import Slope, block_edges, block_means, neighbour_noise, theil_sen
+from analysis.generalisation.trend import Slope, block_edges, block_means, neighbour_noise, theil_sen
 
 __all__ = ["MIN_EVALS", "Turn", "find_turn"]
 

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.residuals import Scale, neighbour_noise
-from analysis.rolling import rolling_order
+from analysis.anomaly.residuals import Scale, neighbour_noise
+from analysis.anomaly.rolling import rolling_order
 
 __all__ = ["Rise", "level_changes"]
 

@@ -6,7 +6,7 @@ import math
 
 import polars as pl
 
-from analysis.loss_table import LossTable
+from analysis.accounting.loss_table import LossTable
 
 __all__ = ["COMPONENTS", "LARGEST", "TOTALS", "account", "printed", "span"]
 

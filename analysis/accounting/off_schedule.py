@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from analysis.accounting.loss_account import span
+from analysis.accounting.loss_table import one_series_each
+from analysis.accounting.schedule_shift import Shift, explain_shift
+from analysis.accounting.weights import observed_phases
 from analysis.findings import Finding, Severity
-from analysis.loss_account import span
-from analysis.loss_table import one_series_each
-from analysis.schedule_shift import Shift, explain_shift
-from analysis.weights import observed_phases
 from eventstream.errors import unknown_name
 from parsers.plan import Plan
 from parsers.run import Run

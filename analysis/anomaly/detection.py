@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.calibration import normal_threshold, tail_threshold
-from analysis.confirmation import confirmed
-from analysis.residuals import (
+from analysis.anomaly.calibration import normal_threshold, tail_threshold
+from analysis.anomaly.confirmation import confirmed
+from analysis.anomaly.residuals import (
     QUARTILE,
     SPREAD_WINDOWS,
     Bands,
@@ -20,7 +20,7 @@ from analysis.residuals import (
     local_bands,
     trend,
 )
-from analysis.rolling import rolling_moments, rolling_order
+from analysis.anomaly.rolling import rolling_moments, rolling_order
 
 __all__ = ["Detection", "Settings", "detect"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.bypass import hidden_weights
+from analysis.accounting.bypass import hidden_weights
+from analysis.accounting.loss_account import printed, span
 from analysis.findings import Finding, Severity
-from analysis.loss_account import printed, span
 
 __all__ = ["Explanation", "explain_sum", "judge_sum"]
 
@@ -36,7 +36,7 @@ class Explanation:
 
 
 def judge_sum(run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation: str | None) -> list[Finding]:
-    """The finding that components do not add up, or none; frames as `analysis.loss_account.account` makes them."""
+    """The finding that components do not add up, or none; frames as `loss_account.account` makes them."""
     judged = totals.filter(pl.col("residual").is_not_null())
     off = judged.filter(pl.col("residual").abs() > pl.col("tolerance"))
     if off.is_empty():

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.anomaly.log_series import Series
 from analysis.findings import Finding, Severity
-from analysis.log_series import Series
 from parsers.roles import role_of
 
 __all__ = ["non_finite_findings"]

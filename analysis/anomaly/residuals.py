@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from analysis.rolling import rolling_moments, rolling_order, sorted_quantile
+from analysis.anomaly.rolling import rolling_moments, rolling_order, sorted_quantile
 
 __all__ = [
     "METHODS",

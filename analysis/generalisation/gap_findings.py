@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings import SEVERITIES, Finding, Severity
-from analysis.overfitting import Turn
-from analysis.pairing import Pair
-from analysis.scale_mismatch import Mismatch
-from analysis.trend import Slope
+from analysis.generalisation.overfitting import Turn
+from analysis.generalisation.pairing import Pair
+from analysis.generalisation.scale_mismatch import Mismatch
+from analysis.generalisation.trend import Slope
 
 __all__ = ["Bounds", "GapSummary", "judge_gap", "strongest"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.pairing import OVERFLOWN
+from analysis.generalisation.pairing import OVERFLOWN
 from parsers.roles import role_of
 from parsers.run import Run
 

@@ -1,0 +1,1 @@
+"""What `analysis.train_eval_gap` is made of: pairing, smoothing, trends, overfitting, scale mismatch."""

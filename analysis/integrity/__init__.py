@@ -1,0 +1,1 @@
+"""What `analysis.stream` and `analysis.contracts` are made of: rhythm of a log, and their findings in words."""
