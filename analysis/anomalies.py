@@ -126,7 +126,8 @@ def anomalies(
     `threshold` is in the method's unit; None sets it so that a healthy run has `false_alarms` flagged values to be
     expected over all its series, by a heavy-tailed fit to the bulk of each series' own scores
     (`analysis.anomaly.calibration`), asks for at least a tenth of the expected value on the log scale, and takes a
-    second look at steps and bends (`analysis.anomaly.confirmation`). In losses, means of 5 and 20 neighbours are tested as well.
+    second look at steps and bends (`analysis.anomaly.confirmation`). In losses, means of 5 and 20 neighbours are
+    tested as well.
 
     Findings: `non-finite`; for losses `loss-spike` (with recovery), `level-shift`, `divergence`; for all other noisy
     metrics one `outlier` each, as information. Learning rates, weights, weighted components and counters follow a rule

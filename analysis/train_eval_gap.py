@@ -104,8 +104,8 @@ def train_eval_gap(
     `metric` limits the work to one (names as in the log without their split; `loss_epoch` meets `loss`); by default
     losses, accuracies and error rates are paired, adversarial losses are not. The thresholds are those of
     `analysis.generalisation.gap_findings.Bounds`: eval ended `warn_rise` (5 %) or `critical_rise` (25 %) worse than its
-    best; eval / train above `gap_ratio`; below `good_ratio` or `absurd_ratio`. One finding a kind is given, for the metric that
-    shows it most, with the others named in its evidence.
+    best; eval / train above `gap_ratio`; below `good_ratio` or `absurd_ratio`. One finding a kind is given, for the
+    metric that shows it most, with the others named in its evidence.
 
     Values that are not finite, or beyond 1e100, are left out, values of one step averaged, dead branches of resumed
     runs dropped. Without steps the epochs serve, without either the record numbers where train and eval have equally

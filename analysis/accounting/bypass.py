@@ -26,7 +26,8 @@ def find_bypasses(rows: pl.DataFrame, totals: pl.DataFrame) -> list[EffectiveWei
     """Components with weight 0 that enter the total, with the weight that they have in truth, largest share first.
 
     `rows` and `totals` are the frames of `analysis.accounting.loss_account.account`; `rows.weight` says what is
-    declared. First what the log prints as entering (contribution, or weighted where no contribution is printed) is held against 0.
+    declared. First what the log prints as entering (contribution, or weighted where no contribution is printed) is
+    held against 0.
     Then what is left of the totals is explained by raw values of components with weight 0, where it can be.
     """
     direct = [found for (_, part) in rows.group_by("component", maintain_order=True) if (found := _direct(part))]
