@@ -42,6 +42,19 @@ class Format:
 #: In the order in which they are asked: the most specific first, the generic last.
 FORMATS: tuple[Format, ...] = (
     Format("aftertrain", "parsers.event_stream", ("manifest.json",), "aftertrain event stream", folder=True),
+    Format(
+        "huggingface",
+        "parsers.huggingface",
+        ("trainer_state.json", "trainer_log.jsonl"),
+        "Hugging Face Trainer: trainer_state.json, its checkpoints, LLaMA-Factory's trainer_log.jsonl",
+    ),
+    Format(
+        "huggingface-checkpoints",
+        "parsers.huggingface",
+        ("checkpoint-*",),
+        "Hugging Face Trainer: a folder with its checkpoints",
+        folder=True,
+    ),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("jsonl", "parsers.jsonl", ("*.jsonl", "*.ndjson", "*.json"), "JSON lines, wide or long"),
     Format(
