@@ -10,8 +10,7 @@ SOURCES := $(shell git ls-files eventstream parsers analysis aftertrain pyprojec
 
 report: $(VENV)/.installed
 	$(BIN)/aftertrain report data/samples -o report.html
-	@$(BIN)/aftertrain check data/samples --fail-on never
-	@echo "report: $(CURDIR)/report.html"
+	@echo "open report.html in a browser"
 
 test: $(VENV)/.installed-all
 	$(BIN)/ruff check .

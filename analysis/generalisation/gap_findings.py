@@ -106,16 +106,16 @@ def _overfitting(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: 
     severity: Severity = "info"
     if turn.rise >= bounds.warn_rise:
         severity = "warning"
-    reason = f"{turn.rise:.0%} worse than the best; noise alone stays below {turn.bar:.1%}"
     if turn.rise >= bounds.critical_rise:
-        severity, reason = "critical", f"{reason}, and the bar for critical is {bounds.critical_rise:.0%}"
+        severity = "critical"
     best, onset = turn.best, turn.onset
     return Finding(
         "overfitting",
         severity,
         run,
         f"{pair.split} {pair.metric} was best at {pair.axis} {pair.x[best]:g} ({pair.eval[best]:.4g}) and ended "
-        f"{reason}, while train {_moved(pair, turn)}; {summary.share_after_best:.0%} of the training came later",
+        f"{turn.rise:.0%} worse, while train {_moved(pair, turn)}; {summary.share_after_best:.0%} of the training came "
+        "after the best",
         metric=pair.metric,
         first_step=_step(pair.step[onset]),
         last_step=_step(pair.step[-1]),
@@ -125,6 +125,7 @@ def _overfitting(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: 
             "end_value": float(np.median(pair.eval[-3:])),
             "rise": turn.rise,
             "noise_bar": turn.bar,
+            "critical_from": bounds.critical_rise,
             "train_change": turn.train_change,
             "slope_after_best": turn.slope.value,
             "slope_low": turn.slope.low,

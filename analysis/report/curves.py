@@ -162,11 +162,14 @@ def _shade(ax: Axes, spans: Sequence[tuple[float, float]], window: tuple[float, 
         ax.set_xlim(window)
 
 
-def draw_runs(named: Sequence[tuple[str, Curve]], ax: Axes | None = None) -> Axes:
-    """The same metric of several runs over one another: colours and dashes for the first 12, the others in grey."""
+def draw_runs(named: Sequence[tuple[int, str, Curve]], ax: Axes | None = None) -> Axes:
+    """A metric of several runs over one another: colours and dashes for the first 12, the others in grey.
+
+    Each comes with the run's number on the page, from 0: a run has the same colour in every figure.
+    """
     drawn = axes(ax, width=5.0, height=2.8)
     colours = list(COLOURS.values())
-    for index, (name, curve) in enumerate(named):
+    for index, name, curve in named:
         told = index < 2 * len(colours)
         draw_series(
             drawn,
@@ -179,10 +182,10 @@ def draw_runs(named: Sequence[tuple[str, Curve]], ax: Axes | None = None) -> Axe
             zorder=3 - index / 100 if told else 1,
             label=name[:32] if told else None,
         )
-    if named and all(wants_log(c.y) for _, c in named):
+    if named and all(wants_log(c.y) for _, _, c in named):
         drawn.set_yscale("log")
     if named:
         drawn.legend(loc="upper right")
-        drawn.set_xlabel(named[0][1].axis)
-        drawn.set_ylabel(named[0][1].name[:40], parse_math=False)
+        drawn.set_xlabel(named[0][2].axis)
+        drawn.set_ylabel(named[0][2].name[:40], parse_math=False)
     return drawn

@@ -98,16 +98,16 @@ def _row(made: Section) -> _Row:
 
 def _overview(diagnoses: Sequence[Diagnosis], drawings: Drawings) -> list[Drawing]:
     """The main series of all runs in one figure; a second one for their eval losses."""
-    mains: list[tuple[str, Curve]] = []
-    evals: list[tuple[str, Curve]] = []
-    for diagnosis in diagnoses[:60]:
+    mains: list[tuple[int, str, Curve]] = []
+    evals: list[tuple[int, str, Curve]] = []
+    for place, diagnosis in enumerate(diagnoses[:60]):
         main = main_series(diagnosis.source)
         if main is None:
             continue
         for split, chosen in ((main[1], mains), ("eval", evals)):
             curve = read_curve(diagnosis.source, main[0], split)
             if curve is not None and (split == main[1] or main[1] != "eval"):
-                chosen.append((clean(diagnosis.run, 32), curve))
+                chosen.append((place, clean(diagnosis.run, 32), curve))
     made = []
     for what, chosen in (("main curve", mains), ("eval loss", evals)):
         if len(chosen) > 1:
