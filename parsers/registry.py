@@ -55,6 +55,8 @@ FORMATS: tuple[Format, ...] = (
         "Hugging Face Trainer: a folder with its checkpoints",
         folder=True,
     ),
+    Format("tensorboard", "parsers.tensorboard", ("*tfevents*",), "TensorBoard event files of one run", folder=True),
+    Format("tensorboard-file", "parsers.tensorboard", ("*tfevents*",), "one TensorBoard event file"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("jsonl", "parsers.jsonl", ("*.jsonl", "*.ndjson", "*.json"), "JSON lines, wide or long"),
     Format(

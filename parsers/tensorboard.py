@@ -1,0 +1,257 @@
+"""TensorBoard event files: scalars, text, hparams and histograms, without TensorFlow, TensorBoard or protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from eventstream.errors import InputError
+from parsers.events import event_frame, payload_text
+from parsers.finish import Reject, finish
+from parsers.names import resolve
+from parsers.run import Run
+from parsers.slices import KEYS, Source, lazy_slices
+from parsers.tb_attempts import Follower, boundaries
+from parsers.tb_folder import HEAD, MARK, Part, event_files, is_event_file, layout
+from parsers.tfevents import Columns, EventFile, PlainWalker, Tags
+from parsers.tfrecord import Damage, Walker, walk_file
+
+__all__ = ["read", "sniff"]
+
+#: Wall times that a date can say: after 1970 and before the year 3000. Writers that know none leave 0.
+_LATEST = 32_503_680_000.0
+#: Numbers of one file from which on grouping by tag is worth compiled code (which the compiled walk has loaded then).
+COMPILED = 1_000_000
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether `head` begins an event file, or the folder holds event files of one run."""
+    if head or not path.is_dir():
+        return is_event_file(path.name, head)
+    try:
+        files = [file for part in layout(path) for file in part.files]
+    except OSError:
+        return False  # a folder that cannot be listed holds nothing that can be read
+    return any(is_event_file(file.name, _head(file)) for file in files)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
+
+
+def read(path: Path | str, *, histograms: bool = False) -> Run:
+    """The run in an event file, or in a folder of event files with the sub-folders that its writer opened.
+
+    Scalars are `simple_value` and tensors of one number; the tag is kept, the step as logged (0 where none is), the
+    time is the event's. Of `add_scalars("loss", {"a": ...})` the tag is `loss/a`; sub-folders `train`, `validation` and
+    the like give the split. `histograms=True` adds for each histogram the scalars `<tag>/min`, `/max`, `/p5`, `/p25`,
+    `/p50`, `/p75`, `/p95` (a straight line inside each bucket); without it histograms are counted in one event a tag,
+    as images, audio and graphs always are. Texts are events of kind `text`. The hparams plugin, and texts called
+    `args`, `config` or `model_config` that hold JSON, become the configuration.
+
+    Files are taken in the order in which they were begun. Another attempt begins at a file that goes on with the tags
+    of one that had ended, at a SessionLog START, and where the steps of a tag go back and go on from there; files that
+    wrote one tag at the same time are merged by their wall times.
+
+    Both checksums of every record are checked. A damaged record is a reject with its offset in bytes; reading goes on
+    at the next record with a whole header. A file cut inside a record gives all records before the cut and a reject.
+    Large files (beyond 2 MiB) are walked by compiled code, smaller ones in plain Python: the numbers are the same.
+    Raises `InputError` where the path cannot be read, or a folder holds no run or several.
+
+    >>> import tempfile
+    >>> from parsers.tb_write import record, scalar_event
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "exp-1.tfevents")
+    ...     events = [scalar_event("train/loss", 0.5, step, 1.7e9 + step) for step in (1, 2)]
+    ...     _ = path.write_bytes(b"".join(map(record, events))[:-3])
+    ...     run = read(path)
+    >>> print(run, run.rejects["reason"][0])
+    <Run exp-1: 1 scalars in 1 series, steps 1 to 1, 0 events, 1 rejects (tensorboard)> the file ends inside ...
+    """
+    return _Run(Path(path) if isinstance(path, str) else path, histograms).read()
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is read of one run so far."""
+
+    path: Path
+    histograms: bool
+    tags: Tags = field(default_factory=Tags)
+    sources: list[Source] = field(default_factory=list)
+    keys: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def read(self) -> Run:
+        name = _name(self.path)
+        for part in self._parts():
+            self._part(part)
+        self.keys.sort(key=lambda key: (key[1], key[2], key[0], key[3]))
+        rows = [(name, 0, attempt, split, metric, tag, *where) for tag, attempt, split, _, metric, *where in self.keys]
+        keys = pl.DataFrame(rows, schema=KEYS, orient="row")
+        return finish(
+            name, str(self.path), "tensorboard", lazy_slices(keys, self.sources) if rows else None,
+            events=event_frame(self.events), rejects=self.rejects, config=self.config,
+        )  # fmt: skip
+
+    def _parts(self) -> list[Part]:
+        if not self.path.is_dir():
+            return [Part((self.path,))]
+        parts = layout(self.path) or [Part(tuple(event_files(self.path)))]
+        if not parts[0].files:
+            raise InputError(f"{self.path}: no event files here; name a folder that holds files called *{MARK}*")
+        return parts
+
+    def _part(self, part: Part) -> None:
+        files = [self._file(path) for path in part.files]
+        files.sort(key=lambda file: (file.began is None, file.began or 0.0))
+        follower = Follower()
+        for together, columns in _merged(files):
+            self._add(part, together, columns, follower)
+        for file in files:
+            self.config |= file.config
+            self.rejects += file.damage.all()
+
+    def _file(self, path: Path) -> EventFile:
+        file = EventFile(self.tags, Damage(str(path)), self.histograms)
+        walk_file(path, lambda small: PlainWalker(file) if small else _compiled(file), file.damage)
+        return file
+
+    def _add(self, part: Part, files: list[EventFile], columns: Columns, follower: Follower) -> None:
+        """One source: a file, or several that were written at the same time."""
+        grouped = _Grouped(columns, len(self.tags.names))
+        first = follower.first_attempt(grouped.tags, files[0].began or 0.0, max(file.ended for file in files))
+        opened = boundaries(grouped.backward(), files[0].starts if len(files) == 1 else (), len(columns[0]))
+        follower.last += len(opened)
+        order = len(self.sources)
+        self.sources.append(grouped.source())
+        for number, attempt, offset, length in grouped.slices(opened):
+            tag = part.tag(self.tags.names[number])
+            own, metric = resolve(tag, part.split)
+            self.keys.append((tag, first + attempt, own, order, metric, order, offset, length))
+        for file in files:
+            for place, step, wall, kind, payload in file.all_events():
+                attempt = first + int(np.searchsorted(opened, place, side="right"))
+                time = round(wall * 1e6) if 0 < wall < _LATEST else None
+                self.events.append((0, 0, attempt, step, None, time, part.split, kind, payload_text(payload)))
+
+
+def _compiled(file: EventFile) -> Walker:
+    from parsers.tfevents_fast import CompiledWalker
+
+    return CompiledWalker(file)
+
+
+def _merged(files: list[EventFile]) -> Iterator[tuple[list[EventFile], Columns]]:
+    """Files one by one, those that wrote the same tag at the same time joined by their wall times."""
+    waiting: list[tuple[EventFile, Columns]] = []
+    ended = Follower()
+    for file in files:
+        columns = file.columns()
+        file.forget()
+        tags = np.unique(columns[0]).tolist()
+        if waiting and not ended.overlaps(tags, file.began or 0.0):
+            yield _joined(waiting)
+            waiting, ended = [], Follower()
+        waiting.append((file, columns))
+        ended.first_attempt(tags, file.began or 0.0, file.ended)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[tuple[EventFile, Columns]]) -> tuple[list[EventFile], Columns]:
+    files = [file for file, _ in parts]
+    if len(parts) == 1:
+        return files, parts[0][1]
+    tags, steps, walls, values = (np.concatenate(column) for column in zip(*(c for _, c in parts), strict=True))
+    order = np.argsort(walls, kind="stable")
+    return files, (tags[order], steps[order], walls[order], values[order])
+
+
+class _Grouped:
+    """The numbers of one source, those of a tag together in their order."""
+
+    def __init__(self, columns: Columns, known: int) -> None:
+        tags, steps, walls, values = columns
+        self._rows = tags
+        self._counts = np.bincount(tags, minlength=known)
+        self._firsts = np.concatenate([[0], np.cumsum(self._counts)[:-1]]) if known else self._counts
+        self.tags: list[int] = np.flatnonzero(self._counts).tolist()
+        times, valid = _times(walls)
+        if len(tags) < COMPILED or not valid.all():
+            order = self._order()
+            self.steps, self._times, self._values = steps[order], times[order], values[order]
+            self._valid: npt.NDArray[np.bool_] | None = valid[order]
+        else:
+            from parsers.tfevents_kernel import group
+
+            self.steps, self._times, self._values = np.empty_like(steps), np.empty_like(times), np.empty_like(values)
+            self._valid = None
+            group(tags, self._firsts.copy(), (steps, times, values), (self.steps, self._times, self._values))
+
+    def _order(self) -> npt.NDArray[np.int64]:
+        return np.argsort(self._rows, kind="stable")
+
+    def backward(self) -> dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Places in the file and steps of each tag whose step goes back anywhere."""
+        falls = np.flatnonzero(self.steps[1:] < self.steps[:-1]) + 1
+        inside = falls[~np.isin(falls, self._firsts)]
+        if not len(inside):
+            return {}
+        order = self._order()
+        found = np.unique(self._rows[order[inside]]).tolist()
+        return {tag: (order[self._span(tag)], self.steps[self._span(tag)]) for tag in found}
+
+    def _span(self, tag: int) -> slice:
+        first = int(self._firsts[tag])
+        return slice(first, first + int(self._counts[tag]))
+
+    def slices(self, opened: list[int]) -> Iterator[tuple[int, int, int, int]]:
+        """Tag, attempt, first row and length of each series, `opened` being the places where attempts begin."""
+        order = self._order() if opened else None
+        for tag in self.tags:
+            span = self._span(tag)
+            cuts = [] if order is None else np.searchsorted(order[span], opened).tolist()
+            edges = [0, *cuts, span.stop - span.start]
+            for attempt, (start, stop) in enumerate(pairwise(edges)):
+                if stop > start:
+                    yield tag, attempt, span.start + start, stop - start
+
+    def source(self) -> Source:
+        """The rows as slices read them."""
+        time = pl.Series("time", self._times)
+        if self._valid is not None and not self._valid.all():
+            time = time.to_frame().select(pl.when(pl.Series(self._valid)).then(pl.col("time"))).to_series()
+        frame = pl.DataFrame(
+            [pl.Series("step", self.steps), time.cast(pl.Datetime("us", "UTC")), pl.Series("value", self._values)]
+        )
+        epoch = pl.lit(None, dtype=pl.Float64).alias("epoch")
+        return Source(
+            frame.height,
+            lambda columns, offset, length: frame.slice(offset, length).with_columns(epoch).select(columns),
+        )
+
+
+def _times(walls: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Microseconds since 1970, and which of them are a time at all."""
+    valid = (walls > 0) & (walls < _LATEST)
+    whole = walls if valid.all() else np.where(valid, walls, 0.0)
+    return np.rint(whole * 1e6).astype(np.int64), valid
+
+
+def _name(path: Path) -> str:
+    """The folder's name; a file whose name is its writer's (`events.out.tfevents...`) is called by its folder too."""
+    place = path.resolve()
+    if not path.is_dir() and not place.name.startswith("events.out."):
+        return place.name.split(f".{MARK}")[0].split(".")[0] or "run"
+    return (place.name if path.is_dir() else place.parent.name) or "run"
