@@ -1,0 +1,220 @@
+"""Plain text logs of many programs (`parsers.dialects`), of a user's own, or of any that write keys and numbers."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from eventstream.errors import InputError
+from parsers.dialect import Dialect
+from parsers.dialects import DIALECTS
+from parsers.events import event_frame, payload_text
+from parsers.finish import Reject, finish
+from parsers.lines import Block, to_utf8
+from parsers.rotation import is_later_part, opened, parts_of
+from parsers.run import Run
+from parsers.text_lines import Lines, line_frame, text_lines
+from parsers.text_reader import Reader, choose
+from parsers.text_tail import ending
+
+__all__ = ["is_part", "read", "read_parts", "sniff"]
+
+#: Bytes searched for a first line: some logs print their source code or their environment before.
+SEARCHED = 4 << 20
+_LFS = b"version https://git-lfs.github.com/spec/"
+_LFS_SIZE = re.compile(r"^size (\d+)", re.MULTILINE)
+#: Beginnings of what is no text log although it may hold text: JSON, XML, pickles, archives, images.
+_FOREIGN = re.compile(
+    rb"\s*(?:[{\[]\s*[\"{\[\]}]|<[?!a-zA-Z]|%PDF|PK\x03\x04|\x1f\x8b|\x28\xb5\x2f\xfd|\x89PNG|PAR1|SQLite)"
+)
+#: File names so general that the folder tells more.
+_GENERAL = re.compile(
+    r"(?:train(?:er)?(?:_\d+)?(?:_?log)?|output|out|stdout|stderr|log|logs|main|loss_log|console|run)", re.IGNORECASE
+)
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether lines of a known dialect stand in the first 4 MiB, or three lines that say a step and the same name.
+
+    A Git-LFS pointer is taken too, so that `read` can say what it is.
+    """
+    if head.startswith(_LFS):
+        return True
+    if not _is_text(head) or not _speaks(head):
+        if not head or not _is_text(head):
+            return False
+        if len(head) < 1 << 16:
+            return _in_older_part(path)
+        with path.open("rb") as file:
+            return _speaks(file.read(SEARCHED))
+    return True
+
+
+def is_part(path: Path) -> bool:
+    """Whether `path` is a rotated part of another log here, which is read with it."""
+    return is_later_part(path)
+
+
+def read(path: Path, dialects: Sequence[Dialect] = ()) -> Run:
+    r"""The run in a text log; rotated parts (`train.log.1`, `train.log.2.gz`, ...) are read before it.
+
+    The dialect is told by the lines themselves: the one of `dialects` (a user's own, `parsers.dialects.from_toml`) or
+    of the table (`parsers.dialects.DIALECTS`) that most lines speak; where none does, lines of `key: value` or
+    `key=value` with a step or an epoch. An event `note` says which lines were used and how many; text between them is
+    no reject, but a line of numbers that is cut or damaged is. Tags are the names as printed; the metric of `lm loss`
+    is `lm_loss`. Settings that a log prints (arguments) become `config`; an error at its end an event `end`.
+    Raises `InputError` when the file cannot be opened, is a Git-LFS pointer, or holds no such line.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "gpt.log")
+    ...     _ = path.write_text("compiling\nstep 0: train loss 4.2, val loss 4.3\niter 0: loss 4.25, time 31.52ms\n")
+    ...     run = read(path)
+    >>> run.series("loss", split="eval").select("step", "value").rows()
+    [(0, 4.3)]
+    >>> run.events["kind"].to_list()
+    ['note']
+    """
+    return read_parts(path, (*dialects, *DIALECTS), "text")
+
+
+def read_parts(path: Path, dialects: Sequence[Dialect], format: str) -> Run:
+    """The run in the rotated set of `path`, in one of `dialects` or automatically."""
+    reader = Reader(str(path), dialects)
+    parts = parts_of(path)
+    tail, order = "", 0
+    for part in parts:
+        reader.file = str(part)
+        for item in _blocks(part, order, whole=len(parts) == 1):
+            if isinstance(item, Reject):
+                reader.rejects.append(item)
+                continue
+            order += item.frame.height
+            tail = (tail + item.text[-(1 << 16) :])[-(1 << 16) :]
+            _refuse_pointer(path, item.text)
+            reader.add(item)
+    if reader.chosen is None:
+        raise InputError(_nothing(path, reader))
+    return _run(path, reader, tail, format, len(parts))
+
+
+def _blocks(part: Path, order: int, *, whole: bool) -> Iterator[Lines | Reject]:
+    """The lines of one part; damage of a compressed one is a reject, and so is a part that cannot be opened."""
+    try:
+        yield from text_lines(opened(part), order)
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        yield Reject(str(part), f"the compressed file is damaged: {error}; what came before was read")
+    except InputError as error:
+        if whole:
+            raise
+        yield Reject(str(part), f"this part of the log is left out: {error}")
+
+
+def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
+    name = _name(path)
+    events = [_note(reader, parts)]
+    events += [_event(place, groups) for place, _, groups in reader.events]
+    if (end := ending(tail)) is not None:
+        events.append((1 << 62, 0, 0, None, None, None, "", "end", payload_text(end)))
+    if reader.settings:
+        events.insert(0, (0, 0, 0, None, None, None, "", "config", payload_text(_config(reader))))
+    reader.rejects.sort(key=lambda r: (r.file, r.line or 0))
+    return finish(
+        name,
+        str(path),
+        format,
+        reader.table(name),
+        events=event_frame(events),
+        rejects=reader.rejects,
+        config=_config(reader),
+    )
+
+
+def _note(reader: Reader, parts: int) -> tuple[Any, ...]:
+    assert reader.chosen is not None
+    used = sum(reader.used.values())
+    line, text = reader.examples.get(reader.chosen.name, (0, ""))
+    kinds = ", ".join(f"{count:,} with {literal!r}" for literal, count in reader.used.most_common())
+    said = f"read as {reader.chosen.name} ({reader.chosen.what}): {used:,} of {reader.total:,} lines used ({kinds})"
+    if reader.chosen.carry:
+        said += f"; {' and '.join(reader.chosen.carry)} of the last line that says it hold for the lines after it"
+    payload = {
+        "text": said, "level": "info", "dialect": reader.chosen.name, "lines": reader.total, "used": used,
+        "used_by": dict(reader.used), "example": text, "example_line": line, "parts": parts,
+    }  # fmt: skip
+    return (0, 0, 0, None, None, None, "", "note", payload_text(payload))
+
+
+def _event(place: dict[str, Any], groups: dict[str, Any]) -> tuple[Any, ...]:
+    kept = {key: value for key, value in groups.items() if value is not None}
+    kind = kept.pop("event_kind", "note")
+    time = place["time"]
+    micros = None if time is None else round(time.timestamp() * 1e6)
+    payload = {"line": place["line"], **kept}
+    return (
+        place["order"], place["rank"] or 0, 0, place["step"], place["epoch"], micros, place["split"] or "", kind,
+        payload_text(payload),
+    )  # fmt: skip
+
+
+def _config(reader: Reader) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in reader.settings.items()}
+
+
+def _plain(text: str) -> Any:
+    """A setting as it was meant: a truth value, nothing, a number, or text."""
+    words = {"true": True, "false": False, "none": None, "null": None, "~": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if re.fullmatch(r"[-+]?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", text):
+        return float(text)
+    return text
+
+
+def _name(path: Path) -> str:
+    stem = path.name.split(".")[0] or path.name
+    folder = path.parent.name
+    return folder if folder and _GENERAL.fullmatch(stem) else path.stem or path.name
+
+
+def _is_text(head: bytes) -> bool:
+    text = to_utf8(head)
+    return bool(text) and not _FOREIGN.match(text) and text.count(b"\0") * 100 < len(text)
+
+
+def _speaks(data: bytes) -> bool:
+    lines = line_frame(Block(to_utf8(data), 1))
+    return choose(lines, DIALECTS) is not None
+
+
+def _in_older_part(path: Path) -> bool:
+    """Whether an older part of a rotated set speaks where the newest does not yet."""
+    for part in parts_of(path)[-2:-1]:
+        try:
+            with opened(part).open("rb") as file:
+                return _speaks(file.read(SEARCHED))
+        except (OSError, EOFError, zlib.error, lzma.LZMAError):
+            return False  # the part is judged when it is read
+    return False
+
+
+def _refuse_pointer(path: Path, text: str) -> None:
+    if text.startswith(_LFS.decode()):
+        size = _LFS_SIZE.search(text)
+        what = f"a file of {int(size[1]):,} bytes" if size else "a file"
+        raise InputError(f"{path}: a Git LFS pointer to {what}, not the file itself; run `git lfs pull` there")
+
+
+def _nothing(path: Path, reader: Reader) -> str:
+    known = ", ".join(d.name for d in reader.dialects)
+    end = f"; line {reader.last[0]:,}, the last, is {reader.last[1].strip()[:80]!r}" if reader.last[0] else ""
+    return (
+        f"{path}: no line of metrics among {reader.total:,} lines (looked for {known}, and for key: value with a step "
+        f"or an epoch in three lines or more){end}"
+    )

@@ -1,0 +1,291 @@
+"""Which lines a pattern matches, and the numbers in them, many lines at once.
+
+Lines are matched by Polars' engine for regular expressions, whose time grows with the length of the text and never
+with the pattern's shape. Sequences of names and numbers are learnt: the first line of a kind becomes a template with
+a hole for each number, and all lines that fit it are read together; odd lines are read one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from parsers.assemble import INDEX
+from parsers.columns import SPLIT_WORDS
+from parsers.dialect import COMMAS, NUMBER, PAIRS, PLACE, Pattern
+from parsers.finish import Reject
+from parsers.text_lines import LONGEST
+from parsers.text_numbers import numbers, times
+
+__all__ = ["Found", "Matcher"]
+
+#: Templates kept of one pattern, and how many lines are read one by one before another is learnt.
+TEMPLATES = 40
+#: Names in one line; what has more is a dump.
+MANY = 500
+_PLAIN, _COMMAS = re.compile(NUMBER), re.compile(COMMAS)
+_DIGITS = re.compile(r"[0-9][0-9.:]*")
+
+
+@dataclass(slots=True)
+class Found:
+    """Lines that a pattern matched: `index` (order, line and what `PLACE` says) with `values` wide beside it, or
+    `tag` and `value` long; `settings` are names and texts of configuration."""
+
+    index: pl.DataFrame
+    values: pl.DataFrame | None = None
+    long: pl.DataFrame | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    #: The groups of lines that are events.
+    events: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    regex: str
+    names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Matcher:
+    """Finds the lines of one pattern.
+
+    >>> matcher = Matcher(Pattern("loss", "^step (?P<step>[0-9]+): (?P<pairs>.*)$", "equals"))
+    >>> lines = pl.DataFrame({"order": [0, 1], "line": [1, 2], "text": ["step 5: loss=2.5, lr=1e-3", "done"]})
+    >>> found, = matcher.find(lines, "log.txt", [])
+    >>> found.index["step"][0], found.values.row(0, named=True)
+    (5, {'loss': 2.5, 'lr': 0.001})
+    """
+
+    pattern: Pattern
+    names: Mapping[str, str] = field(default_factory=dict)
+    #: Lines that began as this pattern and did not go on as it; the reader drops those that another pattern took.
+    broken: list[pl.DataFrame] = field(default_factory=list)
+    _templates: list[_Template] = field(default_factory=list)
+    _numeric: set[str] = field(default_factory=set)
+    _first_epoch: float | None = None
+
+    def find(self, lines: pl.DataFrame, file: str, rejects: list[Reject]) -> Iterator[Found]:
+        """What matches among `lines` (order, line, text); lines that match only in part become rejects."""
+        pattern = self.pattern
+        if pattern.literal:
+            lines = lines.filter(pl.col("text").str.contains(pattern.literal, literal=True))
+        lines = lines.filter(pl.col("text").str.len_bytes() <= LONGEST)
+        if lines.is_empty():
+            return
+        groups = lines["text"].str.extract_groups(pattern.regex).struct.unnest()
+        hit = groups.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+        if pattern.opening and not hit.all():
+            broken = lines.filter(~hit).filter(pl.col("text").str.contains(pattern.opening))
+            self.broken += [broken] if broken.height else []
+        if not hit.all():
+            lines, groups = lines.filter(hit), groups.filter(hit)
+        if lines.is_empty():
+            return
+        if pattern.setting:
+            yield Found(lines.head(0), settings=dict(zip(groups["key"], groups["value"], strict=True)))
+            return
+        index = self._index(lines, groups, file, rejects)
+        if pattern.event:
+            yield Found(index, events=groups)
+            return
+        if "pairs" in groups.columns:
+            yield from self._pairs(index, groups["pairs"], self._columns(groups, index, file, rejects), file, rejects)
+        elif "key" in groups.columns:
+            value = numbers(groups["value"])
+            _damaged(index, groups["value"], value, file, rejects)
+            long = pl.DataFrame({"tag": groups["key"].str.strip_chars(), "value": value})
+            keep = value.is_not_null()
+            yield Found(index.filter(keep), long=long.filter(keep))
+        else:
+            yield Found(index, pl.DataFrame(self._columns(groups, index, file, rejects)))
+
+    def _columns(self, groups: pl.DataFrame, index: pl.DataFrame, file: str, rejects: list[Reject]) -> list[pl.Series]:
+        columns = []
+        for group in self.pattern.values:
+            column = numbers(groups[group])
+            _damaged(index, groups[group], column, file, rejects)
+            columns.append(column.alias(self.names.get(group, group)))
+        return columns
+
+    def _index(self, lines: pl.DataFrame, groups: pl.DataFrame, file: str, rejects: list[Reject]) -> pl.DataFrame:
+        columns = [lines["order"], lines["line"]]
+        for name in PLACE:
+            given = (
+                groups[name] if name in groups.columns else pl.repeat(None, lines.height, dtype=pl.String, eager=True)
+            )
+            column: pl.Series = _READ[name](given)
+            if name != "split":
+                _damaged(lines, given, column, file, rejects)
+            columns.append(column.alias(name))
+        frame = pl.DataFrame(columns)
+        if "total" in groups.columns:
+            frame = self._counted(frame, groups["total"])
+        return frame.with_columns(split=pl.lit(self.pattern.split)) if self.pattern.split else frame
+
+    def _counted(self, frame: pl.DataFrame, total: pl.Series) -> pl.DataFrame:
+        """The step over all epochs, from the batch within its epoch and the batches of one: epochs from 0 or from 1."""
+        if self._first_epoch is None:
+            known = frame["epoch"].drop_nulls().to_list()
+            self._first_epoch = known[0] if known else 1.0
+        before = pl.col("epoch") - min(self._first_epoch, 1.0)
+        return frame.with_columns(
+            (before * total.cast(pl.Int64, strict=False) + pl.col("step")).cast(pl.Int64).alias("step")
+        )
+
+    def _pairs(
+        self, index: pl.DataFrame, pairs: pl.Series, fixed: list[pl.Series], file: str, rejects: list[Reject]
+    ) -> Iterator[Found]:
+        rest = index.with_columns(pairs.alias("="), *(c.alias(f"={c.name}") for c in fixed))
+        for template in list(self._templates):
+            rest = yield from self._by_template(rest, template, file, rejects)
+        while not rest.is_empty():
+            line, text = rest["line"][0], rest["="][0]
+            learnt = _learn(text, self.pattern.style) if len(self._templates) < TEMPLATES else None
+            if learnt is None:
+                if found := self._alone(rest.head(1), line, text, file, rejects):
+                    yield found
+                rest = rest.slice(1)
+                continue
+            self._templates.append(learnt)
+            self._numeric.update(learnt.names)
+            before = rest.height
+            rest = yield from self._by_template(rest, learnt, file, rejects)
+            if rest.height == before:  # it does not even fit the line it was learnt from: read that one by itself
+                self._templates.pop()
+                if found := self._alone(rest.head(1), line, text, file, rejects):
+                    yield found
+                rest = rest.slice(1)
+
+    def _by_template(
+        self, rest: pl.DataFrame, template: _Template, file: str, rejects: list[Reject]
+    ) -> Generator[Found, None, pl.DataFrame]:
+        """The lines that fit the template; what is left is returned."""
+        if rest.is_empty():
+            return rest
+        groups = rest["="].str.extract_groups(template.regex).struct.unnest()
+        hit = groups.to_series(0).is_not_null()
+        if not hit.any():
+            return rest
+        mine, groups = (rest, groups) if hit.all() else (rest.filter(hit), groups.filter(hit))
+        columns = []
+        for name, text in zip(template.names, groups.get_columns(), strict=True):
+            column = numbers(text)
+            _damaged(mine, text, column, file, rejects, name)
+            columns.append(column.alias(name))
+        yield self._placed(mine, columns)
+        return rest.filter(~hit)
+
+    def _alone(self, row: pl.DataFrame, line: int, text: str, file: str, rejects: list[Reject]) -> Found | None:
+        """One line by itself: numbers are kept, and what should be one (as in other lines) and is not is a reject."""
+        columns: list[pl.Series] = []
+        for _, name, value in _found_pairs(text, self.pattern.style):
+            hole = _hole(value)
+            if hole is not None:
+                columns.append(numbers(pl.Series(name, [hole[0]])))
+                self._numeric.add(name)
+            elif name in self._numeric:
+                rejects.append(Reject(file, f"{name}: {value[:40]!r} is no number", line=line, text=text))
+        return self._placed(row, columns) if columns else None
+
+    def _placed(self, rows: pl.DataFrame, columns: list[pl.Series]) -> Found:
+        """The numbers with the index; those that are a step or an epoch go into the index."""
+        index = rows.select("order", "line", *PLACE)
+        values = {c.name.removeprefix("="): c for c in rows.get_columns() if c.name.startswith("=") and c.name != "="}
+        for column in columns:
+            role = self.pattern.roles.get(column.name)
+            if role is None:
+                values[column.name] = column
+            else:
+                own = column.cast(INDEX[role], strict=False) if role == "epoch" else _whole(column)
+                index = index.with_columns(own.alias(role).zip_with(own.is_not_null(), index[role]))
+        return Found(index, pl.DataFrame([column.alias(name) for name, column in values.items()]))
+
+
+def _found_pairs(text: str, style: str) -> list[tuple[int, str, str]]:
+    """Place of the value, name and value of each pair; of a name that stands twice the first counts."""
+    found: list[tuple[int, str, str]] = []
+    seen: set[str] = set()
+    for match in re.compile(PAIRS[style]).finditer(text):
+        name = match[1].strip()
+        if name not in seen and len(found) < MANY:
+            seen.add(name)
+            found.append((match.start(2), name, match[2]))
+    return found
+
+
+def _learn(text: str, style: str) -> _Template | None:
+    """A template of this line, or None where a value in it is no number."""
+    parts, names, at = ["^"], [], 0
+    for place, name, value in _found_pairs(text, style):
+        hole = _hole(value)
+        if hole is None:
+            return None
+        parts += [_literal(text[at:place]), f"({COMMAS if ',' in hole[0] else NUMBER})"]
+        names.append(name)
+        at = place + hole.end()
+    if not names:
+        return None
+    return _Template("".join([*parts, _literal(text[at:]), "$"]), tuple(names))
+
+
+def _hole(value: str) -> re.Match[str] | None:
+    """The number that a value begins with; None where it is none, or goes on as something else than a unit."""
+    hole = (_COMMAS if "," in value else _PLAIN).match(value)
+    if hole is None or re.search(r"[0-9]", value[hole.end() :]) or numbers(pl.Series([hole[0]])).null_count():
+        return None
+    return hole
+
+
+def _literal(text: str) -> str:
+    """The text between numbers: runs of spaces of any length, other digits (dates, places in an epoch) any digits."""
+    parts = []
+    for piece in re.split(r"( +|[0-9][0-9.:]*)", text):
+        if piece.startswith(" "):
+            parts.append(" *" if len(piece) == 1 else " +")
+        elif _DIGITS.fullmatch(piece):
+            parts.append("[0-9][0-9.:]*")
+        else:
+            parts.append(_escaped(piece))
+    return "".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "_ \t," else f"\\x{{{ord(c):x}}}" for c in text)
+
+
+def _damaged(
+    index: pl.DataFrame, given: pl.Series, read: pl.Series, file: str, rejects: list[Reject], name: str = ""
+) -> None:
+    """A reject for each text that should be a number (or a time) and is none."""
+    bad = given.is_not_null() & read.is_null()
+    if not bad.any():
+        return
+    for line, text in zip(index["line"].filter(bad), given.filter(bad), strict=True):
+        rejects.append(Reject(file, f"{name or given.name}: {text[:40]!r} cannot be read", line=line, text=text))
+
+
+def _whole(column: pl.Series) -> pl.Series:
+    """Numbers as steps; null where one is no whole number of 64 bits."""
+    fits = column.is_finite() & (column == column.floor()) & (column.abs() < 2.0**63)
+    return column.set(~fits.fill_null(False), None).cast(pl.Int64, strict=False)
+
+
+def _split(column: pl.Series) -> pl.Series:
+    return column.str.to_lowercase().replace(SPLIT_WORDS)
+
+
+def _integer(column: pl.Series) -> pl.Series:
+    return column.str.replace_all(",", "").cast(pl.Int64, strict=False)
+
+
+_READ: dict[str, Callable[[pl.Series], pl.Series]] = {
+    "step": _integer,
+    "epoch": lambda c: c.cast(pl.Float64, strict=False),
+    "time": times,
+    "split": _split,
+    "rank": lambda c: c.cast(pl.Int32, strict=False),
+}

@@ -1,0 +1,45 @@
+"""Columns of text as numbers and as times: thousands separators, decimal commas, the ways a logger writes dates."""
+
+from __future__ import annotations
+
+import polars as pl
+
+__all__ = ["numbers", "times"]
+
+_THOUSANDS = r"^[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
+_DECIMAL_COMMA = r"^[-+]?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?$"
+
+
+def numbers(column: pl.Series) -> pl.Series:
+    """The column as floats, null where a text is no number.
+
+    Commas between groups of three digits separate thousands; a comma elsewhere is a decimal comma, and then all
+    commas of the column are.
+
+    >>> numbers(pl.Series(["1.5", "nan", "12,345", "1.2.3"])).to_list()
+    [1.5, nan, 12345.0, None]
+    >>> numbers(pl.Series(["0,5", "1,250"])).to_list()
+    [0.5, 1.25]
+    """
+    if column.dtype != pl.String:
+        return column.cast(pl.Float64, strict=False)
+    read = column.cast(pl.Float64, strict=False)
+    left = column.is_not_null() & read.is_null()
+    if not left.any() or not column.filter(left).str.contains(",", literal=True).any():
+        return read
+    decimal = (column.str.contains(_DECIMAL_COMMA) & ~column.str.contains(_THOUSANDS)).fill_null(False).any()
+    if decimal:
+        plain = column.set(~column.str.contains(_DECIMAL_COMMA).fill_null(False), None).str.replace(",", ".")
+    else:
+        plain = column.set(~column.str.contains(_THOUSANDS).fill_null(False), None).str.replace_all(",", "")
+    return read.zip_with(~left, plain.cast(pl.Float64, strict=False))
+
+
+def times(column: pl.Series) -> pl.Series:
+    """The column as times, taken as UTC where no zone is named (loggers name none); null where it is no time.
+
+    >>> times(pl.Series(["2024/01-02 03:04:05,5", "2024-01-02T03:04:05", "x"])).dt.second().to_list()
+    [5, 5, None]
+    """
+    plain = column.str.replace(",", ".", literal=True).str.replace("T", " ", literal=True).str.replace_all("/", "-")
+    return plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us", time_zone="UTC")
