@@ -88,7 +88,7 @@ def find_runs(root: Path) -> Iterator[tuple[Path, Format]]:
                 yield from find_runs(entry)
         elif entry.is_file() and _looks_like_log(entry):
             format = detect(entry)
-            if format is not None:
+            if format is not None and not format.is_part(entry):
                 yield entry, format
 
 

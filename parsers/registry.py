@@ -33,6 +33,11 @@ class Format:
         found: Callable[[Path, bytes], bool] = importlib.import_module(self.module).sniff
         return found(path, head)
 
+    def is_part(self, path: Path) -> bool:
+        """Whether `path` is read together with another file that stands for the whole (a rotated log)."""
+        check: Callable[[Path], bool] | None = getattr(importlib.import_module(self.module), "is_part", None)
+        return check is not None and check(path)
+
     def read(self, path: Path) -> Run:
         """The run at `path`."""
         reader: Callable[[Path], Run] = importlib.import_module(self.module).read
@@ -64,6 +69,12 @@ FORMATS: tuple[Format, ...] = (
         "parsers.debug_blocks",
         ("*.log", "*.txt"),
         "[TRAIN DEBUG], [CURRICULUM], [KD LOSS], [ROUTING LOSSES] blocks in a text log",
+    ),
+    Format(
+        "text",
+        "parsers.text",
+        ("*.log", "*.log.*", "*.txt", "*.out", "*.err", "*log"),
+        "text logs of Megatron-LM, nanoGPT, llm.c, fairseq, Marian, ESPnet, tqdm and others, or key: value lines",
     ),
 )
 
