@@ -133,30 +133,33 @@ def _stretches(path: Path, scan: pl.LazyFrame, having: dict[str, str]) -> pl.Dat
     Names come from the footer where a row group holds one only, which spares reading them.
     """
     keys: dict[str, str] = {r: having[r] for r in ("name", "split", "rank", "attempt") if r in having}
-    pieces: list[pl.DataFrame] = []
-    for group in row_groups(read_footer(path)):
-        if having["value"] not in group.whole:
-            return None  # missing values, or nobody knows
-        piece = _pieces(path, scan, keys, group)
-        pieces.append(piece)
-        if piece.height + len(pieces) > MANY:
+    groups = list(row_groups(read_footer(path)))
+    if any(having["value"] not in group.whole for group in groups):
+        return None  # missing values, or nobody knows
+    mixed = [group for group in groups if not all(key in group.same for key in keys.values())]
+    if len(groups) > MANY:
+        return None
+    parts = [scan.slice(g.offset, g.length).select(pl.col(key).alias(r) for r, key in keys.items()) for g in mixed]
+    read = dict(zip([g.offset for g in mixed], guarded(lambda: pl.collect_all(parts), path), strict=True))
+    pieces: list[tuple[object, ...]] = []
+    for group in groups:
+        pieces += _pieces(keys, group, read.get(group.offset))
+        if len(pieces) > MANY + len(groups):
             return None
-    return _joined(pl.concat(pieces)) if pieces else None
+    return (
+        _joined(_typed_keys(pl.DataFrame(pieces, schema=[*keys, "offset", "length"], orient="row"))) if pieces else None
+    )
 
 
-def _pieces(path: Path, scan: pl.LazyFrame, keys: dict[str, str], group: RowGroup) -> pl.DataFrame:
-    """Stretches of equal keys in one row group."""
-    if all(key in group.same for key in keys.values()):
-        found = pl.DataFrame({role: [group.same[key]] for role, key in keys.items()})
-        return _typed_keys(found).with_columns(
-            offset=pl.lit(group.offset, pl.Int64), length=pl.lit(group.length, pl.Int64)
-        )
-    part = scan.slice(group.offset, group.length).select(pl.col(key).alias(role) for role, key in keys.items())
-    found = guarded(part.collect, path)
-    changed = found.select(pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys)).to_series()
-    starts = np.union1d(np.flatnonzero(changed.to_numpy()), [0])
-    where = {"offset": starts + group.offset, "length": np.diff(np.append(starts, group.length))}
-    return _typed_keys(found[starts]).with_columns(pl.Series(name, values) for name, values in where.items())
+def _pieces(keys: dict[str, str], group: RowGroup, read: pl.DataFrame | None) -> list[tuple[object, ...]]:
+    """Stretches of equal keys in one row group: the keys, then offset and length."""
+    if read is None:
+        return [(*(group.same[key] for key in keys.values()), group.offset, group.length)]
+    changed = read.select(pl.any_horizontal(pl.col(k).ne_missing(pl.col(k).shift()) for k in keys).arg_true())
+    starts = np.union1d(changed.to_series().to_numpy(), [0]).astype(np.int64)
+    lengths = np.diff(np.append(starts, group.length))
+    values = read[starts].iter_rows()
+    return [(*row, group.offset + int(a), int(n)) for row, a, n in zip(values, starts, lengths, strict=True)]
 
 
 def _typed_keys(found: pl.DataFrame) -> pl.DataFrame:
@@ -166,7 +169,7 @@ def _typed_keys(found: pl.DataFrame) -> pl.DataFrame:
         dtype = pl.String if name in ("name", "split") else pl.Int32
         given = pl.col(name).cast(dtype) if name in found.columns else pl.lit(None, dtype=dtype)
         columns.append((given if default is None else given.fill_null(default)).alias(name))
-    return found.select(columns) if "name" in found.columns else found
+    return found.select(*columns, "offset", "length")
 
 
 def _joined(pieces: pl.DataFrame) -> pl.DataFrame | None:
@@ -185,11 +188,10 @@ def _sliced(path: Path, scan: pl.LazyFrame, having: dict[str, str], stretches: p
     total = int(stretches["length"].sum())
 
     def rows(wanted: list[str], offset: int, length: int) -> pl.DataFrame:
-        # the value always: a table of literals alone would have no height; without a slice, groups are read in parallel
+        # the value where nothing else is there, since rows have a height; without a slice, groups are read in parallel
         part = scan if length == total else scan.slice(offset, length)
-        found = guarded(part.select(have[c] for c in have if c in wanted or c == "value").collect, path)
-        missing = [pl.lit(None, dtype=SCALARS[c]).alias(c) for c in wanted if c not in have]
-        return found.with_columns(missing).select(wanted)
+        columns = [have[c] for c in have if c in wanted] or [have["value"]]
+        return guarded(part.select(columns).collect, path)
 
     keys = []
     for tag, split, rank, attempt, offset, length in stretches.iter_rows():

@@ -26,7 +26,9 @@ MANY = 1000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows that slices point into: `read(columns, offset, length)` gives some of step, epoch, time, value."""
+    """Rows that slices point into: `read(columns, offset, length)` gives those of the columns that there are, of some
+    of step, epoch, time and value; at least one.
+    """
 
     rows: int
     read: Callable[[list[str], int, int], pl.DataFrame]
@@ -81,13 +83,16 @@ def whole_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.DataFrame:
 
 def _frames(keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -> Iterator[pl.DataFrame]:
     columns = columns or ["value"]
-    reader = _Reader(keys, sources, columns)
+    reader, constants = _Reader(keys, sources, columns), _Constants()
     if keys.height > MANY and not keys["attempt"].null_count():
-        yield _gathered(keys, reader)
+        yield _gathered(keys, reader, columns)
         return
     for key in keys.iter_rows(named=True):
         rows = reader.rows(key["source"], key["offset"], key["length"])
-        frame = rows.with_columns([pl.lit(key[name], dtype=KEYS[name]).alias(name) for name in _NAMES])
+        frame = rows.hstack(
+            [constants.column(name, KEYS[name], key[name], rows.height) for name in _NAMES]
+            + [constants.column(name, SCALARS[name], None, rows.height) for name in columns if name not in rows.columns]
+        )
         yield frame if key["attempt"] is not None or "step" not in columns else frame.with_columns(_attempts(frame))
 
 
@@ -98,6 +103,19 @@ def _attempts(frame: pl.DataFrame) -> pl.Series | pl.Expr:
     one = frame.select("step", "epoch").with_columns(order, rank=pl.lit(0), series=pl.lit(""))
     opened = restarts(one)
     return pl.Series("attempt", attempt_of(np.zeros(frame.height, np.int32), order.to_numpy(), opened))
+
+
+class _Constants:
+    """Columns of one value, made once and lent to every slice: ten million equal names are one stretch of memory."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, object], pl.Series] = {}
+
+    def column(self, name: str, dtype: pl.DataType, value: str | int | None, length: int) -> pl.Series:
+        kept = self._made.get((str(dtype), value))
+        if kept is None or len(kept) < length:
+            kept = self._made[str(dtype), value] = pl.Series([value], dtype=dtype).new_from_index(0, length)
+        return kept.slice(0, length).alias(name)
 
 
 class _Reader:
@@ -118,7 +136,9 @@ class _Reader:
         return self._kept[source].slice(offset, length)
 
 
-def _gathered(keys: pl.DataFrame, reader: _Reader) -> pl.DataFrame:
+def _gathered(keys: pl.DataFrame, reader: _Reader, columns: Sequence[str]) -> pl.DataFrame:
     rows = [reader.rows(*place) for place in keys.select("source", "offset", "length").iter_rows()]
     names = keys.select(_NAMES)[np.repeat(np.arange(keys.height), keys["length"].to_numpy())]
-    return pl.concat(rows).hstack(names.get_columns())
+    whole = pl.concat(rows).hstack(names.get_columns())
+    absent = [pl.lit(None, dtype=SCALARS[name]).alias(name) for name in columns if name not in whole.columns]
+    return whole.with_columns(absent)
