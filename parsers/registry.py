@@ -64,6 +64,21 @@ FORMATS: tuple[Format, ...] = (
     Format("tensorboard-file", "parsers.tensorboard", ("*tfevents*",), "one TensorBoard event file"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("jsonl", "parsers.jsonl", ("*.jsonl", "*.ndjson", "*.json"), "JSON lines, wide or long"),
+    Format("lightning", "parsers.lightning", ("metrics.csv",), "Lightning: metrics.csv with hparams.yaml"),
+    Format(
+        "stable-baselines",
+        "parsers.monitor",
+        ("monitor.csv", "*.monitor.csv"),
+        "Stable-Baselines Monitor: episodes of an environment",
+    ),
+    Format(
+        "stable-baselines-folder",
+        "parsers.monitor",
+        ("*.monitor.csv",),
+        "Stable-Baselines Monitor: several environments, with progress.csv",
+        folder=True,
+    ),
+    Format("csv", "parsers.csv", ("*.csv", "*.tsv"), "table with a step or epoch: Keras, Ultralytics, any CSV or TSV"),
     Format(
         "debug-blocks",
         "parsers.debug_blocks",

@@ -1,0 +1,211 @@
+"""The rows of a table in text as records: many at once where that is proven to lose nothing, else line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from parsers.bulk import Bulk
+from parsers.columns import number
+from parsers.finish import Reject
+from parsers.generic import Records
+from parsers.generic_bulk import add_bulk
+from parsers.lines import Block, blocks, newlines
+from parsers.table_text import Dialect, cells, decoded, index_column, logical, renamed
+
+__all__ = ["add_table"]
+
+#: Below this many lines, a part that could not be read at once is read line by line.
+FEW = 512
+#: Lines whose cells tell which columns hold numbers.
+SAMPLE = 200
+#: From here on a float does not hold every whole number.
+_EXACT = 2.0**53
+
+
+@dataclass(slots=True)
+class _Table:
+    dialect: Dialect
+    records: Records
+    file: str
+    names: tuple[str, ...]
+    index: str
+    #: Whether bytes that are not UTF-8 were told.
+    told: bool = False
+
+    def reject(self, line: int, reason: str, text: str) -> None:
+        self.records.rejects.append(Reject(self.file, reason, line=line, text=text))
+
+
+def add_table(path: Path, dialect: Dialect, records: Records) -> None:
+    """Add every row of the table at `path` to `records`.
+
+    A row with fewer or more cells than the header is a reject, as nobody can tell which cell is which; so is the last
+    cell of a last line without line end, which may be cut. A header that is repeated (the file was appended to) is
+    passed over. Empty cells, `NA`, `null` and the like are missing values; other text is kept as an event.
+    """
+    changed = renamed(dialect.names)
+    names = tuple(changed.get(name, name) for name in dialect.names)
+    index = index_column(names)
+    table = _Table(dialect, records, str(path), names, index or "step")
+    for name in dialect.twice:
+        table.reject(dialect.skip, f"column {name!r} stands more than once; the later ones are numbered", "")
+    for block in blocks(path):
+        if isinstance(block, Reject):
+            records.rejects.append(block)
+            continue
+        block = _without_head(block, dialect.skip)
+        if not block.ended:
+            block, last = _without_last(block)
+            _add_part(table, block)
+            _add_unended(table, block.first + newlines(block.data), last)
+        else:
+            _add_part(table, block)
+
+
+def _without_head(block: Block, skip: int) -> Block:
+    """The block without those of its lines that stand before the data."""
+    drop = skip - block.first + 1
+    if drop <= 0:
+        return block
+    data = block.data
+    for _ in range(drop):
+        end = data.find(b"\n")
+        data = data[end + 1 :] if end >= 0 else b""
+    return Block(data, block.first + drop, ended=block.ended)
+
+
+def _without_last(block: Block) -> tuple[Block, bytes]:
+    cut = block.data.rfind(b"\n") + 1
+    return Block(block.data[:cut], block.first), block.data[cut:]
+
+
+def _add_part(table: _Table, block: Block) -> None:
+    """The block at once, else its halves, else line by line."""
+    stack = [block]
+    while stack:
+        part = stack.pop()
+        count = newlines(part.data)
+        if not count:
+            continue
+        bulk = _at_once(table, part, count)
+        if bulk is not None:
+            add_bulk(table.records, bulk)
+        elif count <= FEW or b'"' in part.data:  # a quoted cell may hold line ends: halves would tear it
+            _add_lines(table, part)
+        else:
+            stack += reversed(_halved(part))
+
+
+def _halved(block: Block) -> list[Block]:
+    cut = block.data.find(b"\n", len(block.data) // 2) + 1
+    if cut in (0, len(block.data)):
+        cut = block.data.rfind(b"\n", 0, len(block.data) - 1) + 1
+    first, rest = block.data[:cut], block.data[cut:]
+    return [Block(first, block.first), Block(rest, block.first + newlines(first))]
+
+
+def _at_once(table: _Table, block: Block, count: int) -> Bulk | None:
+    """The lines as columns, or None where it is not certain that all of them were read as they stand."""
+    data, dialect = block.data, table.dialect
+    separators = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(dialect.separator)))
+    # Polars fills up short rows in silence and refuses long ones; with this count there are no short ones either
+    if b'"' in data or separators != count * (len(table.names) - 1):
+        return None
+    schema = _schema(table, data)
+    try:
+        frame = pl.read_csv(
+            data,
+            has_header=False,
+            schema=schema,
+            separator=dialect.separator,
+            quote_char=None,
+            decimal_comma=dialect.decimal_comma,
+        )
+    except (pl.exceptions.PolarsError, ValueError):
+        return None
+    if frame.height != count:
+        return None
+    frame = frame.select(pl.col(str(place)).alias(name) for place, name in enumerate(table.names) if name)
+    index = frame[table.index]
+    if index.dtype != pl.Float64 or (index.abs() >= _EXACT).any():
+        return None  # a step beyond is read one by one, from its text
+    return Bulk(frame, np.arange(block.first, block.first + count))
+
+
+def _schema(table: _Table, data: bytes) -> dict[str, pl.DataType | type[pl.DataType]]:
+    """Numbers where the first lines hold nothing else, text where they do."""
+    end = 0
+    for _ in range(SAMPLE):
+        following = data.find(b"\n", end)
+        if following < 0:
+            break
+        end = following + 1
+    rows = [line.rstrip("\r").split(table.dialect.separator) for line in decoded(data[:end])[0].split("\n")[:-1]]
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {}
+    for place in range(len(table.names)):
+        texts = [row[place].strip() for row in rows if place < len(row) and row[place].strip()]
+        numeric = all(number(table.dialect.plain(text)) is not None for text in texts)
+        schema[str(place)] = pl.Float64 if numeric else pl.String
+    return schema
+
+
+def _add_lines(table: _Table, block: Block) -> None:
+    text, clean = decoded(block.data)
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if lines and not lines[-1]:
+        lines.pop()
+    for place, row, _ in logical(lines):
+        line = block.first + place
+        if not row.strip():
+            continue
+        if not clean and not table.told and not row.isascii():
+            table.told = True
+            table.reject(line, "bytes that are not UTF-8; read as Latin-1, here and after", row)
+        _add_row(table, line, row)
+
+
+def _add_row(table: _Table, line: int, row: str) -> None:
+    found = cells(row, table.dialect.separator)
+    width = len(table.names)
+    if len(found) > width and not any(cell.strip() for cell in found[width:]):
+        found = found[:width]  # a separator at the end of the line
+    if [cell.strip() for cell in found] == [name.strip() for name in table.dialect.names] or row.startswith("#"):
+        return
+    if len(found) != width:
+        table.reject(line, f"{len(found)} cells where the header has {width}; which is which cannot be told", row)
+        return
+    record = table.dialect.record(found)
+    if record:
+        table.records.add(line, _under_names(table, record))
+
+
+def _under_names(table: _Table, record: dict[str, str]) -> dict[str, str]:
+    changed = renamed(table.dialect.names)
+    return {changed.get(name, name): text for name, text in record.items()} if changed else record
+
+
+def _add_unended(table: _Table, line: int, data: bytes) -> None:
+    """The last line where it has no line end: its last cell may be cut, and so may the row."""
+    row = decoded(data)[0].rstrip("\r")
+    if not row.strip("\x00 "):
+        return
+    found = _whole_cells(row, table.dialect.separator)
+    record = table.dialect.record(found)
+    record = _under_names(table, record)
+    if len(found) >= len(table.names) or table.index not in record:
+        record = {}
+    rest = len(table.names) - len(found)
+    lost = "it" if not record else f"its last {rest} cells" if rest > 1 else "its last cell"
+    table.reject(line, f"the last line has no line end and may be cut; {lost} was not read", row)
+    if record:
+        table.records.add(line, record)
+
+
+def _whole_cells(row: str, separator: str) -> Sequence[str]:
+    found = cells(row, separator)
+    return [] if row.count('"') % 2 else found[:-1]
