@@ -62,6 +62,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("tensorboard", "parsers.tensorboard", ("*tfevents*",), "TensorBoard event files of one run", folder=True),
     Format("tensorboard-file", "parsers.tensorboard", ("*tfevents*",), "one TensorBoard event file"),
+    Format("mlperf", "parsers.mlperf", ("*.log", "*.txt", "*.out"), "MLPerf: :::MLLOG lines inside any text"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("jsonl", "parsers.jsonl", ("*.jsonl", "*.ndjson", "*.json"), "JSON lines, wide or long"),
     Format("lightning", "parsers.lightning", ("metrics.csv",), "Lightning: metrics.csv with hparams.yaml"),
