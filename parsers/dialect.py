@@ -9,7 +9,7 @@ import polars as pl
 
 from eventstream.errors import InputError
 
-__all__ = ["COMMAS", "INTEGER", "NUMBER", "PAIRS", "TIME", "Dialect", "Pattern", "groups_of"]
+__all__ = ["COMMAS", "INTEGER", "NUMBER", "PAIRS", "PLACE", "TIME", "Dialect", "Pattern", "groups_of"]
 
 #: A number without thousands separators, an integer, and a number that may hold commas. Only ASCII classes: the
 #: engine then decides byte by byte, which is five times as fast as with Unicode classes.
@@ -57,7 +57,8 @@ class Pattern:
     epoch; `pairs` is a text of names and values (`style`, one of `PAIRS`); `key` and `value` are one name and its
     number; any other named group is a number under that name. `roles` tells which names of `pairs` are a step or an
     epoch. A line that matches `opening` and not `regex` is a damaged line. `setting` marks lines of configuration, and
-    `event` is the kind of event that a line is instead of numbers.
+    `event` is the kind of event that a line is instead of numbers. `prefix` stands before the names of `pairs`.
+    Groups `eta__h`, `eta__min` and the like are parts of one duration `eta`, in seconds.
     """
 
     literal: str
@@ -68,6 +69,7 @@ class Pattern:
     roles: Mapping[str, str] = field(default_factory=dict)
     setting: bool = False
     event: str = ""
+    prefix: str = ""
 
     @property
     def values(self) -> tuple[str, ...]:

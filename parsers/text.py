@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eventstream.errors import InputError
-from parsers.dialect import Dialect
+from parsers.dialect import PLACE, Dialect
 from parsers.dialects import DIALECTS
 from parsers.events import event_frame, payload_text
 from parsers.finish import Reject, finish
@@ -117,7 +117,7 @@ def _blocks(part: Path, order: int, *, whole: bool) -> Iterator[Lines | Reject]:
 def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
     name = _name(path)
     events = [_note(reader, parts)]
-    events += [_event(place, groups) for place, _, groups in reader.events]
+    events += [_event(*event) for event in reader.events]
     if (end := ending(tail)) is not None:
         events.append((1 << 62, 0, 0, None, None, None, "", "end", payload_text(end)))
     if reader.settings:
@@ -149,15 +149,18 @@ def _note(reader: Reader, parts: int) -> tuple[Any, ...]:
     return (0, 0, 0, None, None, None, "", "note", payload_text(payload))
 
 
-def _event(place: dict[str, Any], groups: dict[str, Any]) -> tuple[Any, ...]:
-    kept = {key: value for key, value in groups.items() if value is not None}
-    kind = kept.pop("event_kind", "note")
+def _event(place: dict[str, Any], kind: str, groups: dict[str, Any]) -> tuple[Any, ...]:
+    """One event: the groups of its line as payload; of samples the files as a list."""
+    payload: dict[str, Any] = {key: value for key, value in groups.items() if value is not None and key not in PLACE}
+    if "level" in payload:
+        payload["level"] = str(payload["level"]).lower()
+    if "files" in payload:
+        payload = {"kind": "sample", **payload, "files": re.split(r",\s+", str(payload["files"])), "metadata": {}}
     time = place["time"]
     micros = None if time is None else round(time.timestamp() * 1e6)
-    payload = {"line": place["line"], **kept}
     return (
         place["order"], place["rank"] or 0, 0, place["step"], place["epoch"], micros, place["split"] or "", kind,
-        payload_text(payload),
+        payload_text({**payload, "line": place["line"]}),
     )  # fmt: skip
 
 

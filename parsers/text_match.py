@@ -24,6 +24,8 @@ __all__ = ["Found", "Matcher"]
 
 #: Templates kept of one pattern, and how many lines are read one by one before another is learnt.
 TEMPLATES = 40
+#: Parts of a duration in seconds.
+_SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
 #: Names in one line; what has more is a dump.
 MANY = 500
 _PLAIN, _COMMAS = re.compile(NUMBER), re.compile(COMMAS)
@@ -104,12 +106,18 @@ class Matcher:
             yield Found(index, pl.DataFrame(self._columns(groups, index, file, rejects)))
 
     def _columns(self, groups: pl.DataFrame, index: pl.DataFrame, file: str, rejects: list[Reject]) -> list[pl.Series]:
-        columns = []
+        columns: dict[str, pl.Series] = {}
         for group in self.pattern.values:
             column = numbers(groups[group])
             _damaged(index, groups[group], column, file, rejects)
-            columns.append(column.alias(self.names.get(group, group)))
-        return columns
+            base, _, unit = group.partition("__")
+            name = self.names.get(base, base)
+            if unit in _SECONDS:
+                part = column * _SECONDS[unit]
+                before = columns.get(name, pl.repeat(None, len(part), dtype=pl.Float64, eager=True))
+                column = (before.fill_null(0.0) + part.fill_null(0.0)).set(before.is_null() & part.is_null(), None)
+            columns[name] = column.alias(name)
+        return list(columns.values())
 
     def _index(self, lines: pl.DataFrame, groups: pl.DataFrame, file: str, rejects: list[Reject]) -> pl.DataFrame:
         columns = [lines["order"], lines["line"]]
@@ -198,7 +206,7 @@ class Matcher:
         for column in columns:
             role = self.pattern.roles.get(column.name)
             if role is None:
-                values[column.name] = column
+                values[self.pattern.prefix + column.name] = column
             else:
                 own = column.cast(INDEX[role], strict=False) if role == "epoch" else _whole(column)
                 index = index.with_columns(own.alias(role).zip_with(own.is_not_null(), index[role]))

@@ -103,8 +103,8 @@ class Reader:
                     taken.append((matcher, found))
         self._broken(free, first)
         wide: list[pl.DataFrame] = []
-        for found in self._carry(taken):
-            self._keep(found, frame, first, wide)
+        for found, kind in self._carry(taken):
+            self._keep(found, kind, frame, first, wide)
         if wide:  # one table in the order of the lines: a series may have rows in several templates
             table = wide[0] if len(wide) == 1 else pl.concat(wide, how="diagonal").sort("order", maintain_order=True)
             names = [c for c in table.columns if c.startswith("=")]
@@ -120,14 +120,14 @@ class Reader:
                     self.rejects.append(Reject(self.file, reason, line=line, text=text))
             matcher.broken.clear()
 
-    def _carry(self, taken: list[tuple[Matcher, Found]]) -> Iterator[Found]:
+    def _carry(self, taken: list[tuple[Matcher, Found]]) -> Iterator[tuple[Found, str]]:
         """What was found, with the step and so on that headers before it said."""
         assert self.chosen is not None
         carry = self.chosen.carry
         if not carry or not taken:
             for matcher, found in taken:
                 self._count(matcher, found)
-                yield found
+                yield found, matcher.pattern.event
             return
         every = pl.concat([found.index.select("order", *PLACE) for _, found in taken]).sort(
             "order", maintain_order=True
@@ -146,19 +146,19 @@ class Reader:
             self._count(matcher, found)
             joined = found.index.drop(carry).join(every, on="order", how="left", maintain_order="left")
             found.index = joined.select("order", "line", *PLACE)
-            yield found
+            yield found, matcher.pattern.event
 
     def _count(self, matcher: Matcher, found: Found) -> None:
         holds = found.long is not None or (found.values is not None and found.values.width > 0)
         if holds or found.events is not None:
             self.used[matcher.pattern.literal.strip() or "key: value"] += found.index.height
 
-    def _keep(self, found: Found, frame: pl.DataFrame, first: int, wide: list[pl.DataFrame]) -> None:
+    def _keep(self, found: Found, kind: str, frame: pl.DataFrame, first: int, wide: list[pl.DataFrame]) -> None:
         assert self.chosen is not None
         index = _indexed(found.index)
         if found.events is not None:
             rows = zip(found.index.iter_rows(named=True), found.events.iter_rows(named=True), strict=True)
-            self.events += [(place, "", groups) for place, groups in rows]
+            self.events += [(place, kind, groups) for place, groups in rows]
         elif found.long is not None:
             self.pieces.add_long(index.hstack(self._scaled_long(found.long)))
         elif found.values is not None and found.values.width:
