@@ -63,6 +63,14 @@ FORMATS: tuple[Format, ...] = (
     Format("tensorboard", "parsers.tensorboard", ("*tfevents*",), "TensorBoard event files of one run", folder=True),
     Format("tensorboard-file", "parsers.tensorboard", ("*tfevents*",), "one TensorBoard event file"),
     Format("mlperf", "parsers.mlperf", ("*.log", "*.txt", "*.out"), "MLPerf: :::MLLOG lines inside any text"),
+    Format(
+        "wandb",
+        "parsers.wandb",
+        ("run-*", "offline-run-*"),
+        "Weights & Biases: a run folder, offline or synced",
+        folder=True,
+    ),
+    Format("wandb-file", "parsers.wandb", ("*.wandb",), "Weights & Biases: the .wandb file of a run"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("jsonl", "parsers.jsonl", ("*.jsonl", "*.ndjson", "*.json"), "JSON lines, wide or long"),
     Format("lightning", "parsers.lightning", ("metrics.csv",), "Lightning: metrics.csv with hparams.yaml"),
@@ -85,6 +93,12 @@ FORMATS: tuple[Format, ...] = (
         "parsers.debug_blocks",
         ("*.log", "*.txt"),
         "[TRAIN DEBUG], [CURRICULUM], [KD LOSS], [ROUTING LOSSES] blocks in a text log",
+    ),
+    Format(
+        "structured-text",
+        "parsers.structured_text",
+        ("*.log", "*.log.*", "*.txt", "*.out"),
+        "[time] [LEVEL] [MODULE] message with indented fields: epoch, batch, files, losses, memory, ETA, samples",
     ),
     Format(
         "text",
