@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 import struct
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from parsers.columns import CONFIG_KEYS
+from parsers.jsontext import UnreadableError, parse_line
 from parsers.protobuf import WireError, body, fields, integer, text
 
 __all__ = ["read_hparams", "stated_config"]
@@ -19,8 +17,9 @@ __all__ = ["read_hparams", "stated_config"]
 DEPTH = 32
 _STATUS = {1: "success", 2: "failure", 3: "running"}
 _PRE = re.compile(r"\s*<pre>(.*)</pre>\s*", re.DOTALL)
-#: Tags of texts that hold the configuration, beside the keys of JSON logs; `model_config` is kept under its name.
-_NESTED = {"model_config", "model-config"}
+#: Tags of texts that hold a configuration, beside the keys of JSON logs: Coqui's trainer writes the whole of it under
+#: the first, Hugging Face's the model's part, kept under its name, under the second.
+WHOLE, MODEL = "model-config", "model_config"
 
 
 def read_hparams(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -83,13 +82,13 @@ def stated_config(tag: str, texts: list[str]) -> dict[str, Any]:
     ({'learning_rate': 0.1}, {})
     """
     name = tag.removesuffix("/text_summary")
-    if len(texts) != 1 or name not in CONFIG_KEYS | _NESTED:
+    if len(texts) != 1 or name not in CONFIG_KEYS | {WHOLE, MODEL}:
         return {}
     inside = _PRE.fullmatch(texts[0])
     try:
-        found = orjson.loads(html.unescape(inside[1]) if inside else texts[0])
-    except orjson.JSONDecodeError:
+        found, _ = parse_line((inside[1] if inside else texts[0]).encode("utf-8", "replace"))
+    except UnreadableError:
         return {}  # prose or a table: the text is an event in any case
     if not isinstance(found, dict):
         return {}
-    return {name: found} if name in _NESTED else found
+    return {name: found} if name == MODEL else found

@@ -20,13 +20,14 @@ from parsers.run import Run
 from parsers.slices import KEYS, Source, lazy_slices
 from parsers.tb_attempts import Follower, boundaries
 from parsers.tb_folder import HEAD, MARK, Part, event_files, is_event_file, layout
-from parsers.tfevents import Columns, EventFile, PlainWalker, Tags
+from parsers.tfevents import Columns, EventFile, PlainWalker, Tags, join
 from parsers.tfrecord import Damage, Walker, walk_file
 
 __all__ = ["read", "sniff"]
 
 #: Wall times that a date can say: after 1970 and before the year 3000. Writers that know none leave 0.
 _LATEST = 32_503_680_000.0
+_NO_TIME = -(2**62)
 #: Numbers of one file from which on grouping by tag is worth compiled code (which the compiled walk has loaded then).
 COMPILED = 1_000_000
 
@@ -116,8 +117,8 @@ class _Run:
         files = [self._file(path) for path in part.files]
         files.sort(key=lambda file: (file.began is None, file.began or 0.0))
         follower = Follower()
-        for together, columns in _merged(files):
-            self._add(part, together, columns, follower)
+        for together, pieces in _merged(files):
+            self._add(part, together, pieces, follower)
         for file in files:
             self.config |= file.config
             self.rejects += file.damage.all()
@@ -127,11 +128,11 @@ class _Run:
         walk_file(path, lambda small: PlainWalker(file) if small else _compiled(file), file.damage)
         return file
 
-    def _add(self, part: Part, files: list[EventFile], columns: Columns, follower: Follower) -> None:
+    def _add(self, part: Part, files: list[EventFile], pieces: list[Columns], follower: Follower) -> None:
         """One source: a file, or several that were written at the same time."""
-        grouped = _Grouped(columns, len(self.tags.names))
+        grouped = _Grouped(pieces, len(self.tags.names))
         first = follower.first_attempt(grouped.tags, files[0].began or 0.0, max(file.ended for file in files))
-        opened = boundaries(grouped.backward(), files[0].starts if len(files) == 1 else (), len(columns[0]))
+        opened = boundaries(grouped.backward(), files[0].starts if len(files) == 1 else (), grouped.size)
         follower.last += len(opened)
         order = len(self.sources)
         self.sources.append(grouped.source())
@@ -152,55 +153,67 @@ def _compiled(file: EventFile) -> Walker:
     return CompiledWalker(file)
 
 
-def _merged(files: list[EventFile]) -> Iterator[tuple[list[EventFile], Columns]]:
+def _merged(files: list[EventFile]) -> Iterator[tuple[list[EventFile], list[Columns]]]:
     """Files one by one, those that wrote the same tag at the same time joined by their wall times."""
-    waiting: list[tuple[EventFile, Columns]] = []
+    waiting: list[tuple[EventFile, list[Columns]]] = []
     ended = Follower()
     for file in files:
-        columns = file.columns()
-        file.forget()
-        tags = np.unique(columns[0]).tolist()
+        pieces = file.pieces()
+        tags = np.flatnonzero(_counts(pieces)).tolist()
         if waiting and not ended.overlaps(tags, file.began or 0.0):
             yield _joined(waiting)
             waiting, ended = [], Follower()
-        waiting.append((file, columns))
+        waiting.append((file, pieces))
         ended.first_attempt(tags, file.began or 0.0, file.ended)
     if waiting:
         yield _joined(waiting)
 
 
-def _joined(parts: list[tuple[EventFile, Columns]]) -> tuple[list[EventFile], Columns]:
+def _joined(parts: list[tuple[EventFile, list[Columns]]]) -> tuple[list[EventFile], list[Columns]]:
     files = [file for file, _ in parts]
     if len(parts) == 1:
         return files, parts[0][1]
-    tags, steps, walls, values = (np.concatenate(column) for column in zip(*(c for _, c in parts), strict=True))
+    tags, steps, walls, values = join([piece for _, pieces in parts for piece in pieces])
     order = np.argsort(walls, kind="stable")
-    return files, (tags[order], steps[order], walls[order], values[order])
+    return files, [(tags[order], steps[order], walls[order], values[order])]
+
+
+def _counts(pieces: list[Columns], known: int = 0) -> npt.NDArray[np.int64]:
+    """How many numbers each tag has."""
+    counted = [np.bincount(tags, minlength=known) for tags, *_ in pieces]
+    total = np.zeros(max(map(len, counted)), np.int64)
+    for counts in counted:
+        total[: len(counts)] += counts
+    return total
 
 
 class _Grouped:
     """The numbers of one source, those of a tag together in their order."""
 
-    def __init__(self, columns: Columns, known: int) -> None:
-        tags, steps, walls, values = columns
-        self._rows = tags
-        self._counts = np.bincount(tags, minlength=known)
-        self._firsts = np.concatenate([[0], np.cumsum(self._counts)[:-1]]) if known else self._counts
+    def __init__(self, pieces: list[Columns], known: int) -> None:
+        self._pieces = pieces
+        self._counts = _counts(pieces, known)
+        self.size = int(self._counts.sum())
+        self._firsts = np.cumsum(self._counts) - self._counts
         self.tags: list[int] = np.flatnonzero(self._counts).tolist()
-        times, valid = _times(walls)
-        if len(tags) < COMPILED or not valid.all():
-            order = self._order()
-            self.steps, self._times, self._values = steps[order], times[order], values[order]
-            self._valid: npt.NDArray[np.bool_] | None = valid[order]
+        self.steps, self._times = np.empty(self.size, np.int64), np.empty(self.size, np.int64)
+        self._values = np.empty(self.size)
+        if self.size >= COMPILED:
+            self._scatter()
         else:
-            from parsers.tfevents_kernel import group
+            _, steps, walls, values = join(pieces)
+            order = self._order()
+            self.steps, self._times, self._values = steps[order], _times(walls[order]), values[order]
 
-            self.steps, self._times, self._values = np.empty_like(steps), np.empty_like(times), np.empty_like(values)
-            self._valid = None
-            group(tags, self._firsts.copy(), (steps, times, values), (self.steps, self._times, self._values))
+    def _scatter(self) -> None:
+        from parsers.tfevents_kernel import group
+
+        places, into = self._firsts.copy(), (self.steps, self._times, self._values)
+        for tags, steps, walls, values in self._pieces:
+            group(tags, places, (steps, _times(walls), values), into)
 
     def _order(self) -> npt.NDArray[np.int64]:
-        return np.argsort(self._rows, kind="stable")
+        return np.argsort(np.concatenate([tags for tags, *_ in self._pieces]), kind="stable")
 
     def backward(self) -> dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Places in the file and steps of each tag whose step goes back anywhere."""
@@ -209,7 +222,7 @@ class _Grouped:
         if not len(inside):
             return {}
         order = self._order()
-        found = np.unique(self._rows[order[inside]]).tolist()
+        found = np.unique(np.searchsorted(self._firsts, inside, side="right") - 1).tolist()
         return {tag: (order[self._span(tag)], self.steps[self._span(tag)]) for tag in found}
 
     def _span(self, tag: int) -> slice:
@@ -230,8 +243,8 @@ class _Grouped:
     def source(self) -> Source:
         """The rows as slices read them."""
         time = pl.Series("time", self._times)
-        if self._valid is not None and not self._valid.all():
-            time = time.to_frame().select(pl.when(pl.Series(self._valid)).then(pl.col("time"))).to_series()
+        if self.size and int(self._times.min()) == _NO_TIME:
+            time = time.to_frame().select(pl.when(pl.col("time") != _NO_TIME).then("time").alias("time")).to_series()
         frame = pl.DataFrame(
             [pl.Series("step", self.steps), time.cast(pl.Datetime("us", "UTC")), pl.Series("value", self._values)]
         )
@@ -242,11 +255,12 @@ class _Grouped:
         )
 
 
-def _times(walls: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Microseconds since 1970, and which of them are a time at all."""
+def _times(walls: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Microseconds since 1970; `_NO_TIME` for what is no time at all."""
     valid = (walls > 0) & (walls < _LATEST)
-    whole = walls if valid.all() else np.where(valid, walls, 0.0)
-    return np.rint(whole * 1e6).astype(np.int64), valid
+    if valid.all():
+        return np.rint(walls * 1e6).astype(np.int64)
+    return np.where(valid, np.rint(np.where(valid, walls, 0.0) * 1e6).astype(np.int64), _NO_TIME)
 
 
 def _name(path: Path) -> str:

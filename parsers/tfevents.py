@@ -19,7 +19,7 @@ from parsers.tb_hparams import read_hparams, stated_config
 from parsers.tb_tensors import Tensor, histogram, read_tensor, summarise
 from parsers.tfrecord import Damage, Stop, frames
 
-__all__ = ["Columns", "EventFile", "PlainWalker", "Tags"]
+__all__ = ["Columns", "EventFile", "PlainWalker", "Tags", "join"]
 
 #: Longest text that is kept whole; of a longer one the start.
 TEXT_LIMIT = 1 << 20
@@ -32,6 +32,14 @@ _SESSION = {1: "start", 2: "stop", 3: "checkpoint"}
 
 #: Tag number, step, wall time in seconds and value of each number.
 Columns = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def join(parts: list[Columns]) -> Columns:
+    """Pieces one after the other as one."""
+    if len(parts) == 1:
+        return parts[0]
+    tags, steps, walls, values = zip(*parts, strict=True)
+    return np.concatenate(tags), np.concatenate(steps), np.concatenate(walls), np.concatenate(values)
 
 
 @dataclass(slots=True)
@@ -65,7 +73,7 @@ class _Value:
 class EventFile:
     """What one event file holds: numbers, events, configuration, and where it says that training began anew.
 
-    Numbers come as whole arrays in `blocks` (from the compiled walk) and one by one through `add`; `columns` joins both
+    Numbers come as whole arrays in `blocks` (from the compiled walk) and one by one through `add`; `pieces` joins both
     in the order of the file.
     """
 
@@ -107,15 +115,16 @@ class EventFile:
             del self._rows[kept:]
             self.damage.note(offset, f"a record whose checksum matches is no event ({error})", data)
 
-    def columns(self) -> Columns:
-        """All numbers in the order of the file."""
-        parts = [*self.blocks, self._slow()]
-        joined = tuple(np.concatenate(column) if len(parts) > 1 else column[0] for column in zip(*parts, strict=True))
-        if self.blocks and self._rows:
+    def pieces(self) -> list[Columns]:
+        """All numbers in the order of the file, in pieces; they are handed over and kept no longer."""
+        parts = self.blocks if self.blocks and not self._rows else [*self.blocks, self._slow()]
+        self.blocks = []
+        if self.fast and self._rows:
             place = np.concatenate([np.arange(self.fast) * 2 + 1, np.array([row[0] * 2 for row in self._rows])])
             order = np.argsort(place, kind="stable")
-            joined = tuple(column[order] for column in joined)
-        return joined  # type: ignore[return-value]
+            tags, steps, walls, values = join(parts)
+            parts = [(tags[order], steps[order], walls[order], values[order])]
+        return parts
 
     def all_events(self) -> Iterator[tuple[int, int, float, str, Any]]:
         """The events, then one for each kind and tag of what is only counted: images, audio, graphs, histograms."""
@@ -128,10 +137,6 @@ class EventFile:
                 kind,
                 {"tag": tag, "count": count, "first_step": first, "last_step": last},
             )
-
-    def forget(self) -> None:
-        """Let go of the arrays, once `columns` has given them on: a large file should not stand in memory twice."""
-        self.blocks.clear()
 
     def _slow(self) -> Columns:
         rows = list(zip(*self._rows, strict=True)) or [(), (), (), (), ()]

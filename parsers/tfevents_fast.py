@@ -30,6 +30,8 @@ class _Table:
     pool: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(8192, np.uint8))
     #: The number of each tag among all of the run.
     numbers: list[int] = field(default_factory=list)
+    #: The tag that followed each when it was last met, -1 where none did.
+    after: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(128, -1, np.int32))
     _used: int = 0
 
     def arrays(self) -> tuple[Any, ...]:
@@ -40,6 +42,7 @@ class _Table:
         new = len(self.numbers)
         if new == len(self.hashes):
             self.hashes, self.starts, self.lengths = map(_doubled, (self.hashes, self.starts, self.lengths))
+            self.after = np.full(2 * new, -1, np.int32)
             self.slots = np.full(4 * new, -1, np.int32)
             for old in range(new):
                 self._place(old)
@@ -76,7 +79,9 @@ class CompiledWalker:
         """As `parsers.tfrecord.Walker` says."""
         whole = np.frombuffer(data, np.uint8)
         while True:
-            at, stop, count, odd, tag, length = kernel.walk(whole, at, self._table.arrays(), self._rows, self._others)
+            at, stop, count, odd, tag, length = kernel.walk(
+                whole, at, self._table.arrays(), self._table.after, self._rows, self._others
+            )
             before = self._file.fast
             self._file.add_block(self._block(count))
             for start, size, rows in self._others[:odd].tolist():

@@ -29,11 +29,12 @@ _FNV_START, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 @compiled
 def _u32(data: Any, at: int) -> Any:  # pragma: no cover - compiled
+    i = np.uintp(at)  # an unsigned place needs no test for counting from the end: the four loads become one
     return (
-        np.uint32(data[at])
-        | (np.uint32(data[at + 1]) << np.uint32(8))
-        | (np.uint32(data[at + 2]) << np.uint32(16))
-        | (np.uint32(data[at + 3]) << np.uint32(24))
+        np.uint32(data[i])
+        | (np.uint32(data[i + np.uintp(1)]) << np.uint32(8))
+        | (np.uint32(data[i + np.uintp(2)]) << np.uint32(16))
+        | (np.uint32(data[i + np.uintp(3)]) << np.uint32(24))
     )
 
 
@@ -61,8 +62,17 @@ def _masked(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
             ^ _TABLE[b >> np.uint32(24)]
         )
         at += 8
+    if end - at >= 4:
+        a = crc ^ _u32(data, at)
+        crc = (
+            _TABLE[768 + (a & low)]
+            ^ _TABLE[512 + ((a >> np.uint32(8)) & low)]
+            ^ _TABLE[256 + ((a >> np.uint32(16)) & low)]
+            ^ _TABLE[a >> np.uint32(24)]
+        )
+        at += 4
     while at < end:
-        crc = _TABLE[(crc ^ np.uint32(data[at])) & low] ^ (crc >> np.uint32(8))
+        crc = _TABLE[(crc ^ np.uint32(data[np.uintp(at)])) & low] ^ (crc >> np.uint32(8))
         at += 1
     crc = crc ^ _MASK32
     return np.uint32(((crc >> np.uint32(15)) | (crc << np.uint32(17))) + _DELTA)
@@ -74,7 +84,7 @@ def _varint(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
     value = np.uint64(0)
     shift = np.uint64(0)
     while at < end and shift < np.uint64(70):
-        byte = np.uint64(data[at])
+        byte = np.uint64(data[np.uintp(at)])
         at += 1
         if shift < np.uint64(64):
             value |= (byte & np.uint64(127)) << shift
@@ -203,9 +213,23 @@ def _value(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
 def tag_hash(data: Any, at: int, length: int) -> Any:  # pragma: no cover - compiled
     """FNV-1a of the tag's bytes."""
     found = _FNV_START
-    for k in range(at, at + length):
-        found = (found ^ np.uint64(data[k])) * _FNV_PRIME
+    for k in range(length):
+        found = (found ^ np.uint64(data[np.uintp(at + k)])) * _FNV_PRIME
     return found
+
+
+@compiled
+def _same(data: Any, at: int, pool: Any, first: int, length: int) -> bool:  # pragma: no cover - compiled
+    k = 0
+    while length - k >= 8:
+        if _u64(data, at + k) != _u64(pool, first + k):
+            return False
+        k += 8
+    while k < length:
+        if data[np.uintp(at + k)] != pool[np.uintp(first + k)]:
+            return False
+        k += 1
+    return True
 
 
 @compiled
@@ -217,14 +241,8 @@ def _find(data: Any, at: int, length: int, table: Any) -> Any:  # pragma: no cov
     place = (wanted ^ (wanted >> np.uint64(32))) & last
     while slots[place] >= 0:
         tag = slots[place]
-        if hashes[tag] == wanted and lengths[tag] == length:
-            same, first = True, starts[tag]
-            for k in range(length):
-                if pool[first + k] != data[at + k]:
-                    same = False
-                    break
-            if same:
-                return np.int64(tag)
+        if hashes[tag] == wanted and lengths[tag] == length and _same(data, at, pool, starts[tag], length):
+            return np.int64(tag)
         place = (place + np.uint64(1)) & last
     return np.int64(-1)
 
@@ -273,31 +291,82 @@ def _scalars(data: Any, at: int, end: int, table: Any, rows: Any, count: int) ->
 
 
 @compiled
-def walk(data: Any, at: Any, table: Any, rows: Any, others: Any) -> Any:  # pragma: no cover - compiled
+def _usual(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
+    """Start of the tag and step of an event laid out as writers do: wall time, step, one value of tag and float.
+
+    The start is -1 for any other. The tag ends five bytes before the end, which hold the float.
+    """
+    step = np.int64(0)
+    if end - at < 19 or data[np.uintp(at)] != 9:
+        return -1, step
+    place = at + 9
+    if data[np.uintp(place)] == 16:
+        step, place = _varint(data, place + 1, end)
+    if place < 0 or end - place < 11 or data[np.uintp(place)] != 42:
+        return -1, step
+    inner = np.int64(data[np.uintp(place + 1)])
+    if inner > 127 or inner != end - place - 2 or data[np.uintp(place + 2)] != 10:
+        return -1, step
+    if np.int64(data[np.uintp(place + 3)]) != inner - 2 or data[np.uintp(place + 4)] != 10:
+        return -1, step
+    if np.int64(data[np.uintp(place + 5)]) != inner - 9 or data[np.uintp(end - 5)] != 21:
+        return -1, step
+    return place + 6, step
+
+
+@compiled
+def _framed(data: Any, at: int, size: int) -> Any:  # pragma: no cover - compiled
+    """The end of the data of the record at `at`, and why it cannot be taken; -1 where it can."""
+    if size - at < 12:
+        return at, END
+    if _masked(data, at, at + 8) != _u32(data, at + 8):
+        return at, HEADER
+    length = np.int64(_u64(data, at))
+    if length < 0 or length > size - at - 16:
+        return at, END
+    end = at + 12 + length
+    if _masked(data, at + 12, end) != _u32(data, end):
+        return at, DATA
+    return end, -1
+
+
+@compiled
+def walk(data: Any, at: Any, table: Any, follows: Any, rows: Any, others: Any) -> Any:  # pragma: no cover - compiled
     """Take records from `at` on: where it stopped and why, rows and others found, start and length of a new tag.
 
+    `follows` is the tag that followed each tag when it was last met, or -1, with which the search for a tag begins;
     `rows` is (tags, steps, walls, bits, forms); `others` takes start, length and the rows before it of each record that
     is no plain scalar event.
     """
-    count, odd, size = 0, 0, len(data)
+    # taken apart once: handing tuples of arrays to a function costs more than reading a record
+    tags, steps, walls, bits, forms = rows
+    _, _, starts, lengths, pool = table
+    count, odd, size, last = 0, 0, len(data), np.int64(0)
     while True:
-        if size - at < 12:
-            return at, END, count, odd, 0, 0
-        if _masked(data, at, at + 8) != _u32(data, at + 8):
-            return at, HEADER, count, odd, 0, 0
-        length = np.int64(_u64(data, at))
-        if length < 0 or length > size - at - 16:
-            return at, END, count, odd, 0, 0
-        start, end = at + 12, at + 12 + length
-        if _masked(data, start, end) != _u32(data, end):
-            return at, DATA, count, odd, 0, 0
+        end, stop = _framed(data, at, size)
+        if stop >= 0:
+            return at, stop, count, odd, 0, 0
+        start = at + 12
+        tag, step = _usual(data, start, end)
+        if tag >= 0 and count < len(tags):
+            length = end - 5 - tag
+            found = np.int64(follows[last])
+            if found < 0 or lengths[found] != length or not _same(data, tag, pool, starts[found], length):
+                found = _find(data, tag, length, table)
+                follows[last] = found
+            if found >= 0:
+                last = found
+                tags[count], steps[count], walls[count] = found, step, _u64(data, start + 1)
+                bits[count], forms[count] = np.uint64(_u32(data, end - 4)), 0
+                count, at = count + 1, end + 4
+                continue
         after, extra = _scalars(data, start, end, table, rows, count)
         if after >= 0:
             count = after
         elif after == -1:
             if odd == len(others):
                 return at, FULL, count, odd, 0, 0
-            others[odd, 0], others[odd, 1], others[odd, 2] = start, length, count
+            others[odd, 0], others[odd, 1], others[odd, 2] = start, end - start, count
             odd += 1
         elif after == -2:
             return at, FULL, count, odd, 0, 0
