@@ -1,0 +1,157 @@
+"""Runs of Weights & Biases as they stand on disk: the `.wandb` file of a run folder, or what else is left of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parsers.beside import children, folder_name, load_beside
+from parsers.finish import Reject
+from parsers.generic import Records
+from parsers.lines import to_utf8
+from parsers.run import Run
+from parsers.tfrecord import Damage
+from parsers.wandb_log import is_wandb, read_records
+from parsers.wandb_records import CONSOLE, OWN, Reader
+
+__all__ = ["read", "sniff"]
+
+FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-[^/\\]+")
+SUMMARY, CONFIG, CONSOLE_LOG = "wandb-summary.json", "config.yaml", "output.log"
+ENDING = ".wandb"
+_NOWHERE = (0, 0, 0, None, None, None, "")
+
+
+def sniff(path: Path, head: bytes) -> bool:
+    """Whether `head` begins a `.wandb` file, or the folder is that of one run."""
+    if head:
+        return is_wandb(head)
+    if not path.is_dir():
+        return False
+    if FOLDER.fullmatch(path.name) and (_has(path / "files", SUMMARY) or _has(path / "files", CONFIG)):
+        return True
+    return any(_is_log(file) for file in _logs(path))
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
+
+
+def _logs(folder: Path) -> list[Path]:
+    return [file for file in children(folder) if file.name.startswith("run-") and file.name.endswith(ENDING)]
+
+
+def _is_log(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_wandb(file.read(8))
+    except OSError:
+        return False  # a folder called like a file, or one that may not be read: no run of ours
+
+
+def read(path: Path | str) -> Run:
+    """The run of a `.wandb` file, or of a run folder (`run-DATE-ID`, `offline-run-DATE-ID`).
+
+    Every number of the history is a scalar under the name that W&B gives it (a path of keys joined by dots); `step` is
+    W&B's own `_step`, which counts the calls of `log` and not the steps of training (those stand in
+    `trainer/global_step` where a framework logs them). `_timestamp` is the time, `epoch` the epoch; `_runtime` is the
+    time once more and left out. Measurements of the machine are the scalars `system.*`, without a step. What in the
+    history is no number (text, tables, histograms, images) is an event of kind `record`; the run's identity (`run`:
+    id, project, group, tags), its configuration, alerts (`note`), the last 64 KiB of its console (`console`), its
+    summary (`results`) and its end are events too. `run.config` holds the configuration as it stood last.
+
+    Of a folder without a `.wandb` file that can be read, the numbers of `files/wandb-summary.json` are one row each at
+    the `_step` that stands there, and the configuration is that of `files/config.yaml`. A damaged chunk is a reject
+    with its offset; what stands before and after it is read. Nothing is sent anywhere, and wandb is not needed.
+
+    Raises `InputError` where the path cannot be opened.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = Path(folder, "run-20250102_030405-abc", "files")
+    ...     files.mkdir(parents=True)
+    ...     _ = (files / "wandb-summary.json").write_text('{"_step": 9, "val/acc": 0.5}')
+    ...     run = read(files.parent)
+    >>> run.name, run.scalars.select("step", "split", "metric", "value").row(0)
+    ('run-20250102_030405-abc', (9, 'eval', 'acc', 0.5))
+    """
+    path = Path(path) if isinstance(path, str) else path
+    records = Records(str(path))
+    if not path.is_dir():
+        reader = _read_log(path, records)
+        return records.run(_name(reader, path.name.removesuffix(ENDING)), "wandb")
+    readers = [_read_log(file, records) for file in _logs(path)]
+    reader = readers[-1] if readers else Reader(records, Damage(str(path)))
+    _add_files(records, path / "files", reader)
+    return records.run(_name(reader, folder_name(path)), "wandb")
+
+
+def _name(reader: Reader, otherwise: str) -> str:
+    return str(reader.about.get("name") or reader.about.get("id") or otherwise)
+
+
+def _read_log(path: Path, records: Records) -> Reader:
+    damage = Damage(str(path))
+    reader = Reader(records, damage)
+    for offset, data in read_records(path, damage):
+        reader.add(offset, data)
+    reader.end()
+    records.config.update(reader.config)
+    records.rejects += damage.all()
+    return reader
+
+
+def _add_files(records: Records, folder: Path, reader: Reader) -> None:
+    """What `files/` holds and the log did not: the configuration, the last values, the console."""
+    wanted = [name for name, known in ((CONFIG, reader.config), (SUMMARY, reader.summary)) if not known]
+    found, rejects = load_beside(folder, wanted)
+    records.rejects += rejects
+    config = _unfolded(found.get(CONFIG, {}))
+    if config:
+        records.config.update(config)
+        records.event(_NOWHERE, "config", config)
+    summary = dict(found.get(SUMMARY, {}))
+    if summary:
+        summary.pop(OWN, None)
+        records.event(_NOWHERE, "results", summary)
+        if not reader.steps:
+            reader.place(dict(_flat(summary, "")), None, 1)
+    if not reader.console_lines:
+        _add_console(records, folder / CONSOLE_LOG)
+
+
+def _unfolded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values out of `{key: {value: ...}}`; a key that is laid out in another way keeps what it holds."""
+    return {
+        key: held["value"] if isinstance(held, Mapping) and "value" in held else held
+        for key, held in config.items()
+        if key not in (OWN, "wandb_version")
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    """Values by the name that W&B gives them; an object that says its type is one value."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and "_type" not in value:
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            flat.append((prefix + key, value))
+    return flat
+
+
+def _add_console(records: Records, path: Path) -> None:
+    """The end of the console output, as an event."""
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - CONSOLE, 0))
+            data = file.read(CONSOLE)
+    except OSError as error:
+        records.rejects.append(Reject(str(path), f"cannot be read ({error.strerror or error})"))
+        return
+    records.event(_NOWHERE, "console", {"bytes": size, "text": to_utf8(data).decode("utf-8", "replace")})

@@ -1,0 +1,150 @@
+"""The records of a `.wandb` file: chunks of a log in blocks of 32 KiB, checksums checked, reading on after damage.
+
+The file begins with `:W&B`, a magic number and a version (7 bytes). Then come blocks of 32 KiB, counted from the start
+of the file, of chunks: CRC-32 of type and data (uint32), length (uint16), type (FULL, FIRST, MIDDLE, LAST), data. It is
+the layout of LevelDB (https://github.com/google/leveldb/blob/main/doc/log_format.md) with the checksum of zlib and
+without its mask.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from eventstream.errors import InputError
+from parsers.tfrecord import Damage
+
+__all__ = ["MAGIC", "is_wandb", "read_records"]
+
+MAGIC = b":W&B"
+HEADER = MAGIC + struct.pack("<HB", 0xBEE1, 0)
+BLOCK = 32768
+#: Blocks read at a time.
+BLOCKS = 128
+#: Longest record that is put together. One step of history stays far below; beyond, a chunk's type was damaged.
+LIMIT = 256 << 20
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+_CHUNK = struct.Struct("<IHB")
+
+
+def is_wandb(head: bytes) -> bool:
+    """Whether `head` begins a `.wandb` file."""
+    return head.startswith(MAGIC)
+
+
+def read_records(path: Path, damage: Damage) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each whole record, in the order of the file; what is damaged goes to `damage`.
+
+    After a damaged chunk reading goes on with the chunk that follows it, where one does, else with the next block.
+    Raises `InputError` where the file cannot be opened or read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _read(file, damage)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _read(file: BinaryIO, damage: Damage) -> Iterator[tuple[int, bytes]]:
+    joiner = _Joiner(damage)
+    origin = 0
+    while data := _filled(file, BLOCK * BLOCKS):
+        if not origin and data[: len(HEADER)] != HEADER:
+            damage.note(0, "the header is not that of a .wandb file of version 0", data[: len(HEADER)])
+        for start in range(0, len(data), BLOCK):
+            block = data[start : start + BLOCK]
+            at = len(HEADER) if origin + start == 0 else 0
+            yield from joiner.block(block, at, origin + start)
+        origin += len(data)
+    if not origin:
+        damage.note(0, "the file is empty")
+    joiner.end()
+
+
+def _filled(file: BinaryIO, size: int) -> bytes:
+    """`size` bytes, fewer only at the end: an unbuffered file may give less at a time."""
+    parts = []
+    while size and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+class _Joiner:
+    """Puts the chunks of a record together."""
+
+    def __init__(self, damage: Damage) -> None:
+        self._damage = damage
+        self._parts: list[bytes] = []
+        self._start, self._size = 0, 0
+
+    def block(self, block: bytes, at: int, origin: int) -> Iterator[tuple[int, bytes]]:
+        """The records that end in this block; `at` is where its chunks begin, `origin` where it stands in the file."""
+        while at + _CHUNK.size <= len(block):
+            crc, size, kind = _CHUNK.unpack_from(block, at)
+            if not kind and not size and not crc:
+                return  # a block that was laid out and not filled
+            end = at + _CHUNK.size + size
+            if end > len(block) or zlib.crc32(block[at + 6 : end]) != crc or not FULL <= kind <= LAST:
+                at = self._damaged(block, at, end, origin)
+                continue
+            data = block[at + _CHUNK.size : end]
+            if kind == FULL and not self._parts:  # nearly every chunk
+                yield origin + at, data
+            else:
+                yield from self._join(kind, data, origin + at)
+            at = end
+        if at < len(block) < BLOCK:
+            self._damage.note(origin + at, f"the file ends inside the header of a chunk ({len(block) - at} bytes)")
+
+    def _join(self, kind: int, data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+        if kind in (FULL, FIRST):
+            self._drop("a record has no end; another begins")
+            self._start = offset
+        elif not self._parts:
+            self._damage.note(offset, f"the rest of a record whose beginning is missing ({len(data):,} bytes)", data)
+            return
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > LIMIT:
+            self._drop(f"a record of more than {LIMIT:,} bytes is not read")
+        elif kind in (FULL, LAST):
+            whole, self._parts, self._size = b"".join(self._parts), [], 0
+            yield self._start, whole
+
+    def _damaged(self, block: bytes, at: int, end: int, origin: int) -> int:
+        """Note the damage at `at`; where to go on in this block."""
+        self._drop("a record is damaged further on")
+        shown = block[at + _CHUNK.size : end]
+        if end > len(block) and len(block) < BLOCK:
+            left = len(block) - at
+            reason = f"the file ends inside a chunk ({left:,} of {end - at:,} bytes), as when writing was cut"
+            self._damage.note(origin + at, reason, shown)
+            return len(block)
+        if _whole_chunk(block, end):
+            reason = f"the checksum of a chunk of {end - at - _CHUNK.size:,} bytes does not match"
+            self._damage.note(origin + at, reason, shown)
+            return end
+        passed = len(block) - at
+        self._damage.note(origin + at, f"a chunk is damaged; {passed:,} bytes passed over to the next block", shown)
+        return len(block)
+
+    def _drop(self, reason: str) -> None:
+        if self._parts:
+            self._damage.note(self._start, f"{reason} ({self._size:,} bytes of it were read)", self._parts[0])
+        self._parts, self._size = [], 0
+
+    def end(self) -> None:
+        """Note what the end of the file leaves unfinished."""
+        self._drop("the file ends inside a record, as when writing was cut")
+
+
+def _whole_chunk(block: bytes, at: int) -> bool:
+    if at + _CHUNK.size > len(block):
+        return at <= len(block)  # nothing but the filler of a block follows, or the end of the file
+    crc, size, kind = _CHUNK.unpack_from(block, at)
+    end = at + _CHUNK.size + size
+    return bool(FULL <= kind <= LAST and end <= len(block) and zlib.crc32(block[at + 6 : end]) == crc)
