@@ -41,7 +41,7 @@ PAIRS: dict[str, str] = {
     # `"loss": "9.5", "num_updates": 100`
     "json": rf'"([^"]{{1,80}})": ?"?{_VALUE}',
     # `key: value` and `key=value` in any line
-    "any": rf"((?:{_WORD})(?: [A-Za-z][\w./-]*){{0,2}}(?: \([A-Za-z%]+\))?)[ \t]*[:=][ \t]*{_VALUE}",
+    "any": rf"((?:{_WORD})(?: [A-Za-z][\w./-]*){{0,2}}(?: \([A-Za-z%]+\))?)['\"]?[ \t]*[:=][ \t]*['\"]?{_VALUE}",
 }
 
 #: Groups of a pattern that say where a number belongs; every other named group is a number itself.

@@ -22,10 +22,10 @@ AUTO = Dialect(
     (Pattern("", r"^(?P<pairs>.*)$", "any"),),
     fallback=True,
 )
-_START = r"(?i)(?:^|[\s\[(,|{'\x22-])"
-_AFTER = rf"['\x22]?[\s:=#\[(]{{1,4}}({INTEGER})\b"
-_STEP = rf"{_START}(?:(?:global|train|training)[_ ])?(?:steps?|iterations?|iters?|it|updates?){_AFTER}"
-_EPOCH = rf"{_START}(?:epochs?|ep){_AFTER}"
+_START = r"(?i)(?:^|[\s\[(,|:{'\x22-])"
+_AFTER = r"['\x22]?[\s:=#\[(]{1,4}"
+_STEP = rf"{_START}(?:(?:global|train|training)[_ ])?(?:steps?|iterations?|iters?|it|updates?){_AFTER}({INTEGER})\b"
+_EPOCH = rf"{_START}(?:epochs?|ep){_AFTER}({INTEGER}(?:\.[0-9]+)?)\b"
 _TIME = rf"^[^0-9]{{0,3}}({TIME})"
 #: Names that place a line or say how long it will take, and are no measurement.
 _PLACES = ("step", "epoch", "time", "rank")
