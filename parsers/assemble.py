@@ -88,7 +88,10 @@ class Pieces:
         records += [rows.select(*columns, series=series).unique("order", keep="first") for rows in self._long]
         if not records:
             return {}
-        opened = restarts(pl.concat(records).unique("order", keep="first").sort("order"))
+        rows = pl.concat(records)
+        if not (rows["order"].diff().drop_nulls() > 0).all():  # else each record stands once and in its place already
+            rows = rows.unique("order", keep="first").sort("order")
+        opened = restarts(rows)
         if opened:
             self._wide = [(_numbered(index, opened), values) for index, values in self._wide]
             self._long = [_numbered(rows, opened) for rows in self._long]
@@ -131,7 +134,7 @@ class Pieces:
             return
         names = {name for _, values in self._wide for name in values.columns}
         cells = len(names) * sum(index.height for index, _ in self._wide)
-        keys = pl.concat([index.select(_KEY).unique(maintain_order=True) for index, _ in self._wide]).unique()
+        keys = pl.concat([_keys(index) for index, _ in self._wide]).unique()
         if cells > SLACK * sum(v.height * v.width for _, v in self._wide) + FREE_CELLS or keys.height > MANY_KEYS:
             self._long += [_unpivot(index, values) for index, values in self._wide]
             self._wide = []
@@ -151,6 +154,17 @@ class Pieces:
                 if column.null_count() < len(column):
                     own, metric = resolve(tag, split)
                     yield (rank, attempt, tag, own), _series(base, column, own, metric)
+
+
+def _keys(index: pl.DataFrame) -> pl.DataFrame:
+    """Every rank, attempt and split of these records; most often there is one, which is told without hashing."""
+    keys = index.select(_KEY)
+    if (
+        keys.height
+        and keys.select(pl.all_horizontal(pl.col(c).eq_missing(pl.col(c).first()).all() for c in _KEY)).item()
+    ):
+        return keys.head(1)
+    return keys.unique(maintain_order=True)
 
 
 def _series(base: pl.DataFrame, column: pl.Series, split: str, metric: str) -> pl.DataFrame:

@@ -31,6 +31,8 @@ def restarts(records: pl.DataFrame) -> dict[int, npt.NDArray[np.int64]]:
     """
     found: dict[int, npt.NDArray[np.int64]] = {}
     known = records.filter(pl.col("step").is_not_null())
+    if known["step"].is_sorted() and known["order"].is_sorted():
+        return found  # nothing goes back anywhere, so nothing does in any rank
     for (rank,), rows in known.group_by(["rank"], maintain_order=True):
         rows = rows if rows["order"].is_sorted() else rows.sort("order")
         step = rows["step"].to_numpy()
