@@ -89,8 +89,8 @@ def _add_part(table: _Table, block: Block) -> None:
     stack = [block]
     while stack:
         part = stack.pop()
-        count = newlines(part.data)
-        if not count:
+        count = part.count()
+        if not part.data:
             continue
         bulk = _at_once(table, part, count)
         if bulk is not None:
