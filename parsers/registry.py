@@ -72,6 +72,12 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("wandb-file", "parsers.wandb", ("*.wandb",), "Weights & Biases: the .wandb file of a run"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
+    Format(
+        "json-document",
+        "parsers.json_documents",
+        ("*.json",),
+        "one JSON document: nanochat, Keras history, Sacred metrics, the first DLLogger",
+    ),
     Format("jsonl", "parsers.jsonl", ("*.jsonl", "*.ndjson", "*.json"), "JSON lines, wide or long"),
     Format("lightning", "parsers.lightning", ("metrics.csv",), "Lightning: metrics.csv with hparams.yaml"),
     Format(
