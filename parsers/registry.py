@@ -71,6 +71,14 @@ FORMATS: tuple[Format, ...] = (
         folder=True,
     ),
     Format("wandb-file", "parsers.wandb", ("*.wandb",), "Weights & Biases: the .wandb file of a run"),
+    Format("sacred", "parsers.sacred", ("metrics.json",), "Sacred: the numbered folder of a run", folder=True),
+    Format(
+        "allennlp",
+        "parsers.allennlp",
+        ("metrics_epoch_*.json",),
+        "AllenNLP: a folder with the metrics of each epoch",
+        folder=True,
+    ),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format(
         "json-document",
