@@ -14,6 +14,8 @@ _Crc = npt.NDArray[np.uint32]
 POLYNOMIAL = 0x82F63B78
 #: What the TFRecord format adds to a rotated checksum, so that a checksum of checksums stays one.
 DELTA = 0xA282EAD8
+#: Below this many bytes one after the other is faster than lanes.
+SHORT = 512
 _START = np.uint32(0xFFFFFFFF)
 
 
@@ -56,11 +58,13 @@ def crc_of(data: bytes) -> int:
     >>> hex(crc_of(bytes(32)))
     '0x8a9136aa'
     """
-    lanes = max(1, min(len(data) // 64, 4096))
+    if len(data) < SHORT:
+        return _serial(0, data)
+    lanes = min(len(data) // 64, 4096)
     width = len(data) // lanes
     body = np.frombuffer(data, np.uint8)
     parts = crc_rows(body, np.arange(lanes) * width, width).tolist()
-    shift = _shift(width) if lanes > 1 else ()
+    shift = _shift(width)
     crc = parts[0]
     for part in parts[1:]:
         crc = _apply(shift, crc) ^ part
@@ -68,11 +72,17 @@ def crc_of(data: bytes) -> int:
 
 
 def _serial(crc: int, data: bytes) -> int:
-    table = tables()[0].tolist() if data else []
+    table = _bytewise()
     crc ^= 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 255] ^ (crc >> 8)
     return crc ^ 0xFFFFFFFF
+
+
+@cache
+def _bytewise() -> list[int]:
+    table: list[int] = tables()[0].tolist()
+    return table
 
 
 def _apply(matrix: tuple[int, ...], crc: int) -> int:
@@ -87,7 +97,7 @@ def _apply(matrix: tuple[int, ...], crc: int) -> int:
 @cache
 def _shift(length: int) -> tuple[int, ...]:
     """The matrix that moves a checksum over `length` zero bytes, by repeated squaring."""
-    table = tables()[0].tolist()
+    table = _bytewise()
     power = tuple(table[1 << bit & 255] ^ (1 << bit >> 8) for bit in range(32))  # one zero byte
     result = tuple(1 << bit for bit in range(32))
     while length:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from eventstream.errors import InputError
 from parsers.crc32c import crc_of, crc_rows, mask
-from parsers.finish import EXCERPT, Reject
+from parsers.finish import Reject
 
 __all__ = ["Damage", "Stop", "Walker", "frames", "next_header", "walk_file"]
 
@@ -30,6 +30,8 @@ FIRST, CHUNK = 2 << 20, 8 << 20
 LIMIT = 256 << 20
 #: Rejects kept of one file; the others are counted, so that a file of nothing but damage stays cheap.
 KEPT = 1000
+#: Bytes of the damage that a reject shows.
+EXCERPT = 32
 _LENGTH = struct.Struct("<Q")
 
 
@@ -60,8 +62,8 @@ class Damage:
     def note(self, offset: int, reason: str, data: bytes = b"") -> None:
         """One piece that could not be read."""
         if len(self.rejects) < KEPT:
-            shown = data[:EXCERPT].decode("utf-8", "replace")
-            self.rejects.append(Reject(self.file, reason, offset=offset, text=shown))
+            # in hexadecimal: bytes of a damaged file may be anything, and a terminal would obey some of them
+            self.rejects.append(Reject(self.file, reason, offset=offset, text=data[:EXCERPT].hex(" ")))
         else:
             self.more += 1
 
