@@ -42,6 +42,7 @@ _ROLE = {alias: (role, place) for role, aliases in ALIASES.items() for place, al
 #: Numbers as text: what Python and JavaScript write, without `1_000` and hexadecimals, which are identifiers.
 NUMBER = r"^\s*[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|[Nn]a[Nn]|[Ii]nf(?:inity)?)\s*$"
 _NUMBER = re.compile(NUMBER, re.ASCII)
+_DIGITS = re.compile(r"\s*[+-]?\d{1,30}\s*", re.ASCII)
 #: 1990 to 2100 in seconds since 1970: a number outside is a duration or a count.
 _YEARS = (631_152_000.0, 4_102_444_800.0)
 _UNITS = (1.0, 1e3, 1e6, 1e9)
@@ -99,6 +100,8 @@ def to_step(value: object) -> int | None:
     >>> to_step("12"), to_step(3.0), to_step(2.5)
     (12, 3, None)
     """
+    if type(value) is str and _DIGITS.fullmatch(value):
+        value = int(value)  # exact, also beyond what a float holds
     if type(value) is int:
         return value if -(2**63) <= value < 2**63 else None
     found = number(value)

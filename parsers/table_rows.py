@@ -15,7 +15,7 @@ from parsers.finish import Reject
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
 from parsers.lines import Block, blocks, newlines
-from parsers.table_text import Dialect, cells, decoded, index_column, logical, renamed
+from parsers.table_text import MISSING, Dialect, cells, decoded, index_column, logical, renamed
 
 __all__ = ["add_table"]
 
@@ -25,6 +25,7 @@ FEW = 512
 SAMPLE = 200
 #: From here on a float does not hold every whole number.
 _EXACT = 2.0**53
+_NULLS = sorted(MISSING)
 
 
 @dataclass(slots=True)
@@ -125,16 +126,25 @@ def _at_once(table: _Table, block: Block, count: int) -> Bulk | None:
             separator=dialect.separator,
             quote_char=None,
             decimal_comma=dialect.decimal_comma,
+            null_values=_NULLS,
         )
     except (pl.exceptions.PolarsError, ValueError):
         return None
     if frame.height != count:
         return None
-    frame = frame.select(pl.col(str(place)).alias(name) for place, name in enumerate(table.names) if name)
+    frame = frame.select(_named(str(place), name, frame) for place, name in enumerate(table.names) if name)
     index = frame[table.index]
     if index.dtype != pl.Float64 or (index.abs() >= _EXACT).any():
         return None  # a step beyond is read one by one, from its text
     return Bulk(frame, np.arange(block.first, block.first + count))
+
+
+def _named(place: str, name: str, frame: pl.DataFrame) -> pl.Expr:
+    column = pl.col(place)
+    if frame[place].dtype == pl.String:
+        text = column.str.strip_chars()
+        column = pl.when(~text.is_in(_NULLS)).then(text)
+    return column.alias(name)
 
 
 def _schema(table: _Table, data: bytes) -> dict[str, pl.DataType | type[pl.DataType]]:
@@ -148,7 +158,7 @@ def _schema(table: _Table, data: bytes) -> dict[str, pl.DataType | type[pl.DataT
     rows = [line.rstrip("\r").split(table.dialect.separator) for line in decoded(data[:end])[0].split("\n")[:-1]]
     schema: dict[str, pl.DataType | type[pl.DataType]] = {}
     for place in range(len(table.names)):
-        texts = [row[place].strip() for row in rows if place < len(row) and row[place].strip()]
+        texts = {row[place].strip() for row in rows if place < len(row)} - MISSING
         numeric = all(number(table.dialect.plain(text)) is not None for text in texts)
         schema[str(place)] = pl.Float64 if numeric else pl.String
     return schema

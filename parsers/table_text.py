@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from parsers.columns import number, roles
 from parsers.lines import to_utf8
 
-__all__ = ["Dialect", "cells", "decoded", "find_dialect"]
+__all__ = ["MISSING", "Dialect", "cells", "decoded", "find_dialect", "index_column", "logical", "renamed"]
 
 SEPARATORS = ("\t", ";", ",", "|")
 #: What people and libraries write where there is no value; `nan` is a value.
-MISSING = frozenset({"", "na", "n/a", "null", "none", "nil", "-", "--", "<na>"})
+MISSING = frozenset(
+    ("", "NA", "na", "N/A", "n/a", "<NA>", "null", "NULL", "Null", "None", "none", "NONE", "nil", "-", "--")
+)
 #: Columns that count steps and are named otherwise: Stable-Baselines, CleanRL, RLlib.
 STEPS = ("time/total_timesteps", "total_timesteps", "num_timesteps", "timesteps", "timesteps_total", "env_steps")
 #: Physical lines that one quoted name or cell may span: a stray quote must not swallow the file.
@@ -47,7 +49,7 @@ class Dialect:
         record = {}
         for name, cell in zip(self.names, found, strict=False):
             text = cell.strip()
-            if name and text.lower() not in MISSING:
+            if name and text not in MISSING:
                 record[name] = self.plain(text)
         return record
 
@@ -181,7 +183,7 @@ def _fits(dialect: Dialect, row: Sequence[str], index: int) -> bool:
     if len(row) != len(dialect.names) or index >= len(row):
         return False
     text = row[index].strip()
-    return text == "" or number(dialect.plain(text)) is not None
+    return text in MISSING or number(dialect.plain(text)) is not None
 
 
 def _has_commas(rows: Sequence[Sequence[str]]) -> bool:
