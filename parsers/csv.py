@@ -49,7 +49,7 @@ def read(path: Path) -> Run:
     return read_as(path, "csv", CONFIGS)
 
 
-def read_as(path: Path, format: str, configs: tuple[str, ...]) -> Run:
+def read_as(path: Path | str, format: str, configs: tuple[str, ...]) -> Run:
     """The run in a table, said to be of `format`, with its configuration out of the first of `configs` beside it.
 
     >>> read_as(Path("no/such.csv"), "csv", ())
@@ -57,7 +57,7 @@ def read_as(path: Path, format: str, configs: tuple[str, ...]) -> Run:
     ...
     eventstream.errors.InputError: no/such.csv: cannot be opened (No such file or directory)
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     dialect = dialect_of(path)
     records = Records(str(path))
     _add_comments(records, dialect)

@@ -39,7 +39,7 @@ def sniff(path: Path, head: bytes) -> bool:
         return False  # a folder that cannot be listed holds nothing that can be read
 
 
-def read(path: Path) -> Run:
+def read(path: Path | str) -> Run:
     """The run in a folder of the event stream (`docs/event-stream.md`), or in one segment given by its file.
 
     Scalars of sealed segments of more than 32 MiB stay on disk until they are asked for. Lines that cannot be read,
@@ -56,7 +56,7 @@ def read(path: Path) -> Run:
     >>> run.config, run.scalars.select("step", "split", "metric", "value").row(0)
     ({'lr': 0.1}, (1, 'train', 'loss', nan))
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     stream = _Stream(path)
     manifest: Mapping[str, Any] = {}
     if path.is_dir():

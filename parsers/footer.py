@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eventstream.errors import InputError
+from parsers.place import for_library
 
 __all__ = ["RowGroup", "first_line", "read_footer", "row_groups"]
 
@@ -27,7 +28,7 @@ def read_footer(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        footer = pq.read_metadata(path)
+        footer = pq.read_metadata(for_library(path))
         footer.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: no whole Parquet file ({first_line(error)})") from error

@@ -70,7 +70,7 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 
-def read(path: Path) -> Run:
+def read(path: Path | str) -> Run:
     """The run of a `trainer_state.json`, of a folder that holds it with its checkpoints, or of a `trainer_log.jsonl`.
 
     Every number of `log_history` is a scalar. Entries without a key of evaluation are of the split `train`;
@@ -92,7 +92,7 @@ def read(path: Path) -> Run:
     >>> run.config["max_steps"], run.scalars.select("step", "epoch", "split", "metric", "value").row(0)
     (9, (3, 0.5, 'train', 'loss', 2.5))
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     if path.is_dir():
         return _read_folder(path)
     if _is_log(path):

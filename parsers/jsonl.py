@@ -52,7 +52,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return len(counting) > 1 or path.suffix in _LINEWISE or bool(_COUNTED.search(orjson.dumps(counting[0]).decode()))
 
 
-def read(path: Path) -> Run:
+def read(path: Path | str) -> Run:
     r"""The run in a file of JSON lines, or in a top-level array of objects.
 
     The step, epoch, time, split, rank and run of a record are told by their keys (`parsers.columns.ALIASES`); every
@@ -72,7 +72,7 @@ def read(path: Path) -> Run:
     >>> run.rejects["line"][0], run.rejects["reason"][0][:26]
     (2, 'the last line is cut: not ')
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     if SegmentName.parse(path.name):
         from parsers.event_stream import read as read_segment
 

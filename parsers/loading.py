@@ -5,24 +5,36 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
+
+import polars as pl
 
 from eventstream.errors import InputError
-from parsers.registry import FORMATS, Format, detect
+from parsers.archives import Member, Packed
+from parsers.place import StrPath, place
+from parsers.plugins import plugins
+from parsers.registry import Format, formats
 from parsers.run import Run, RunSet
+from parsers.schema import REJECTS
+from parsers.tree import Unread, find_runs
 
-__all__ = ["find_runs", "load", "load_all"]
+__all__ = ["Progress", "found_below", "load", "load_all", "read_run", "unique_names"]
 
-StrPath = str | os.PathLike[str]
-#: Folders that never hold runs, skipped on the way down.
-_SKIPPED = {".git", "__pycache__", "node_modules", ".venv", "site-packages"}
+#: Called as `progress(done, total, path)`.
+Progress = Callable[[int, int, str], None]
 
 
 def load(path: StrPath) -> Run:
     """The one run at `path`, whatever wrote it.
 
-    `path` is a log file, a run folder, or a folder that holds exactly one run. Damage inside the file becomes rows of
-    `run.rejects`. Raises `InputError` when there is nothing there, nothing that is a run, or more than one.
+    `path` is a log file, a run folder, or a folder or archive (.zip, .tar and its packed kinds) that holds exactly one
+    run; compressed files (.gz, .zst, .xz, .bz2) are read as what is in them, and URLs through fsspec
+    (`memory://`, `s3://`, ...; needs universal-pathlib). Nothing is unpacked to disk. Damage inside the file becomes
+    rows of `run.rejects`. Raises `InputError` when there is nothing there, nothing that is a run, or more than one.
 
     >>> load("no/such/run")
     Traceback (most recent call last):
@@ -30,81 +42,126 @@ def load(path: StrPath) -> Run:
     eventstream.errors.InputError: no/such/run: no such file or folder
     """
     root = _existing(path)
-    found = list(find_runs(root))
+    unread: Unread = []
+    found = list(find_runs(root, unread))
     if not found:
-        raise InputError(_nothing_at(root))
+        raise InputError(_nothing_at(root, unread))
     if len(found) > 1:
-        names = ", ".join(str(p.relative_to(root)) for p, _ in found[:5])
+        names = ", ".join(_short(p, root) for p, _ in found[:5])
         raise InputError(f"{root}: {len(found)} runs here ({names}, ...); name one of them, or use load_all")
-    place, format = found[0]
-    return format.read(place)
+    return read_run(*found[0])
 
 
-def load_all(paths: StrPath | Iterable[StrPath], *, progress: Callable[[int, int, str], None] | None = None) -> RunSet:
+def load_all(
+    paths: StrPath | Iterable[StrPath], *, progress: Progress | None = None, workers: int | None = None
+) -> RunSet:
     """Every run below `paths` (one path or several), in order of path; names are made unique by their folders.
 
-    A path given by name that cannot be read raises `InputError`; below a folder, what looks like a run and cannot be
-    read is listed in `RunSet.unread` with the reason, and the others are read. `progress(done, total, path)` is called
-    before each run.
+    A path given by name that cannot be read raises `InputError`; below a folder or inside an archive, what looks like a
+    run and cannot be read is listed in `RunSet.unread` with the reason, and the others are read. `progress(done, total,
+    path)` is called before each run. `workers` is the number of threads that read (default 1: the parsers of
+    small logs hold Python's lock, and threads gain only where the disk or the network is what one waits for).
+
+    >>> load_all([])
+    <RunSet: 0 runs>
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    places: dict[Path, Format] = {}
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; it must be 1 or more, or None")
+    found, named, unread = found_below(paths)
+    runs: list[Run] = []
+    for (where, _), outcome in zip(found, _read_each(found, progress, workers or 1), strict=True):
+        if isinstance(outcome, Run):
+            runs.append(outcome)
+        elif str(where) in named:
+            raise outcome
+        else:
+            unread.append((str(where), str(outcome).removeprefix(f"{where}: ")))
+    return RunSet(tuple(_unique_names(runs)), (*unread, *plugins().broken))
+
+
+def _read_each(found: list[tuple[Path, Format]], progress: Progress | None, workers: int) -> Iterator[Run | InputError]:
+    if workers == 1:
+        for done, (where, format) in enumerate(found):
+            if progress is not None:
+                progress(done, len(found), str(where))
+            yield _outcome(where, format)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(partial(_outcome, *one)) for one in found]
+        for done, (one, (where, _)) in enumerate(zip(waiting, found, strict=True)):
+            if progress is not None:
+                progress(done, len(found), str(where))
+            yield one.result()
+
+
+def _outcome(where: Path, format: Format) -> Run | InputError:
+    try:
+        return read_run(where, format)
+    except InputError as error:
+        return error
+
+
+def read_run(where: Path, format: Format) -> Run:
+    """The run at a place that `find_runs` found; damage of its packing is among its rejects."""
+    try:
+        run = format.read(where)
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read ({error.strerror or error})") from error
+    damage = _damage(where)
+    if not damage:
+        return run
+    rows = [(file, None, None, reason, "") for file, reason in damage]
+    return replace(run, rejects=pl.concat([run.rejects, pl.DataFrame(rows, schema=REJECTS, orient="row")]))
+
+
+def _damage(where: object) -> list[tuple[str, str]]:
+    """What was wrong with the archive or the compression around a run."""
+    if isinstance(where, Packed):
+        return [*where.damage, *_damage(where.path)]
+    if isinstance(where, Member):
+        whole, own = str(where.archive.path), str(where)
+        return [d for d in where.archive.damage if d[0] in (whole, own) or d[0].startswith(f"{own}/")]
+    return []
+
+
+def found_below(paths: StrPath | Iterable[StrPath]) -> tuple[list[tuple[Path, Format]], set[str], Unread]:
+    """Runs below the paths, each once; which of them were given by name; what could not be looked into."""
+    single = isinstance(paths, str | os.PathLike) or hasattr(paths, "open")
+    given = cast(Iterable[StrPath], [paths] if single else paths)
+    places: dict[str, tuple[Path, Format]] = {}
+    named: set[str] = set()
+    unread: Unread = []
     for path in given:
         root = _existing(path)
-        found = dict(find_runs(root))
+        found = list(find_runs(root, unread))
         if not found:
-            raise InputError(_nothing_at(root))
-        places.update(found)
-    runs: list[Run] = []
-    unread: list[tuple[str, str]] = []
-    for done, (place, format) in enumerate(places.items()):
-        if progress is not None:
-            progress(done, len(places), str(place))
-        try:
-            runs.append(format.read(place))
-        except InputError as error:
-            if any(place == Path(p) for p in given):
-                raise
-            unread.append((str(place), str(error)))
-    return RunSet(tuple(_unique_names(runs)), tuple(unread))
-
-
-def find_runs(root: Path) -> Iterator[tuple[Path, Format]]:
-    """Path and format of each run at or below `root`, sorted by path; a run folder is not searched further."""
-    if root.is_file():
-        format = detect(root)
-        if format is not None:
-            yield root, format
-        return
-    format = detect(root)
-    if format is not None:
-        yield root, format
-        return
-    for entry in sorted(root.iterdir()):
-        if entry.is_symlink() and (entry.is_dir() or entry.resolve().is_relative_to(root.resolve())):
-            continue  # a link may lead back up, or to a file of this folder: it is found where it stands
-        if entry.is_dir():
-            if entry.name not in _SKIPPED:
-                yield from find_runs(entry)
-        elif entry.is_file() and _looks_like_log(entry):
-            format = detect(entry)
-            if format is not None and not format.is_part(entry):
-                yield entry, format
-
-
-def _looks_like_log(path: Path) -> bool:
-    return any(path.match(pattern) for format in FORMATS if not format.folder for pattern in format.patterns)
+            raise InputError(_nothing_at(root, unread))
+        named.add(str(root))
+        for where, format in found:
+            places.setdefault(str(where.resolve()), (where, format))
+    return list(places.values()), named, unread
 
 
 def _existing(path: StrPath) -> Path:
-    place = Path(path)
-    if not place.exists():
+    where = place(path)
+    try:
+        there = where.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror or error})") from error
+    if not there:
         raise InputError(f"{path}: no such file or folder")
-    return place
+    return where
 
 
-def _nothing_at(path: Path) -> str:
-    known = "; ".join(f"{f.name}: {f.what}" for f in FORMATS)
+def _short(path: Path, root: Path) -> str:
+    return str(path).removeprefix(str(root)).lstrip("/\\") or path.name
+
+
+def _nothing_at(path: Path, unread: Unread) -> str:
+    if unread:
+        listed = "; ".join(f"{where}: {reason}" for where, reason in unread[:3])
+        return f"{path}: no run can be read here, {len(unread)} could not be looked into ({listed})"
+    known = "; ".join(f"{f.name}: {f.what}" for f in formats())
     if path.is_file() and path.stat().st_size == 0:
         return f"{path}: the file is empty"
     what = "no run below this folder" if path.is_dir() else "not a format that is known"
@@ -113,11 +170,19 @@ def _nothing_at(path: Path) -> str:
 
 def _unique_names(runs: list[Run]) -> Iterator[Run]:
     """Runs whose names are shared get their folder in front, then a number."""
-    counts = Counter(run.name for run in runs)
-    taken: Counter[str] = Counter()
-    for run in runs:
-        name = run.name if counts[run.name] == 1 else f"{Path(run.path).resolve().parent.name}/{run.name}"
-        taken[name] += 1
-        if taken[name] > 1:
-            name = f"{name}#{taken[name]}"
+    for run, name in zip(runs, unique_names([(run.name, run.path) for run in runs]), strict=True):
         yield run if name == run.name else run.renamed(name)
+
+
+def unique_names(runs: list[tuple[str, str]]) -> Iterator[str]:
+    """A name for each (name, path): shared names get their folder in front, then a number.
+
+    >>> list(unique_names([("log", "a/log.csv"), ("log", "b/log.csv"), ("c", "c.csv")]))
+    ['a/log', 'b/log', 'c']
+    """
+    counts = Counter(name for name, _ in runs)
+    taken: Counter[str] = Counter()
+    for name, path in runs:
+        unique = name if counts[name] == 1 else f"{Path(path).parent.name or Path(path).resolve().parent.name}/{name}"
+        taken[unique] += 1
+        yield unique if taken[unique] == 1 else f"{unique}#{taken[unique]}"

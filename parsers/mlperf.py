@@ -128,7 +128,7 @@ class _Log:
                 self.records.pieces.add_row(entry.index, tag, value, named=True)
 
 
-def read(path: Path) -> Run:
+def read(path: Path | str) -> Run:
     r"""The run whose logger lines stand in the text file at `path`; all other text is passed over.
 
     Every line of the logger is an event of kind `mllog` with its key, value, event type, namespace and metadata (the
@@ -151,7 +151,7 @@ def read(path: Path) -> Run:
     >>> run.scalars.select("step", "split", "metric", "value").row(0), run.events["kind"].to_list()
     ((9, 'eval', 'accuracy', 0.7), ['mllog'])
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     log = _Log(Records(str(path)))
     seen = False
     for block in blocks(path):

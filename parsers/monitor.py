@@ -66,7 +66,7 @@ def _begins(path: Path) -> bool:
         return False  # not one that could be read
 
 
-def read(path: Path) -> Run:
+def read(path: Path | str) -> Run:
     r"""The episodes in a file of Monitor, or in all of a folder, the environment's number as rank.
 
     The metrics are `r` (reward of the episode), `l` (its length in timesteps), `t` (seconds since the start) and
@@ -84,7 +84,7 @@ def read(path: Path) -> Run:
     >>> run.series("r")["step"].to_list(), run.series("r")["value"].to_list(), run.config["env_id"]
     ([500, 756], [-500.0, -255.0], 'Acrobot-v1')
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     files = _files(path) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no monitor.csv here")

@@ -17,6 +17,7 @@ from parsers.footer import RowGroup, read_footer, row_groups
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
 from parsers.names import resolve
+from parsers.place import for_library, is_local
 from parsers.run import Run
 from parsers.schema import SCALARS
 from parsers.sealed import EAGER, guarded
@@ -35,7 +36,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(b"PAR1")
 
 
-def read(path: Path) -> Run:
+def read(path: Path | str) -> Run:
     """The run in a Parquet table.
 
     Columns have the same names and meanings as the keys of JSON lines (`parsers.jsonl.read`): long tables have a name
@@ -52,18 +53,18 @@ def read(path: Path) -> Run:
     >>> run.scalars.select("step", "split", "metric", "value").rows()
     [(1, 'train', 'loss', 0.5)]
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     if SegmentName.parse(path.name):
         from parsers.event_stream import read as read_segment
 
         return read_segment(path)
-    scan = pl.scan_parquet(path, glob=False)
+    scan = pl.scan_parquet(for_library(path), glob=False)
     schema = guarded(scan.collect_schema, path)
     name = path.name.split(".")[0] or path.name
     having = roles(schema.names())
     if "name" not in having and not any(_counts(dtype) for dtype in schema.values()):
         raise InputError(f"{path}: no column of numbers (columns: {', '.join(schema.names()[:20])})")
-    if path.stat().st_size > EAGER and "run" not in having:
+    if is_local(path) and path.stat().st_size > EAGER and "run" not in having:
         lazy = _lazy(path, scan, schema, having, name)
         if lazy is not None:
             return finish(name, str(path), "parquet", lazy_slices(*lazy), whole=partial(whole_slices, *lazy))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from eventstream.errors import InputError
 from parsers.run import Run
 
-__all__ = ["FORMATS", "Format", "detect"]
+__all__ = ["FORMATS", "Format", "detect", "formats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,25 @@ FORMATS: tuple[Format, ...] = (
 HEAD = 1 << 16
 
 
+@cache
+def formats() -> tuple[Format, ...]:
+    """Every format in the order in which they are asked: those of other packages first.
+
+    >>> "jsonl" in [format.name for format in formats()]
+    True
+    """
+    from parsers.plugins import plugins
+
+    return (*plugins().formats, *FORMATS)
+
+
 def detect(path: Path) -> Format | None:
     """The format of the file or folder at `path`, or None when no parser knows it; empty files are nobody's."""
     if path.is_dir():
-        return next((f for f in FORMATS if f.folder and f.sniff(path, b"")), None)
+        return next((f for f in formats() if f.folder and f.sniff(path, b"")), None)
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
-    return next((f for f in FORMATS if not f.folder and f.sniff(path, head)), None)
+    return next((f for f in formats() if not f.folder and f.sniff(path, head)), None)

@@ -15,6 +15,7 @@ from eventstream.errors import InputError
 from eventstream.records import VERSION, SegmentName
 from parsers.finish import Reject
 from parsers.footer import RowGroup, first_line, read_footer, row_groups
+from parsers.place import for_library, is_local
 from parsers.schema import SCALARS
 from parsers.slices import Source
 
@@ -62,7 +63,7 @@ class Sealed:
     def read(self) -> Sealed:
         """Read the footer, the events, and the numbers too where the file is small; gives itself."""
         footer = self._footer()
-        if self.path.stat().st_size <= EAGER:
+        if not is_local(self.path) or self.path.stat().st_size <= EAGER:
             self._eager(footer)
         else:
             self._lazy(footer)
@@ -100,7 +101,7 @@ class Sealed:
 
     def _rows(self, offset: int, length: int, columns: list[str] | None = None) -> pl.DataFrame:
         def read() -> pl.DataFrame:
-            scan = pl.scan_parquet(self.path, glob=False)
+            scan = pl.scan_parquet(for_library(self.path), glob=False)
             if (offset, length) != (0, -1):
                 scan = scan.slice(offset, length)
             texts = [pl.col(c).cast(pl.String) for c in ("kind", "split", "tag") if columns is None or c in columns]
