@@ -190,7 +190,7 @@ class Matcher:
     def _alone(self, row: pl.DataFrame, line: int, text: str, file: str, rejects: list[Reject]) -> Found | None:
         """One line by itself: numbers are kept, and what should be one (as in other lines) and is not is a reject."""
         columns: list[pl.Series] = []
-        for _, name, value in _found_pairs(text, self.pattern.style):
+        for *_, name, value in _found_pairs(text, self.pattern.style):
             hole = _hole(value)
             if hole is not None:
                 columns.append(numbers(pl.Series(name, [hole[0]])))
@@ -213,26 +213,27 @@ class Matcher:
         return Found(index, pl.DataFrame([column.alias(name) for name, column in values.items()]))
 
 
-def _found_pairs(text: str, style: str) -> list[tuple[int, str, str]]:
-    """Place of the value, name and value of each pair; of a name that stands twice the first counts."""
-    found: list[tuple[int, str, str]] = []
+def _found_pairs(text: str, style: str) -> list[tuple[int, int, str, str]]:
+    """Places of the name and of the value, name and value of each pair; of two equal names the first counts."""
+    found: list[tuple[int, int, str, str]] = []
     seen: set[str] = set()
     for match in re.compile(PAIRS[style]).finditer(text):
         name = match[1].strip()
         if name not in seen and len(found) < MANY:
             seen.add(name)
-            found.append((match.start(2), name, match[2]))
+            found.append((match.start(1) + match[1].index(name), match.start(2), name, match[2]))
     return found
 
 
 def _learn(text: str, style: str) -> _Template | None:
     """A template of this line, or None where a value in it is no number."""
     parts, names, at = ["^"], [], 0
-    for place, name, value in _found_pairs(text, style):
+    for start, place, name, value in _found_pairs(text, style):
         hole = _hole(value)
         if hole is None:
             return None
-        parts += [_literal(text[at:place]), f"({COMMAS if ',' in hole[0] else NUMBER})"]
+        kind = COMMAS if "," in hole[0] else NUMBER
+        parts += [_literal(text[at:start]), _escaped(name), _literal(text[start + len(name) : place]), f"({kind})"]
         names.append(name)
         at = place + hole.end()
     if not names:

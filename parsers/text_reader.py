@@ -69,6 +69,8 @@ class Reader:
     def _trusted(self, lines: Lines) -> Lines:
         """The block without a last line that has no end and may have lost digits of its last number."""
         last = lines.frame.tail(1)
+        if last.is_empty():
+            return lines
         line, text = last["line"][0], last["text"][0]
         for place, matcher in enumerate(self._matchers):
             if next(matcher.find(last, self.file, []), None) is not None and may_be_cut(
