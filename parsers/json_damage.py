@@ -14,7 +14,7 @@ from parsers.finish import Reject
 from parsers.jsontext import UnreadableError, parse_line
 from parsers.lines import to_utf8
 
-__all__ = ["DOCUMENT_LIMIT", "Document", "read_document"]
+__all__ = ["DOCUMENT_LIMIT", "Document", "leading_value", "read_document"]
 
 #: Largest document that is read: it is one value and has to be held whole.
 DOCUMENT_LIMIT = 512 << 20
@@ -135,3 +135,20 @@ def _objects(text: str, place: int) -> Iterator[dict[str, Any]]:
         place = end
         if any(isinstance(v, int | float) and not isinstance(v, bool) for v in value.values()):
             yield value
+
+
+def leading_value(text: bytes) -> tuple[Any, str]:
+    """The JSON value at the beginning of a piece of a line, None where it is damaged, and what was wrong with it.
+
+    >>> leading_value(b'{"a": 1} [rank 3] done')
+    ({'a': 1}, 'text runs on after the record at character 9; the record was read')
+    """
+    try:
+        return parse_line(text)
+    except UnreadableError as error:
+        reason = str(error)
+    try:
+        value, end = json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None, reason
+    return value, f"text runs on after the record at character {end + 1}; the record was read"

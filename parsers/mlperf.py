@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from parsers.beside import folder_name, run_name
 from parsers.columns import number, timestamp, to_step
 from parsers.finish import Reject
 from parsers.generic import Records
+from parsers.json_damage import leading_value
 from parsers.jsontext import UnreadableError, parse_line
 from parsers.lines import Block, blocks
 from parsers.run import Run
@@ -191,7 +191,7 @@ def _pieces(block: Block) -> Iterator[tuple[int, str, bytes]]:
 def _parsed(records: Records, line: int, mark: str, text: bytes) -> _Entry | None:
     shown = text[:400].decode("utf-8", "replace")
     if mark == ":::MLLOG":
-        value, after = _object(text)
+        value, after = leading_value(text)
         if not isinstance(value, Mapping) or not isinstance(value.get("key"), str):
             records.reject(line, after or "a line of the logger without a key", shown)
             return None
@@ -225,19 +225,6 @@ def _old(line: int, mark: str, match: re.Match[str]) -> _Entry:
         metadata |= inner if isinstance(inner, Mapping) else {k: v for k, v in value.items() if k != "value"}
         value = value["value"]
     return _Entry(line, match["key"], value, timestamp(match["time"]), metadata, {"version": mark.lstrip(":")})
-
-
-def _object(text: bytes) -> tuple[Any, str]:
-    """The object at the beginning of `text`, and what was wrong with it (empty for nothing)."""
-    try:
-        return parse_line(text)
-    except UnreadableError as error:
-        reason = str(error)
-    try:
-        value, end = json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None, reason
-    return value, f"text runs on after the record at character {end + 1}; the record was read"
 
 
 def _named(run: Run) -> Run:
