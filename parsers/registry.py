@@ -81,6 +81,7 @@ FORMATS: tuple[Format, ...] = (
         folder=True,
     ),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
+    Format("mmlab", "parsers.mmlab", ("*.log.json", "scalars.json", "*.json"), "OpenMMLab: logs of mmcv and mmengine"),
     Format(
         "json-document",
         "parsers.json_documents",
