@@ -80,6 +80,7 @@ FORMATS: tuple[Format, ...] = (
         "AllenNLP: a folder with the metrics of each epoch",
         folder=True,
     ),
+    Format("dllogger", "parsers.dllogger", ("*.json", "*.log", "*.txt"), "NVIDIA DLLogger: DLLL {...} lines"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("mmlab", "parsers.mmlab", ("*.log.json", "scalars.json", "*.json"), "OpenMMLab: logs of mmcv and mmengine"),
     Format(
