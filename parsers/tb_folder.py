@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parsers.columns import SPLIT_WORDS
+from parsers.place import is_link
 from parsers.protobuf import WireError, body, fields, text
 from parsers.tfrecord import frames, next_header
 
@@ -78,7 +79,7 @@ def layout(folder: Path) -> list[Part]:
 
 def _folders(folder: Path, depth: int, prefix: str = "") -> Iterator[tuple[str, Path]]:
     for entry in sorted(folder.iterdir(), key=lambda p: p.name):
-        if depth and entry.is_dir() and not entry.is_symlink():
+        if depth and not entry.name.startswith(".") and entry.is_dir() and not is_link(entry):
             yield prefix + entry.name, entry
             yield from _folders(entry, depth - 1, f"{prefix}{entry.name}/")
 

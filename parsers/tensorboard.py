@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from eventstream.errors import InputError
+from parsers.beside import folder_name, load_beside, run_name
 from parsers.events import event_frame, payload_text
 from parsers.finish import Reject, finish
 from parsers.names import resolve
@@ -25,6 +26,7 @@ from parsers.tfrecord import Damage, Walker, walk_file
 
 __all__ = ["read", "sniff"]
 
+HPARAMS = "hparams.yaml"
 #: Wall times that a date can say: after 1970 and before the year 3000. Writers that know none leave 0.
 _LATEST = 32_503_680_000.0
 _NO_TIME = -(2**62)
@@ -56,7 +58,7 @@ def read(path: Path | str, *, histograms: bool = False) -> Run:
     the like give the split. `histograms=True` adds for each histogram the scalars `<tag>/min`, `/max`, `/p5`, `/p25`,
     `/p50`, `/p75`, `/p95` (a straight line inside each bucket); without it histograms are counted in one event a tag,
     as images, audio and graphs always are. Texts are events of kind `text`. The hparams plugin, and texts called
-    `args`, `config` or `model_config` that hold JSON, become the configuration.
+    `args`, `config` or `model_config` that hold JSON, become the configuration, with `hparams.yaml` beside.
 
     Files are taken in the order in which they were begun. Another attempt begins at a file that goes on with the tags
     of one that had ended, at a SessionLog START, and where the steps of a tag go back and go on from there; files that
@@ -94,7 +96,9 @@ class _Run:
     config: dict[str, Any] = field(default_factory=dict)
 
     def read(self) -> Run:
-        name = _name(self.path)
+        folder = self.path.is_dir()
+        name = folder_name(self.path) if folder else run_name(self.path)
+        self._beside(self.path if folder else self.path.parent)
         for part in self._parts():
             self._part(part)
         self.keys.sort(key=lambda key: (key[1], key[2], key[0], key[3]))
@@ -104,6 +108,11 @@ class _Run:
             name, str(self.path), "tensorboard", lazy_slices(keys, self.sources) if rows else None,
             events=event_frame(self.events), rejects=self.rejects, config=self.config,
         )  # fmt: skip
+
+    def _beside(self, folder: Path) -> None:
+        """Lightning's logger writes the configuration beside its event files."""
+        found, self.rejects = load_beside(folder, [HPARAMS])
+        self.config |= found.get(HPARAMS, {})
 
     def _parts(self) -> list[Part]:
         if not self.path.is_dir():
@@ -261,11 +270,3 @@ def _times(walls: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     if valid.all():
         return np.rint(walls * 1e6).astype(np.int64)
     return np.where(valid, np.rint(np.where(valid, walls, 0.0) * 1e6).astype(np.int64), _NO_TIME)
-
-
-def _name(path: Path) -> str:
-    """The folder's name; a file whose name is its writer's (`events.out.tfevents...`) is called by its folder too."""
-    place = path.resolve()
-    if not path.is_dir() and not place.name.startswith("events.out."):
-        return place.name.split(f".{MARK}")[0].split(".")[0] or "run"
-    return (place.name if path.is_dir() else place.parent.name) or "run"

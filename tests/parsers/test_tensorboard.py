@@ -223,6 +223,14 @@ def test_folders_of_splits_are_one_run(tmp_path: Path, own: bool) -> None:
     assert run.series("loss", split="train").height == 5 and run.series("loss", split="eval").height == 3
 
 
+def test_the_configuration_that_lightning_writes_beside_is_read(tmp_path: Path) -> None:
+    losses(tmp_path / "events.out.tfevents.1", range(3))
+    (tmp_path / "hparams.yaml").write_text("lr: 0.1\nmodel:\n  width: 64\n")
+    assert load(tmp_path).config == {"lr": 0.1, "model": {"width": 64}}
+    (tmp_path / "hparams.yaml").write_text("lr: [0.1\n")
+    assert load(tmp_path).rejects["file"].to_list() == [str(tmp_path / "hparams.yaml")]
+
+
 def test_folders_that_are_runs_of_their_own_stay_apart(tmp_path: Path) -> None:
     for name in ("a", "b"):
         losses(tmp_path / name / "events.out.tfevents.1", range(3))
@@ -323,7 +331,7 @@ def test_a_folder_without_event_files_is_refused_with_what_is_expected(tmp_path:
 
 
 def test_a_single_file_is_named_by_its_folder_where_its_writer_named_it(tmp_path: Path) -> None:
-    assert read(losses(tmp_path / "exp-7/events.out.tfevents.1", range(2))).name == "exp-7"
+    assert read(losses(tmp_path / "speaker/events.out.tfevents.1", range(2))).name == "speaker"
 
 
 def test_small_files_load_nothing_compiled_nor_any_library_of_tensorboard(tmp_path: Path) -> None:
@@ -392,3 +400,20 @@ def test_files_of_other_people_hold_what_was_counted_in_them(path: Path | None, 
     wrong = [why for tag, counted in facts.items() if run is not None and (why := disagreement(run, tag, counted))]
     assert not wrong
     assert run is None or run.rejects.is_empty()
+
+
+@pytest.mark.parametrize("walker", ["plain", "compiled"])
+@pytest.mark.parametrize("path", [path for path, _ in wild("tensorboard")][::3] or [None])
+def test_a_flipped_byte_in_a_real_file_costs_one_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path | None, walker: str
+) -> None:
+    made.write(tmp_path / "made", 40)
+    monkeypatch.setattr(tfrecord, "FIRST", 1 if walker == "compiled" else 1 << 22)
+    data = bytearray((path or tmp_path / "made").read_bytes())
+    whole = read(path or tmp_path / "made").scalars.height
+    for place in np.random.default_rng(5).integers(0, len(data), 20).tolist():
+        data[place] ^= 0x10
+        (tmp_path / "events.out.tfevents.1").write_bytes(data)
+        run = read(tmp_path / "events.out.tfevents.1")
+        assert whole - 1 <= run.scalars.height <= whole and run.rejects.height == 1, place
+        data[place] ^= 0x10
