@@ -26,6 +26,8 @@ TABLES = {"experiments", "runs", "metrics", "params", "tags"}
 LIMIT = 1 << 30
 #: MLflow writes infinities as the largest number that a double holds.
 LARGEST = 1.7976931348623157e308
+#: What reading a damaged database raises: SQLite's own errors, and Python's where a name in it is no text.
+_BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
 _ROWS = pl.Schema({"order": pl.Int64, "tag": pl.String, "time": pl.Int64, "value": pl.Float64, "step": pl.Int64})
 
 
@@ -36,7 +38,7 @@ def sniff(path: Path, head: bytes) -> bool:
     try:
         with _opened(path) as base:
             return _tables(base) >= TABLES
-    except (InputError, sqlite3.DatabaseError):
+    except (InputError, *_BROKEN):
         return False  # a damaged or foreign database: nothing says that it was written by MLflow
 
 
@@ -139,7 +141,7 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
             if not _tables(base) >= TABLES:
                 raise InputError(f"{path}: a database without the tables of MLflow ({', '.join(sorted(TABLES))})")
             yield base
-    except (sqlite3.DatabaseError, OSError) as error:
+    except (*_BROKEN, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
@@ -184,7 +186,7 @@ def _fetched(base: sqlite3.Connection, query: str, run: str) -> tuple[list[Any],
     rows: list[Any] = []
     try:
         rows.extend(base.execute(query, (run,)))
-    except sqlite3.DatabaseError as error:
+    except _BROKEN as error:
         return rows, str(error)
     return rows, ""
 

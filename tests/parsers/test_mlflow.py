@@ -155,7 +155,7 @@ def test_an_old_store_without_steps_and_names_is_read(tmp_path: Path) -> None:
     assert run.rejects["reason"].to_list() == ["'loss' holds 'high', which is no number"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), cut=st.booleans(), noise=st.binary(min_size=1, max_size=64))
 def test_a_damaged_database_is_read_or_refused_with_a_sentence(
     written: Path, tmp_path_factory: pytest.TempPathFactory, place: float, cut: bool, noise: bytes
@@ -236,7 +236,7 @@ def test_old_lines_without_a_step_and_new_ones_with_a_data_set_are_read(tmp_path
     assert json.loads(run.events_of("end")["payload"][0]) == {"status": "interrupted"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     name=st.sampled_from(["meta.yaml", "metrics/train/loss", "params/lr"]), place=st.floats(0, 1), bit=st.integers(0, 8)
 )
