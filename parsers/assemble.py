@@ -67,7 +67,8 @@ class Pieces:
         """Many records: `index` in the columns of `INDEX`, `values` one column a tag, null where a record lacks it."""
         if values.width and all(c.null_count() for c in values.get_columns()):
             some = values.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
-            index, values = index.filter(some), values.filter(some)
+            if not some.all():
+                index, values = index.filter(some), values.filter(some)
         filled = sum(len(c) - c.null_count() for c in values.get_columns())
         if values.height * values.width > SLACK * filled + FREE_CELLS:
             self._long.append(_unpivot(index, values))
@@ -139,7 +140,13 @@ class Pieces:
             self._long += [_unpivot(index, values) for index, values in self._wide]
             self._wide = []
             return
-        index = pl.concat([index for index, _ in self._wide], rechunk=True)
+        given = [
+            "order",
+            "step",
+            *(c for c in ("epoch", "time") if any(_is_given(index[c]) for index, _ in self._wide)),
+        ]
+        needed = given if keys.height == 1 else [*given, *_KEY]
+        index = pl.concat([index.select(needed) for index, _ in self._wide], rechunk=True)
         values = pl.concat([values for _, values in self._wide], how="diagonal", rechunk=True)
         for rank, attempt, split in keys.sort(_KEY).iter_rows():
             mine, theirs = index, values
@@ -148,12 +155,16 @@ class Pieces:
                     (pl.col("rank") == rank) & (pl.col("attempt") == attempt) & (pl.col("split") == split)
                 ).to_series()
                 mine, theirs = index.filter(mask), values.filter(mask)
-            base = mine.with_columns(run=pl.lit(run))
             for tag in theirs.columns:
                 column = theirs[tag]
                 if column.null_count() < len(column):
                     own, metric = resolve(tag, split)
-                    yield (rank, attempt, tag, own), _series(base, column, own, metric)
+                    same = {"run": run, "rank": rank, "attempt": attempt, "split": own, "metric": metric, "tag": tag}
+                    yield (rank, attempt, tag, own), _series(mine.select(given), column, same)
+
+
+def _is_given(column: pl.Series) -> bool:
+    return column.null_count() < len(column)
 
 
 def _keys(index: pl.DataFrame) -> pl.DataFrame:
@@ -167,11 +178,15 @@ def _keys(index: pl.DataFrame) -> pl.DataFrame:
     return keys.unique(maintain_order=True)
 
 
-def _series(base: pl.DataFrame, column: pl.Series, split: str, metric: str) -> pl.DataFrame:
-    frame = base.with_columns(
-        column.alias("value"), split=pl.lit(split), metric=pl.lit(metric), tag=pl.lit(column.name)
+def _series(index: pl.DataFrame, column: pl.Series, same: dict[str, Any]) -> pl.DataFrame:
+    """The rows of one series: what differs from row to row is taken first, what is the `same` in all is added then."""
+    frame = index.with_columns(column.alias("value"))
+    if column.null_count():
+        frame = frame.filter(pl.col("value").is_not_null())
+    missing = dict.fromkeys(INDEX.keys() - frame.columns - same.keys())
+    return frame.with_columns(
+        pl.lit(value, dtype=SCALARS[name]).alias(name) for name, value in {**same, **missing}.items()
     ).select(_TIDY)
-    return frame.filter(pl.col("value").is_not_null()) if column.null_count() else frame
 
 
 def _empty() -> pl.DataFrame:
