@@ -138,7 +138,7 @@ def found_below(paths: StrPath | Iterable[StrPath]) -> tuple[list[tuple[Path, Fo
             raise InputError(_nothing_at(root, unread))
         named.add(str(root))
         for where, format in found:
-            places.setdefault(str(where.resolve()), (where, format))
+            places.setdefault(f"{where.resolve()}\n{format.run or ''}", (where, format))
     return list(places.values()), named, unread
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,9 @@ class Format:
     `module` is imported on first use and holds two functions: `sniff(path, head) -> bool`, true when the content is of
     this format (`head` is the first 64 KiB of a file, empty for a folder), and `read(path) -> Run`. `folder` says that
     a whole folder is one run; `patterns` are the file names that people use, for listing and for breaking ties.
+
+    Where one file may hold several runs (a database), the module also has `runs(path) -> list[str]`, their identifiers,
+    and its `read` takes one as `name=`; `each` gives one entry for every run, which `run` tells apart.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Format:
     patterns: tuple[str, ...]
     what: str
     folder: bool = False
+    run: str | None = None
 
     def sniff(self, path: Path, head: bytes) -> bool:
         """Whether the content at `path` is of this format."""
@@ -40,9 +44,14 @@ class Format:
         return check is not None and check(path)
 
     def read(self, path: Path) -> Run:
-        """The run at `path`."""
-        reader: Callable[[Path], Run] = importlib.import_module(self.module).read
-        return reader(path)
+        """The run at `path`; of several in one file the one that `run` names."""
+        reader: Callable[..., Run] = importlib.import_module(self.module).read
+        return reader(path) if self.run is None else reader(path, name=self.run)
+
+    def each(self, path: Path) -> list[Format]:
+        """One entry for every run in the file at `path`: this format alone, but for files that may hold several."""
+        listed: Callable[[Path], list[str]] | None = getattr(importlib.import_module(self.module), "runs", None)
+        return [self] if listed is None else [replace(self, run=name) for name in listed(path)]
 
 
 #: In the order in which they are asked: the most specific first, the generic last.
@@ -72,6 +81,8 @@ FORMATS: tuple[Format, ...] = (
         folder=True,
     ),
     Format("wandb-file", "parsers.wandb", ("*.wandb",), "Weights & Biases: the .wandb file of a run"),
+    Format("mlflow", "parsers.mlflow", ("meta.yaml",), "MLflow: the folder of a run in mlruns/", folder=True),
+    Format("mlflow-db", "parsers.mlflow_db", ("*.db", "*.sqlite", "*.sqlite3"), "MLflow: the runs of an mlflow.db"),
     Format("sacred", "parsers.sacred", ("metrics.json",), "Sacred: the numbered folder of a run", folder=True),
     Format(
         "allennlp",

@@ -39,7 +39,7 @@ def find_runs(root: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
     if not top.is_dir():
         format = detect(top)
         if format is not None:
-            yield top, format
+            yield from ((top, one) for one in format.each(top))
         return
     waiting = [top]
     while waiting:
@@ -89,7 +89,7 @@ def _file(here: Path, top: Path, unread: Unread, waiting: list[Path]) -> Iterato
         return
     format = detect(content)
     if format is not None and not format.is_part(content):
-        yield content, format
+        yield from ((content, one) for one in format.each(content))
 
 
 def _below(link: Path, top: Path) -> bool:
