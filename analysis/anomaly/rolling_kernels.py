@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from parsers.compiled import compiled
 
 __all__ = ["CAUSAL", "CENTRED", "SYMMETRIC", "moments", "order_statistics"]
 
@@ -17,17 +15,7 @@ Floats = NDArray[np.float64]
 CENTRED, CAUSAL, SYMMETRIC = 0, 1, 2
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    """The function compiled without the interpreter lock; kept on disk where some cache folder can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _bounds(i: int, n: int, window: int, mode: int) -> tuple[int, int]:  # pragma: no cover - compiled
     if mode == 1:
         return max(0, i - window + 1), i + 1
@@ -39,7 +27,7 @@ def _bounds(i: int, n: int, window: int, mode: int) -> tuple[int, int]:  # pragm
     return max(0, i - left), min(n, i + right + 1)
 
 
-@_compiled
+@compiled
 def _place(buffer: Floats, size: int, value: float) -> int:  # pragma: no cover - compiled
     low, high = 0, size
     while low < high:
@@ -51,7 +39,7 @@ def _place(buffer: Floats, size: int, value: float) -> int:  # pragma: no cover 
     return low
 
 
-@_compiled
+@compiled
 def _insert(buffer: Floats, size: int, value: float) -> None:  # pragma: no cover - compiled
     place = _place(buffer, size, value)
     for j in range(size, place, -1):
@@ -59,13 +47,13 @@ def _insert(buffer: Floats, size: int, value: float) -> None:  # pragma: no cove
     buffer[place] = value
 
 
-@_compiled
+@compiled
 def _remove(buffer: Floats, size: int, value: float) -> None:  # pragma: no cover - compiled
     for j in range(_place(buffer, size, value), size - 1):
         buffer[j] = buffer[j + 1]
 
 
-@_compiled
+@compiled
 def _swap(buffer: Floats, size: int, old: float, new: float) -> None:  # pragma: no cover - compiled
     """Replace one value in the sorted window: only what lies between the two places moves."""
     here = _place(buffer, size, old)
@@ -80,7 +68,7 @@ def _swap(buffer: Floats, size: int, old: float, new: float) -> None:  # pragma:
         buffer[there] = new
 
 
-@_compiled
+@compiled
 def _quantile(buffer: Floats, size: int, share: float) -> float:  # pragma: no cover - compiled
     place = share * (size - 1)
     low = int(place)
@@ -91,7 +79,7 @@ def _quantile(buffer: Floats, size: int, share: float) -> float:  # pragma: no c
     return float(buffer[low] * (1.0 - part) + buffer[low + 1] * part)
 
 
-@_compiled
+@compiled
 def _kth_distance(buffer: Floats, size: int, split: int, centre: float, k: int) -> float:  # pragma: no cover
     """The k-th smallest (from 0) distance to `centre`: distances grow away from `split` to either side."""
     low, high = max(0, k + 1 - (size - split)), min(k + 1, split)
@@ -109,7 +97,7 @@ def _kth_distance(buffer: Floats, size: int, split: int, centre: float, k: int) 
     return float(far)
 
 
-@_compiled
+@compiled
 def _mad(buffer: Floats, size: int, centre: float) -> float:  # pragma: no cover - compiled
     split = _place(buffer, size, centre)
     upper = _kth_distance(buffer, size, split, centre, size // 2)
@@ -118,7 +106,7 @@ def _mad(buffer: Floats, size: int, centre: float) -> float:  # pragma: no cover
     return float(0.5 * _kth_distance(buffer, size, split, centre, size // 2 - 1) + 0.5 * upper)
 
 
-@_compiled
+@compiled
 def _advance(
     values: Floats, buffer: Floats, size: int, left: int, right: int, low: int, high: int
 ) -> int:  # pragma: no cover - compiled
@@ -139,7 +127,7 @@ def _advance(
     return size
 
 
-@_compiled
+@compiled
 def _write(buffer: Floats, size: int, wanted: int, i: int, out: Floats) -> None:  # pragma: no cover - compiled
     if wanted & 1:
         out[0, i] = _quantile(buffer, size, 0.25)
@@ -153,7 +141,7 @@ def _write(buffer: Floats, size: int, wanted: int, i: int, out: Floats) -> None:
             out[3, i] = _mad(buffer, size, centre)
 
 
-@_compiled
+@compiled
 def order_statistics(
     values: Floats, first: int, last: int, window: int, mode: int, least: int, wanted: int, out: Floats
 ) -> None:  # pragma: no cover - compiled
@@ -182,7 +170,7 @@ def order_statistics(
             _write(buffer, size, wanted, i, out)
 
 
-@_compiled
+@compiled
 def moments(
     values: Floats, first: int, last: int, window: int, mode: int, least: int, out: Floats
 ) -> None:  # pragma: no cover - compiled
