@@ -1,4 +1,4 @@
-"""Compiled functions for parsers and analyses: one decorator, which keeps the machine code on disk where a folder can be written."""
+"""Compiled functions: one decorator, which keeps the machine code on disk where a folder can be written."""
 
 from __future__ import annotations
 
