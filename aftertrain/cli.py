@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     ls = commands.add_parser("ls", help="what runs are here, in which format, how long")
     ls.add_argument("paths", nargs="+", metavar="PATH")
     ls.add_argument("--format", choices=("table", "json", "markdown"), default="table")
+    ls.add_argument("--no-cache", action="store_true", help="read every run again, and remember nothing")
     ls.set_defaults(call=_ls)
 
     report = commands.add_parser("report", help="one self-contained report (.html, .md, .json)")
@@ -97,16 +98,25 @@ def _load(paths: Sequence[str]) -> RunSet:
 
     with _Progress("reading") as progress:
         runs = load_all(paths, progress=progress)
-    for place, reason in runs.unread:
-        print(f"aftertrain: not read: {place}: {reason}", file=sys.stderr)
+    _say_unread(runs.unread)
     return runs
+
+
+def _say_unread(unread: Sequence[tuple[str, str]]) -> None:
+    from aftertrain.render import printable
+
+    for place, reason in unread:
+        print(f"aftertrain: not read: {printable(place)}: {printable(reason)}", file=sys.stderr)
 
 
 def _ls(given: argparse.Namespace) -> int:
     from aftertrain import render
+    from parsers.listing import list_runs
 
-    runs = _load(given.paths)
-    print(render.RUNS[given.format](runs))
+    with _Progress("reading") as progress:
+        listed = list_runs(given.paths, progress=progress, cache=not given.no_cache)
+    _say_unread(listed.unread)
+    print(render.RUNS[given.format](listed))
     return 0
 
 

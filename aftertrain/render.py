@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from analysis.diagnose import Diagnosis
-from analysis.findings import Finding
-from parsers.run import RunSet
+if TYPE_CHECKING:  # listing runs must not wait for the analyses
+    from analysis.diagnose import Diagnosis
+    from analysis.findings import Finding
+    from parsers.listing import Listing
 
 __all__ = ["DIAGNOSES", "RUNS", "printable"]
 
@@ -48,7 +50,7 @@ def _markdown(text: str) -> str:
 _RUN_COLUMNS = ("run", "format", "steps", "scalars", "series", "events", "rejects", "path")
 
 
-def _run_rows(runs: RunSet) -> list[list[str]]:
+def _run_rows(runs: Listing) -> list[list[str]]:
     return [
         [
             printable(r["run"], 60),
@@ -64,7 +66,7 @@ def _run_rows(runs: RunSet) -> list[list[str]]:
     ]
 
 
-def _runs_json(runs: RunSet) -> str:
+def _runs_json(runs: Listing) -> str:
     listed = runs.frame.to_dicts()
     unread = [{"path": path, "reason": reason} for path, reason in runs.unread]
     return json.dumps({"version": 1, "runs": listed, "unread": unread}, indent=2, allow_nan=False)
@@ -158,7 +160,7 @@ def _github(diagnoses: Sequence[Diagnosis]) -> str:
     return "\n".join(lines)
 
 
-RUNS: dict[str, Callable[[RunSet], str]] = {
+RUNS: dict[str, Callable[[Listing], str]] = {
     "table": lambda runs: _grid(_run_rows(runs), _RUN_COLUMNS),
     "markdown": lambda runs: _markdown_table(_run_rows(runs), _RUN_COLUMNS),
     "json": _runs_json,

@@ -22,7 +22,9 @@ from parsers.run import Run, RunSet
 from parsers.schema import REJECTS
 from parsers.tree import Unread, find_runs
 
-__all__ = ["Progress", "found_below", "load", "load_all", "read_run", "unique_names"]
+__all__ = [
+    "Progress", "existing", "found_below", "load", "load_all", "nothing_at", "read_run", "single", "unique_names",
+]  # fmt: skip
 
 #: Called as `progress(done, total, path)`.
 Progress = Callable[[int, int, str], None]
@@ -41,11 +43,11 @@ def load(path: StrPath) -> Run:
     ...
     eventstream.errors.InputError: no/such/run: no such file or folder
     """
-    root = _existing(path)
+    root = existing(path)
     unread: Unread = []
     found = list(find_runs(root, unread))
     if not found:
-        raise InputError(_nothing_at(root, unread))
+        raise InputError(nothing_at(root, unread))
     if len(found) > 1:
         names = ", ".join(_short(p, root) for p, _ in found[:5])
         raise InputError(f"{root}: {len(found)} runs here ({names}, ...); name one of them, or use load_all")
@@ -126,23 +128,28 @@ def _damage(where: object) -> list[tuple[str, str]]:
 
 def found_below(paths: StrPath | Iterable[StrPath]) -> tuple[list[tuple[Path, Format]], set[str], Unread]:
     """Runs below the paths, each once; which of them were given by name; what could not be looked into."""
-    single = isinstance(paths, str | os.PathLike) or hasattr(paths, "open")
-    given = cast(Iterable[StrPath], [paths] if single else paths)
     places: dict[str, tuple[Path, Format]] = {}
     named: set[str] = set()
     unread: Unread = []
-    for path in given:
-        root = _existing(path)
+    for path in single(paths):
+        root = existing(path)
         found = list(find_runs(root, unread))
         if not found:
-            raise InputError(_nothing_at(root, unread))
+            raise InputError(nothing_at(root, unread))
         named.add(str(root))
         for where, format in found:
             places.setdefault(f"{where.resolve()}\n{format.run or ''}", (where, format))
     return list(places.values()), named, unread
 
 
-def _existing(path: StrPath) -> Path:
+def single(paths: StrPath | Iterable[StrPath]) -> Iterable[StrPath]:
+    """One path or several, as several."""
+    one = isinstance(paths, str | os.PathLike) or hasattr(paths, "open")
+    return cast(Iterable[StrPath], [paths] if one else paths)
+
+
+def existing(path: StrPath) -> Path:
+    """The place of a path given by name; `InputError` where nothing stands there."""
     where = place(path)
     try:
         there = where.exists()
@@ -157,7 +164,8 @@ def _short(path: Path, root: Path) -> str:
     return str(path).removeprefix(str(root)).lstrip("/\\") or path.name
 
 
-def _nothing_at(path: Path, unread: Unread) -> str:
+def nothing_at(path: Path, unread: Unread) -> str:
+    """The sentence for a path given by name at which no run was found."""
     if unread:
         listed = "; ".join(f"{where}: {reason}" for where, reason in unread[:3])
         return f"{path}: no run can be read here, {len(unread)} could not be looked into ({listed})"

@@ -16,7 +16,7 @@ from parsers.schema import EVENTS, REJECTS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "RunSet"]
+__all__ = ["ROWS", "Run", "RunSet"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +170,21 @@ def live_branch(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.join(cuts, on=["rank", "attempt"], how="left", maintain_order="left").filter(kept).drop("_cut")
 
 
+_ROWS: dict[str, type[pl.DataType]] = {
+    "run": pl.String,
+    "format": pl.String,
+    "scalars": pl.Int64,
+    "series": pl.Int64,
+    "first_step": pl.Int64,
+    "last_step": pl.Int64,
+    "events": pl.Int64,
+    "rejects": pl.Int64,
+    "path": pl.String,
+}
+#: One row a run, as `RunSet.frame` has it.
+ROWS = pl.Schema(_ROWS)
+
+
 @dataclass(frozen=True, eq=False)
 class RunSet(Sequence[Run]):
     """Several runs, in the order found; indexed by position or by name. `unread` says what was no run, and why.
@@ -214,18 +229,7 @@ class RunSet(Sequence[Run]):
             )
             for r in self.runs
         ]
-        schema = {
-            "run": pl.String,
-            "format": pl.String,
-            "scalars": pl.Int64,
-            "series": pl.Int64,
-            "first_step": pl.Int64,
-            "last_step": pl.Int64,
-            "events": pl.Int64,
-            "rejects": pl.Int64,
-            "path": pl.String,
-        }
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        return pl.DataFrame(rows, schema=ROWS, orient="row")
 
     def __repr__(self) -> str:
         listed = "".join(f"\n  {run!r}" for run in self.runs[:20])

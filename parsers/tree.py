@@ -14,12 +14,12 @@ from parsers.archives import Member, archive_suffix, packed_suffix
 from parsers.place import entered, is_link
 from parsers.registry import Format, detect, formats
 
-__all__ = ["Unread", "find_runs"]
+__all__ = ["SKIPPED", "Unread", "find_runs", "in_folder", "may_be_log", "walk"]
 
 #: Path and reason of each thing that could not be read.
 Unread = list[tuple[str, str]]
 #: Folders that never hold runs, skipped on the way down.
-_SKIPPED = {".git", "__pycache__", "node_modules", ".venv", "site-packages", "__MACOSX"}
+SKIPPED = {".git", "__pycache__", "node_modules", ".venv", "site-packages", "__MACOSX"}
 
 
 def find_runs(root: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
@@ -41,12 +41,17 @@ def find_runs(root: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
         if format is not None:
             yield from ((top, one) for one in format.each(top))
         return
-    waiting = [top]
+    yield from walk(top, top, unread)
+
+
+def walk(start: Path, top: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
+    """Path and format of each run at or below `start`, which stands below `top` or is it, as `find_runs` says."""
+    waiting = [start]
     while waiting:
         here = waiting.pop()
         try:
             if here.is_dir():
-                format, deeper = _folder(here, unread)
+                format, deeper = in_folder(here, unread)
                 if format is not None:
                     yield here, format
                 waiting += reversed(deeper)
@@ -60,8 +65,8 @@ def find_runs(root: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
             unread.append((str(here), f"cannot be looked into ({error.strerror or error})"))
 
 
-def _folder(here: Path, unread: Unread) -> tuple[Format | None, list[Path]]:
-    """The format of a folder that is a run, or what stands in it."""
+def in_folder(here: Path, unread: Unread) -> tuple[Format | None, list[Path]]:
+    """The format of a folder that is a run, or the folders and possible logs in it, by name."""
     unread += _refused(here)
     format = detect(here)
     if format is not None:
@@ -69,9 +74,9 @@ def _folder(here: Path, unread: Unread) -> tuple[Format | None, list[Path]]:
     deeper = []
     for entry in sorted(here.iterdir(), key=lambda p: p.name):
         if entry.is_dir():
-            if entry.name not in _SKIPPED and not is_link(entry):
+            if entry.name not in SKIPPED and not is_link(entry):
                 deeper.append(entry)
-        elif _may_be_log(entry.name) and entry.is_file():
+        elif may_be_log(entry.name) and entry.is_file():
             deeper.append(entry)
     return None, deeper
 
@@ -96,7 +101,8 @@ def _below(link: Path, top: Path) -> bool:
     return link.resolve().is_relative_to(top.resolve())
 
 
-def _may_be_log(name: str) -> bool:
+def may_be_log(name: str) -> bool:
+    """Whether people give this name to a log of any known format, or to an archive."""
     if archive_suffix(name):
         return True
     plain = name[: len(name) - len(packed_suffix(name))]

@@ -1,0 +1,193 @@
+"""What runs stand below some paths, a row each, without keeping the runs: read once, then known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from eventstream.errors import InputError
+from parsers.cache import Store, default_folder, file_key
+from parsers.loading import Progress, existing, nothing_at, read_run, single, unique_names
+from parsers.place import StrPath, is_local
+from parsers.plugins import plugins
+from parsers.registry import Format
+from parsers.run import ROWS, RunSet
+from parsers.tree import SKIPPED, Unread, find_runs, in_folder, may_be_log, walk
+
+__all__ = ["Listing", "list_runs"]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """`frame`, one row a run as `RunSet.frame` has it, and `unread`: path and reason of what could not be read.
+
+    >>> Listing(pl.DataFrame(schema=ROWS)).frame.height
+    0
+    """
+
+    frame: pl.DataFrame
+    unread: tuple[tuple[str, str], ...] = ()
+
+
+def list_runs(
+    paths: StrPath | Iterable[StrPath], *, progress: Progress | None = None, cache: Path | str | bool = True
+) -> Listing:
+    """A row for every run below `paths`, in order of path, as `load_all(paths).frame` has it, but from the cache.
+
+    What a local folder holds is remembered under a key of its content (`parsers.cache.file_key` of every file in it
+    and below), so that a folder in which nothing changed is not read again; any change of a file, also of one beside
+    a log, is seen. `cache` is the folder of the cache, True for the user's (`parsers.cache.default_folder`), False for
+    none; one that is damaged, or cannot be written, is as none. Archives and URLs given by name are not remembered.
+    Raises `InputError` as `load_all` does.
+
+    >>> list_runs([], cache=False).frame.height
+    0
+    """
+    folder = default_folder() if cache is True else Path(cache) if cache else None
+    work = _Work(None if folder is None else Store(folder), progress)
+    for path in single(paths):
+        work.add(existing(path))
+    if work.store is not None:
+        work.store.save()
+    return work.listing()
+
+
+@dataclass
+class _Work:
+    """Rows found so far, by the path of their run."""
+
+    store: Store | None
+    progress: Progress | None
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unread: Unread = field(default_factory=list)
+    keys: dict[str, bytes] = field(default_factory=dict)
+    done: int = 0
+
+    def add(self, root: Path) -> None:
+        """Everything below one path that was given by name."""
+        before = len(self.rows), len(self.unread)
+        if is_local(root) and root.is_dir():
+            if self.store is not None:
+                _Keys(self.keys).of(str(root), os.path.realpath(root))
+            self._folders(root)
+        else:
+            for where, format in list(find_runs(root, self.unread)):
+                if str(where) == str(root):
+                    self._row(read_run(where, format), where)
+                else:
+                    self._try(where, format)
+        if (len(self.rows), len(self.unread)) == before and not self._known(root):
+            raise InputError(nothing_at(root, []))
+        if len(self.rows) == before[0] and len(self.unread) > before[1]:
+            raise InputError(nothing_at(root, self.unread[before[1] :]))
+
+    def _known(self, root: Path) -> bool:
+        """Whether runs below `root` were found before, under another path given."""
+        return any(Path(path).is_relative_to(root.resolve()) for path in self.rows)
+
+    def _folders(self, top: Path) -> None:
+        waiting = [top]
+        while waiting:
+            here = waiting.pop()
+            key = self.keys.get(str(here))
+            known = None if key is None or self.store is None else self.store.get(key.hex())
+            if known is None:
+                known = self._look(here, top)
+                if key is not None and self.store is not None:
+                    self.store[key.hex()] = known
+            for where, row in known["rows"]:
+                self.rows.setdefault(where, row)
+            self.unread += [(path, reason) for path, reason in known["unread"]]
+            waiting += [here / name for name in reversed(known["folders"])]
+
+    def _look(self, here: Path, top: Path) -> dict[str, Any]:
+        """What a folder holds itself: one run, or the runs of its files; and the folders in it."""
+        own = _Work(None, self.progress, done=self.done)
+        folders: list[str] = []
+        try:
+            format, entries = in_folder(here, own.unread)
+            if format is not None:
+                own._try(here, format)
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.name)
+                else:
+                    for where, found in list(walk(entry, top, own.unread)):
+                        own._try(where, found)
+        except OSError as error:
+            own.unread.append((str(here), f"cannot be looked into ({error.strerror or error})"))
+        self.done = own.done
+        return {"rows": list(own.rows.items()), "unread": own.unread, "folders": folders}
+
+    def _try(self, where: Path, format: Format) -> None:
+        try:
+            run = read_run(where, format)
+            self._row(run, where)
+        except InputError as error:
+            self.unread.append((str(where), str(error).removeprefix(f"{where}: ")))
+
+    def _row(self, run: Any, where: Path) -> None:
+        if self.progress is not None:
+            self.progress(self.done, self.done + 1, str(where))
+        self.done += 1
+        self.rows.setdefault(str(where.resolve()), RunSet((run,)).frame.row(0, named=True))
+
+    def listing(self) -> Listing:
+        """All rows in order of path, with unique names."""
+        rows = list(self.rows.values())
+        for row, name in zip(rows, list(unique_names([(r["run"], r["path"]) for r in rows])), strict=True):
+            row["run"] = name
+        rows.sort(key=lambda row: Path(row["path"]))
+        return Listing(pl.DataFrame(rows, schema=ROWS), (*self.unread, *plugins().broken))
+
+
+@dataclass
+class _Keys:
+    """Keys of folders by their path as walked: of every file in them and below."""
+
+    keys: dict[str, bytes]
+
+    def of(self, top: str, real: str) -> None:
+        """Fill in the keys of `top` and of every folder below; `real` is where it really stands."""
+        order = [(top, real)]
+        listed: dict[str, tuple[str, list[str], list[str]]] = {}
+        while order:
+            here, place = order.pop()
+            parts, folders = _entries(here)
+            listed[here] = place, parts, folders
+            order += [(str(Path(here) / name), str(Path(place) / name)) for name in folders]
+        for here in reversed(listed):  # a folder after all that are below it
+            place, parts, folders = listed[here]
+            below = [f"{name} {self.keys[str(Path(here) / name)].hex()}" for name in folders]
+            told = "\0".join([place, *parts, "", *below])
+            self.keys[here] = hashlib.blake2b(told.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def _entries(here: str) -> tuple[list[str], list[str]]:
+    """Names and keys of the files of a folder, and its folders, links to folders left out."""
+    parts: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(here) as found:
+            entries = sorted(found, key=lambda e: e.name)
+    except OSError as error:
+        return [f"unreadable {error.errno}"], []
+    for entry in entries:
+        try:
+            mode = entry.stat().st_mode
+        except OSError as error:
+            parts.append(f"{entry.name} unreadable {error.errno}")
+            continue
+        if stat.S_ISDIR(mode):
+            if not entry.is_symlink() and entry.name not in SKIPPED:
+                folders.append(entry.name)
+        elif stat.S_ISREG(mode):
+            parts.append(f"{entry.name} {file_key(entry.path, log=may_be_log(entry.name)).hex()}")
+    return parts, folders
