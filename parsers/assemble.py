@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,8 @@ class Pieces:
     (1, 'loss', 2.5)
     """
 
+    #: Split and metric of a tag and the split of its record; a format that has names of its own gives another.
+    named: Callable[[str, str], tuple[str, str]] = resolve
     _wide: list[tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=list)
     _long: list[pl.DataFrame] = field(default_factory=list)
     _rows: list[tuple[Any, ...]] = field(default_factory=list)
@@ -110,7 +112,7 @@ class Pieces:
         series: dict[_Series, list[pl.DataFrame]] = {}
         for key, frame in self._wide_pieces(run):
             series.setdefault(key, []).append(frame)
-        long = _tidy(pl.concat(self._long), run) if self._long else _empty()
+        long = _tidy(pl.concat(self._long), run, self.named) if self._long else _empty()
         if not series:
             return long.select(SCALARS.names())
         stretches = [] if long.is_empty() else _stretches(long)
@@ -158,7 +160,7 @@ class Pieces:
             for tag in theirs.columns:
                 column = theirs[tag]
                 if column.null_count() < len(column):
-                    own, metric = resolve(tag, split)
+                    own, metric = self.named(tag, split)
                     same = {"run": run, "rank": rank, "attempt": attempt, "split": own, "metric": metric, "tag": tag}
                     yield (rank, attempt, tag, own), _series(mine.select(given), column, same)
 
@@ -212,9 +214,9 @@ def _numbered(frame: pl.DataFrame, opened: Any) -> pl.DataFrame:
     return frame.with_columns(pl.Series("attempt", attempt))
 
 
-def _tidy(long: pl.DataFrame, run: str) -> pl.DataFrame:
+def _tidy(long: pl.DataFrame, run: str, named: Callable[[str, str], tuple[str, str]]) -> pl.DataFrame:
     pairs = long.select("tag", "split").unique()
-    names = [resolve(tag, split) for tag, split in pairs.iter_rows()]
+    names = [named(tag, split) for tag, split in pairs.iter_rows()]
     own, metric = (pl.Series(column, [n[i] for n in names], pl.String) for i, column in enumerate(("_own", "metric")))
     joined = long.join(pairs.with_columns(own, metric), on=["tag", "split"], how="left", maintain_order="left")
     tidy = joined.with_columns(pl.lit(run).alias("run"), pl.col("_own").alias("split")).select(_TIDY)
