@@ -18,20 +18,23 @@ MEGATRON = Dialect(
     (
         Pattern(
             "| elapsed time per iteration",
-            rf"^(?:\[default(?P<rank>{_I})\]:)? *(?:\[(?P<time>{TIME})\])? *"
-            rf"iteration +{_STEP}/ *{_I} *\|(?P<pairs>.*\|) *$",
+            rf"^(?:\[default(?P<rank>{_I})\]:)? +(?:\[(?P<time>{TIME})\] +)?"
+            rf"iteration +{_STEP}/ *{_I} *\|(?P<pairs>.*)$",
             "bars",
             opening=rf"iteration +{_I}/ *{_I} *\|",
+            closing="|",
         ),
         Pattern(
             " elapsed time per iteration",
-            rf"^[^|]{{0,80}}?(?:samples/sec: {_N} \|)? *iteration +{_STEP}/ *{_I} *\|(?P<pairs>.*\|) *$",
+            rf"^[^|]{{0,80}}?(?:samples/sec: {_N} \|)? *iteration +{_STEP}/ *{_I} *\|(?P<pairs>.*)$",
             "bars",
+            closing="|",
         ),
         Pattern(
             "loss at iteration",
-            rf"(?P<split>validation|test) loss at iteration {_STEP} (?:on [^|]*)?\|(?P<pairs>.*\|) *$",
+            rf"(?P<split>validation|test) loss at iteration {_STEP} (?:on [^|]*)?\|(?P<pairs>.*)$",
             "bars",
+            closing="|",
             opening=r"(?:validation|test) loss at iteration",
         ),
         Pattern(" .....", r"^ {2}(?P<key>[a-z]\w*) \.{3,} ?(?P<value>.*)$", setting=True),

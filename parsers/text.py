@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import lzma
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eventstream.errors import InputError
 from parsers.dialect import PLACE, Dialect
@@ -15,7 +13,7 @@ from parsers.dialects import DIALECTS
 from parsers.events import event_frame, payload_text
 from parsers.finish import Reject, finish
 from parsers.lines import Block, to_utf8
-from parsers.rotation import is_later_part, opened, parts_of
+from parsers.rotation import is_later_part, packed_of, parts_of
 from parsers.run import Run
 from parsers.text_lines import Lines, line_frame, text_lines
 from parsers.text_reader import Reader, choose
@@ -104,14 +102,15 @@ def read_parts(path: Path, dialects: Sequence[Dialect], format: str) -> Run:
 
 def _blocks(part: Path, order: int, *, whole: bool) -> Iterator[Lines | Reject]:
     """The lines of one part; damage of a compressed one is a reject, and so is a part that cannot be opened."""
+    packed = packed_of(part)
     try:
-        yield from text_lines(opened(part), order)
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
-        yield Reject(str(part), f"the compressed file is damaged: {error}; what came before was read")
+        yield from text_lines(part if packed is None else cast(Path, packed), order)
     except InputError as error:
         if whole:
             raise
         yield Reject(str(part), f"this part of the log is left out: {error}")
+    if packed is not None:
+        yield from (Reject(file, reason) for file, reason in packed.damage)
 
 
 def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
@@ -127,7 +126,7 @@ def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
         name,
         str(path),
         format,
-        reader.table(name),
+        reader.table(name).lazy(),
         events=event_frame(events),
         rejects=reader.rejects,
         config=_config(reader),
@@ -200,9 +199,9 @@ def _in_older_part(path: Path) -> bool:
     """Whether an older part of a rotated set speaks where the newest does not yet."""
     for part in parts_of(path)[-2:-1]:
         try:
-            with opened(part).open("rb") as file:
+            with (packed_of(part) or part).open("rb") as file:
                 return _speaks(file.read(SEARCHED))
-        except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        except (OSError, InputError):
             return False  # the part is judged when it is read
     return False
 

@@ -80,6 +80,8 @@ class Matcher:
             return
         groups = lines["text"].str.extract_groups(pattern.regex).struct.unnest()
         hit = groups.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
+        if pattern.closing:
+            hit &= lines["text"].str.strip_chars_end(" ").str.ends_with(pattern.closing)
         if pattern.opening and not hit.all():
             broken = lines.filter(~hit).filter(pl.col("text").str.contains(pattern.opening))
             self.broken += [broken] if broken.height else []

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import polars as pl
 from parsers.assemble import INDEX, Pieces
 from parsers.dialect import PLACE, Dialect
 from parsers.finish import Reject
-from parsers.names import resolve, split_tag
+from parsers.names import resolve
 from parsers.text_auto import AUTO, AutoMatcher
 from parsers.text_lines import Lines
 from parsers.text_match import Found, Matcher
@@ -182,15 +183,9 @@ class Reader:
 
     def table(self, run: str) -> pl.DataFrame:
         """All numbers in the columns of `SCALARS`, names brought to the field's words, attempts numbered."""
+        self.pieces.named = partial(_canonical, self.chosen or AUTO)
         self.pieces.find_attempts()
-        table = self.pieces.table(run)
-        pairs = table.select("tag", "split").unique()
-        dialect = self.chosen or AUTO
-        named = [(tag, split, *_canonical(tag, split, dialect)) for tag, split in pairs.iter_rows()]
-        schema = {"tag": pl.String, "split": pl.String, "_split": pl.String, "_metric": pl.String}
-        names = pl.DataFrame(named, schema=schema, orient="row")
-        joined = table.join(names, on=["tag", "split"], how="left", maintain_order="left")
-        return joined.with_columns(split="_split", metric="_metric").drop("_split", "_metric")
+        return self.pieces.table(run)
 
 
 def _indexed(index: pl.DataFrame) -> pl.DataFrame:
@@ -201,10 +196,10 @@ def _indexed(index: pl.DataFrame) -> pl.DataFrame:
     return index.select(columns).with_columns(pl.col(name).fill_null(value) for name, value in default.items())
 
 
-def _canonical(tag: str, split: str, dialect: Dialect) -> tuple[str, str]:
+def _canonical(dialect: Dialect, tag: str, split: str) -> tuple[str, str]:
     """Split and metric of a tag: what the dialect says it is, else its name with blanks and brackets replaced."""
-    if tag in dialect.metrics:  # the word that the tag itself has for its split is not meant then
-        return resolve(dialect.metrics[tag], "" if split == split_tag(tag)[0] else split)
+    if tag in dialect.metrics:
+        return resolve(dialect.metrics[tag], split)
     own, metric = resolve(tag, split)
     metric = metric.removeprefix(dialect.prefix)
     return own, re.sub(r"[()\[\]]", "", metric).strip().replace(" ", "_") or metric
@@ -218,9 +213,12 @@ def matchers_of(dialect: Dialect) -> list[Matcher]:
 
 def choose(lines: Lines, dialects: Iterable[Dialect]) -> Dialect | None:
     """The dialect of most lines; one of the table before progress bars and the automatic mode."""
-    fitting = [d for d in dialects if any(p.literal in lines.text for p in d.patterns)]
-    for sample in dict.fromkeys((min(SAMPLE, lines.frame.height), lines.frame.height)):
+    height = lines.frame.height
+    fitting: list[Dialect] = []
+    for sample in dict.fromkeys((min(SAMPLE, height), height)):
         some = lines.frame.head(sample)
+        text = lines.text if sample == height else "\n".join(some["text"])
+        fitting = [d for d in dialects if any(p.literal in text for p in d.patterns)]
         scores = [(score(some, d), d) for d in fitting if not d.fallback]
         best = max(scores, key=lambda s: s[0], default=(0, None))
         if best[0]:
