@@ -117,6 +117,12 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("csv", "parsers.csv", ("*.csv", "*.tsv"), "table with a step or epoch: Keras, Ultralytics, any CSV or TSV"),
     Format(
+        "contract-dumps",
+        "parsers.contract_dumps",
+        ("*.log", "*.txt", "*.out"),
+        "printed inputs and outputs of a model: Input keys: [...], NOT FOUND, DISABLED, removed labels",
+    ),
+    Format(
         "debug-blocks",
         "parsers.debug_blocks",
         ("*.log", "*.txt"),
