@@ -69,7 +69,7 @@ def judge_sum(run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation
                 "largest_difference": float(worst["residual"]),
                 "tolerance": float(worst["tolerance"]),
                 "explanation": found.name if found else "none",
-                "number": found.number if found else math.nan,
+                "number": found.number if found and math.isfinite(found.number) else None,
             },
             causes=((found.sentence,) if found else ()) + _other_causes(found),
             suggestions=(

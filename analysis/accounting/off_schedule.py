@@ -104,7 +104,7 @@ def _off_schedule(run: str, off: pl.DataFrame, judged: pl.DataFrame, shift: Shif
             "records_judged": judged.height,
             "phase": first["phase"],
             "explanation": shift.name if shift else "none",
-            "number": shift.number if shift else math.nan,
+            "number": shift.number if shift and math.isfinite(shift.number) else None,
         },
         causes=(
             *((shift.sentence,) if shift else ()),
