@@ -25,6 +25,8 @@ __all__ = ["Reader", "matchers_of", "score"]
 
 #: Lines looked at first to tell the dialect; the whole block where they hold no line of one.
 SAMPLE = 4_000
+#: One in so many lines is a good part of them.
+PLENTY = 4
 #: Lines with the same name that the automatic mode needs before it believes in a log.
 BELIEVE = 3
 
@@ -212,20 +214,31 @@ def matchers_of(dialect: Dialect) -> list[Matcher]:
 
 
 def choose(lines: Lines, dialects: Iterable[Dialect]) -> Dialect | None:
-    """The dialect of most lines; one of the table before progress bars and the automatic mode."""
-    height = lines.frame.height
-    fitting: list[Dialect] = []
+    """The dialect of most lines; one of the table before progress bars and the automatic mode.
+
+    The first lines decide where they speak one of the table, or another in a good part of them; else all lines do.
+    """
+    height, dialects = lines.frame.height, tuple(dialects)
     for sample in dict.fromkeys((min(SAMPLE, height), height)):
         some = lines.frame.head(sample)
         text = lines.text if sample == height else "\n".join(some["text"])
         fitting = [d for d in dialects if any(p.literal in text for p in d.patterns)]
-        scores = [(score(some, d), d) for d in fitting if not d.fallback]
-        best = max(scores, key=lambda s: s[0], default=(0, None))
-        if best[0]:
-            return best[1]
-    scores = [(score(lines.frame, d), d) for d in (*(d for d in fitting if d.fallback), AUTO)]
-    best = max(scores, key=lambda s: s[0])
-    return best[1] if best[0] else None
+        count, best = _best(some, [d for d in fitting if not d.fallback])
+        if best is not None:
+            return best
+        count, best = _best(some, [*(d for d in fitting if d.fallback), AUTO])
+        if best is not None and (sample == height or count * PLENTY >= sample):
+            return best
+    return None
+
+
+def _best(lines: pl.DataFrame, dialects: Iterable[Dialect]) -> tuple[int, Dialect | None]:
+    """The dialect with most lines, the first of equals; None where none has any."""
+    count, found = 0, None
+    for dialect in dialects:
+        if (mine := score(lines, dialect)) > count:
+            count, found = mine, dialect
+    return count, found
 
 
 def score(lines: pl.DataFrame, dialect: Dialect) -> int:
