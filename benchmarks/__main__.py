@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.measure import Row
 
 #: Each module has `rows(quick: bool) -> list[Row]`.
-SUITES = ("recording", "loading", "anomalies", "embeddings", "formats_tensorboard", "formats_tables")
+SUITES = ("recording", "loading", "anomalies", "embeddings", "formats_tensorboard", "formats_tables", "formats_text")
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
