@@ -189,10 +189,12 @@ def _joined(parts: list[tuple[EventFile, list[Columns]]]) -> tuple[list[EventFil
 
 def _counts(pieces: list[Columns], known: int = 0) -> npt.NDArray[np.int64]:
     """How many numbers each tag has."""
-    counted = [np.bincount(tags, minlength=known) for tags, *_ in pieces]
-    total = np.zeros(max(map(len, counted)), np.int64)
-    for counts in counted:
-        total[: len(counts)] += counts
+    total = np.zeros(max(known, *(int(tags.max(initial=-1)) + 1 for tags, *_ in pieces)), np.int64)
+    for tags, *_ in pieces:
+        if len(tags) * 8 > len(total):
+            total += np.bincount(tags, minlength=len(total))
+        else:  # little pieces, as after damage: the sum over all tags would cost more than they hold
+            np.add.at(total, tags, 1)
     return total
 
 

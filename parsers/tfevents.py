@@ -24,7 +24,7 @@ __all__ = ["Columns", "EventFile", "PlainWalker", "Tags", "join"]
 #: Longest text that is kept whole; of a longer one the start.
 TEXT_LIMIT = 1 << 20
 #: Records framed at a time: few after damage, more as long as all is well.
-FEW, MANY = 64, 8192
+FEW, MANY = 8, 8192
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
 #: Fields of an event that hold no measurement: their bytes are counted and passed over.
 _GRAPHS = {4: "graph", 8: "run-metadata", 9: "graph"}

@@ -29,9 +29,10 @@ class _Table:
     lengths: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(128, np.int64))
     pool: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(8192, np.uint8))
     #: The number of each tag among all of the run.
-    numbers: list[int] = field(default_factory=list)
+    numbers: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(128, np.int32))
     #: The tag that followed each when it was last met, -1 where none did.
     after: npt.NDArray[np.int32] = field(default_factory=lambda: np.full(128, -1, np.int32))
+    _known: int = 0
     _used: int = 0
 
     def arrays(self) -> tuple[Any, ...]:
@@ -39,10 +40,10 @@ class _Table:
 
     def add(self, tag: bytes, number: int) -> None:
         """A tag that is not in the table yet."""
-        new = len(self.numbers)
+        new = self._known
         if new == len(self.hashes):
             self.hashes, self.starts, self.lengths = map(_doubled, (self.hashes, self.starts, self.lengths))
-            self.after = np.full(2 * new, -1, np.int32)
+            self.numbers, self.after = _doubled(self.numbers), np.full(2 * new, -1, np.int32)
             self.slots = np.full(4 * new, -1, np.int32)
             for old in range(new):
                 self._place(old)
@@ -52,7 +53,8 @@ class _Table:
         self.starts[new], self.lengths[new] = self._used, len(tag)
         self.hashes[new] = kernel.tag_hash(self.pool, self._used, len(tag))
         self._used += len(tag)
-        self.numbers.append(number)
+        self.numbers[new] = number
+        self._known += 1
         self._place(new)
 
     def _place(self, tag: int) -> None:
@@ -77,23 +79,30 @@ class CompiledWalker:
 
     def walk(self, data: bytes, at: int, origin: int) -> tuple[int, Stop]:
         """As `parsers.tfrecord.Walker` says."""
-        whole = np.frombuffer(data, np.uint8)
+        whole, table = np.frombuffer(data, np.uint8), self._table
+        count = odd = 0
         while True:
             at, stop, count, odd, tag, length = kernel.walk(
-                whole, at, self._table.arrays(), self._table.after, self._rows, self._others
+                whole, at, table.arrays(), table.after, self._rows, self._others, (count, odd)
             )
-            before = self._file.fast
-            self._file.add_block(self._block(count))
-            for start, size, rows in self._others[:odd].tolist():
-                self._file.add_at(data[start : start + size], origin + start - 12, before + rows)
             if stop == kernel.NEW_TAG:
                 name = data[tag : tag + length]
-                self._table.add(name, self._file.tags.number(name.decode("utf-8", "replace")))
-            elif stop == kernel.FULL:
-                if not count and not odd:
-                    self._make_room(2 * len(self._rows[0]))
-            else:
+                table.add(name, self._file.tags.number(name.decode("utf-8", "replace")))
+                continue
+            self._take(count, odd, data, origin)
+            if stop != kernel.FULL:
                 return at, Stop(stop)
+            if not count and not odd:
+                self._make_room(2 * len(self._rows[0]))
+            count = odd = 0
+
+    def _take(self, count: int, odd: int, data: bytes, origin: int) -> None:
+        """Hand over what one piece of the file gave."""
+        before = self._file.fast
+        if count:
+            self._file.add_block(self._block(count))
+        for start, size, rows in self._others[:odd].tolist():
+            self._file.add_at(data[start : start + size], origin + start - 12, before + rows)
 
     def _make_room(self, size: int) -> None:
         bits = np.empty(size, np.uint64)
@@ -101,9 +110,8 @@ class CompiledWalker:
 
     def _block(self, count: int) -> Columns:
         tags, steps, walls, bits, forms = self._rows
-        numbers = np.array(self._table.numbers or [0], np.int32)
         times = walls[:count].copy().view(np.float64)
-        return numbers[tags[:count]], steps[:count].copy(), times, _floats(bits[:count], forms[:count])
+        return self._table.numbers[tags[:count]], steps[:count].copy(), times, _floats(bits[:count], forms[:count])
 
 
 def _floats(bits: npt.NDArray[np.uint64], forms: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:

@@ -331,17 +331,19 @@ def _framed(data: Any, at: int, size: int) -> Any:  # pragma: no cover - compile
 
 
 @compiled
-def walk(data: Any, at: Any, table: Any, follows: Any, rows: Any, others: Any) -> Any:  # pragma: no cover - compiled
+def walk(
+    data: Any, at: Any, table: Any, follows: Any, rows: Any, others: Any, have: Any
+) -> Any:  # pragma: no cover - compiled
     """Take records from `at` on: where it stopped and why, rows and others found, start and length of a new tag.
 
     `follows` is the tag that followed each tag when it was last met, or -1, with which the search for a tag begins;
     `rows` is (tags, steps, walls, bits, forms); `others` takes start, length and the rows before it of each record that
-    is no plain scalar event.
+    is no plain scalar event; `have` tells how many of both there are already.
     """
     # taken apart once: handing tuples of arrays to a function costs more than reading a record
     tags, steps, walls, bits, forms = rows
     _, _, starts, lengths, pool = table
-    count, odd, size, last = 0, 0, len(data), np.int64(0)
+    count, odd, size, last = have[0], have[1], len(data), np.int64(0)
     while True:
         end, stop = _framed(data, at, size)
         if stop >= 0:

@@ -32,6 +32,8 @@ LIMIT = 256 << 20
 KEPT = 1000
 #: Bytes of the damage that a reject shows.
 EXCERPT = 32
+#: Fewer records than this of one length are checked one by one: in step, every byte costs some microseconds.
+ALONE = 32
 _LENGTH = struct.Struct("<Q")
 
 
@@ -258,7 +260,7 @@ def _data_match(
     crc = np.zeros(len(starts), np.uint32)
     for size in np.unique(sizes).tolist():
         same = np.flatnonzero(sizes == size)
-        if len(same) < 4 and size > 128:  # a few long ones: each by itself, its parts in step
+        if len(same) < ALONE:
             crc[same] = [crc_of(data[p + HEADER : p + HEADER + size]) for p in starts[same].tolist()]
         else:
             crc[same] = crc_rows(whole, starts[same] + HEADER, size)
@@ -272,7 +274,10 @@ def _stored(whole: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> npt.
 
 
 def _valid(data: bytes, at: int) -> bool:
-    return len(data) - at >= HEADER and next_header(data[at : at + HEADER]) == 0
+    if len(data) - at < HEADER:
+        return False
+    stored = int.from_bytes(data[at + 8 : at + HEADER], "little")
+    return int(mask(np.array([crc_of(data[at : at + 8])], np.uint32))[0]) == stored
 
 
 def _size(data: bytes, at: int) -> int:
