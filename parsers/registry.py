@@ -92,6 +92,7 @@ FORMATS: tuple[Format, ...] = (
         folder=True,
     ),
     Format("dllogger", "parsers.dllogger", ("*.json", "*.log", "*.txt"), "NVIDIA DLLogger: DLLL {...} lines"),
+    Format("numpy-history", "parsers.npy_history", ("*.npy", "*.npz"), "histories in NumPy arrays; SB3 evaluations.npz"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("mmlab", "parsers.mmlab", ("*.log.json", "scalars.json", "*.json"), "OpenMMLab: logs of mmcv and mmengine"),
     Format(
