@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 from eventstream.errors import InputError
 from parsers.unpack import LIMIT, PACKED, Limits, Unpacked, unpacking
 
-__all__ = ["ARCHIVES", "Archive", "Member", "Packed", "archive_suffix", "packed_suffix"]
+__all__ = ["ARCHIVES", "Archive", "Member", "Packed", "archive_suffix", "damage_of", "packed_suffix"]
 
 #: Suffixes of archives, and how the tar inside is packed.
 ARCHIVES = {
@@ -333,6 +333,20 @@ class Member(_Inside):
 
     def __str__(self) -> str:
         return f"{self.archive.path}/{self.inner}" if self.inner else str(self.archive.path)
+
+
+def damage_of(where: object) -> list[tuple[str, str]]:
+    """What was found wrong with the archive or the compression around a path while it was read: file and reason.
+
+    >>> damage_of(Path("a.log"))
+    []
+    """
+    if isinstance(where, Packed):
+        return [*where.damage, *damage_of(where.path)]
+    if isinstance(where, Member):
+        whole, own = str(where.archive.path), str(where)
+        return [d for d in where.archive.damage if d[0] in (whole, own) or d[0].startswith(f"{own}/")]
+    return []
 
 
 class _Slice(io.RawIOBase):

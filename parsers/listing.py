@@ -80,7 +80,7 @@ class _Work:
         else:
             for where, format in list(find_runs(root, self.unread)):
                 if str(where) == str(root):
-                    self._row(read_run(where, format), where)
+                    self._row(read_run(where, format), where, format.run)
                 else:
                     self._try(where, format)
         if (len(self.rows), len(self.unread)) == before and not self._known(root):
@@ -90,7 +90,7 @@ class _Work:
 
     def _known(self, root: Path) -> bool:
         """Whether runs below `root` were found before, under another path given."""
-        return any(Path(path).is_relative_to(root.resolve()) for path in self.rows)
+        return any(path.startswith(str(root.resolve())) for path in self.rows)
 
     def _folders(self, top: Path) -> None:
         waiting = [top]
@@ -129,15 +129,17 @@ class _Work:
     def _try(self, where: Path, format: Format) -> None:
         try:
             run = read_run(where, format)
-            self._row(run, where)
+            self._row(run, where, format.run)
         except InputError as error:
             self.unread.append((str(where), str(error).removeprefix(f"{where}: ")))
 
-    def _row(self, run: Any, where: Path) -> None:
+    def _row(self, run: Any, where: Path, which: str | None) -> None:
         if self.progress is not None:
             self.progress(self.done, self.done + 1, str(where))
         self.done += 1
-        self.rows.setdefault(str(where.resolve()), RunSet((run,)).frame.row(0, named=True))
+        self.rows.setdefault(
+            f"{where.resolve()}{'' if which is None else f'#{which}'}", RunSet((run,)).frame.row(0, named=True)
+        )
 
     def listing(self) -> Listing:
         """All rows in order of path, with unique names."""

@@ -14,7 +14,7 @@ from typing import cast
 import polars as pl
 
 from eventstream.errors import InputError
-from parsers.archives import Member, Packed
+from parsers.archives import damage_of
 from parsers.place import StrPath, place
 from parsers.plugins import plugins
 from parsers.registry import Format, formats
@@ -109,21 +109,11 @@ def read_run(where: Path, format: Format) -> Run:
         run = format.read(where)
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror or error})") from error
-    damage = _damage(where)
+    damage = damage_of(where)
     if not damage:
         return run
     rows = [(file, None, None, reason, "") for file, reason in damage]
     return replace(run, rejects=pl.concat([run.rejects, pl.DataFrame(rows, schema=REJECTS, orient="row")]))
-
-
-def _damage(where: object) -> list[tuple[str, str]]:
-    """What was wrong with the archive or the compression around a run."""
-    if isinstance(where, Packed):
-        return [*where.damage, *_damage(where.path)]
-    if isinstance(where, Member):
-        whole, own = str(where.archive.path), str(where)
-        return [d for d in where.archive.damage if d[0] in (whole, own) or d[0].startswith(f"{own}/")]
-    return []
 
 
 def found_below(paths: StrPath | Iterable[StrPath]) -> tuple[list[tuple[Path, Format]], set[str], Unread]:

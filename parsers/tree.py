@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eventstream.errors import InputError
-from parsers.archives import Member, archive_suffix, packed_suffix
+from parsers.archives import Member, archive_suffix, damage_of, packed_suffix
 from parsers.place import entered, is_link
 from parsers.registry import Format, detect, formats
 
@@ -40,6 +40,8 @@ def find_runs(root: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
         format = detect(top)
         if format is not None:
             yield from ((top, one) for one in format.each(top))
+        else:
+            unread += damage_of(top)
         return
     yield from walk(top, top, unread)
 
@@ -93,7 +95,9 @@ def _file(here: Path, top: Path, unread: Unread, waiting: list[Path]) -> Iterato
         waiting.append(content)
         return
     format = detect(content)
-    if format is not None and not format.is_part(content):
+    if format is None:
+        unread += damage_of(content)
+    elif not format.is_part(content):
         yield from ((content, one) for one in format.each(content))
 
 
