@@ -49,7 +49,7 @@ def level_changes(values: Floats, scale: Scale) -> list[Rise]:
     level = rolling_order(scaled, window, edge="causal", least=window, statistics=("median",))["median"][window - 1 :]
     noise = _noise(scaled, level, window)
     bar = noise * (4.0 + np.sqrt(2.0 * np.log(len(scaled) / window)))
-    span = float(np.quantile(scaled, 0.95) - np.quantile(scaled, 0.05))
+    span = max(float(np.quantile(scaled, 0.95) - np.quantile(scaled, 0.05)), float(level[0] - level.min()))
     found = _lasting(scaled, level, window, max(bar, _least(scale, STAYING, span)))
     if found is None:
         found = _passing(level, window, max(bar, _least(scale, PASSING, span)))
@@ -91,7 +91,7 @@ def _noise(scaled: Floats, level: Floats, window: int) -> float:
 
 
 def _least(scale: Scale, factor: float, span: float) -> float:
-    """Least change on the scale; where it is not logarithmic the factor applies to the span of the series."""
+    """Least change on the scale; where it is not logarithmic the factor applies to what training moved the series."""
     return float(np.log(factor)) if scale.name == "log" else (factor - 1.0) * span
 
 

@@ -14,6 +14,7 @@ from parsers.roles import role_of
 __all__ = ["non_finite_findings"]
 
 _ORDER: tuple[Severity, ...] = ("critical", "warning", "info")
+_THE_LOSS = frozenset({"loss", "total_loss", "losses/total"})
 _TRY = (
     "resume from the last checkpoint before the first step named",
     "look at the batch of that step, and at divisions, logarithms and square roots in the loss",
@@ -44,7 +45,8 @@ def non_finite_findings(run: str, series: Sequence[Series]) -> list[Finding]:
 
     Losses are critical, and so are gradient norms, unless a few of those are infinite while every loss stays finite:
     mixed precision with a loss scaler skips such steps, which is information. Other metrics are a warning, or
-    information where they never had a finite value (nothing was computed there).
+    information where they never had a finite value (nothing was computed there). What is not finite in its first rows
+    only is information as well, unless it is the loss itself: a moving score or timer has no value until it is filled.
     """
     losses_hurt = any(s.is_loss and not np.isfinite(s.values).all() for s in series)
     holes = [hole for s in series if (hole := _hole(s, losses_hurt)) is not None]
@@ -66,6 +68,8 @@ def _hole(series: Series, losses_hurt: bool) -> _Hole | None:
         scaler = not losses_hurt and not stays and len(bad) <= max(3, len(values) // 20)
         severity = "info" if scaler else "critical"
     elif len(bad) == len(values):
+        severity = "info"
+    if len(bad) == last + 1 < len(values) and series.metric.lower() not in _THE_LOSS:
         severity = "info"
     return _Hole(series, first, last, len(bad), nan, stays, severity)
 
@@ -106,6 +110,8 @@ def _finding(run: str, holes: list[_Hole]) -> Finding:
 def _causes(told: _Hole, earliest: _Hole) -> tuple[str, ...]:
     if told.severity == "info" and role_of(told.series.metric) == "grad_norm":
         return ("every loss stayed finite: a loss scaler of mixed precision probably skipped these steps",)
+    if told.severity == "info" and told.count == told.last + 1 < len(told.series.values):
+        return (f"finite from row {told.last + 2} on: it was probably not defined before",)
     if earliest.step < told.step:
         return (f"{earliest.series.metric} was not finite first, at step {earliest.step}",)
     if told.count == len(told.series.values):

@@ -209,6 +209,27 @@ def test_a_lone_infinity_is_critical_and_does_not_hide_a_spike():
     assert found["loss-spike"].first_step == 200
 
 
+def test_a_score_that_has_no_value_until_its_window_is_filled_is_information():
+    scores = np.random.default_rng(3).normal(size=500)
+    scores[:128] = np.nan
+    result = anomalies(run_of({"loss": healthy(500, 3), "loss_z": scores, "step_time_ms": np.abs(scores)}))
+    assert not told(result)
+    (finding,) = [f for f in result.findings if f.kind == "non-finite"]
+    assert "not defined before" in finding.causes[0]
+    late = healthy(500, 3)
+    late[:128] = np.nan
+    assert only(anomalies(run_of({"loss": late}))).kind == "non-finite", "the loss itself has no such excuse"
+
+
+def test_a_negative_loss_that_gives_back_a_hundredth_of_its_progress_has_not_diverged():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        loss = -0.69 + 0.7 * np.exp(-np.arange(2000) / 40) + 0.002 * rng.normal(size=2000)
+        loss[1100:] += 0.006 * np.arange(900) / 900
+        assert not told(anomalies(run_of({"loss": loss}))), seed
+    assert told(anomalies(run_of({"loss": loss + np.where(np.arange(2000) > 1100, 0.5, 0.0)})))
+
+
 def test_infinite_gradient_norms_of_a_loss_scaler_are_information():
     norm = noise("lognormal", 0.2, 300, np.random.default_rng(15))
     norm[:2] = np.inf
