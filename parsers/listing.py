@@ -73,6 +73,7 @@ class _Work:
     def add(self, root: Path) -> None:
         """Everything below one path that was given by name."""
         before = len(self.rows), len(self.unread)
+        former = list(self.rows.items())
         if is_local(root) and root.is_dir():
             if self.store is not None:
                 _Keys(self.keys).of(str(root), os.path.realpath(root))
@@ -83,6 +84,8 @@ class _Work:
                     self._row(read_run(where, format), where, format.run)
                 else:
                     self._try(where, format)
+        found = sorted(list(self.rows.items())[len(former) :], key=lambda item: Path(item[1]["path"]))
+        self.rows = dict([*former, *found])
         if (len(self.rows), len(self.unread)) == before and not self._known(root):
             raise InputError(nothing_at(root, []))
         if len(self.rows) == before[0] and len(self.unread) > before[1]:
@@ -142,11 +145,10 @@ class _Work:
         )
 
     def listing(self) -> Listing:
-        """All rows in order of path, with unique names."""
-        rows = list(self.rows.values())
+        """All rows, with unique names."""
+        rows = [dict(row) for row in self.rows.values()]
         for row, name in zip(rows, list(unique_names([(r["run"], r["path"]) for r in rows])), strict=True):
             row["run"] = name
-        rows.sort(key=lambda row: Path(row["path"]))
         return Listing(pl.DataFrame(rows, schema=ROWS), (*self.unread, *plugins().broken))
 
 
