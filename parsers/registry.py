@@ -72,6 +72,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("tensorboard", "parsers.tensorboard", ("*tfevents*",), "TensorBoard event files of one run", folder=True),
     Format("tensorboard-file", "parsers.tensorboard", ("*tfevents*",), "one TensorBoard event file"),
+    Format("ablation", "parsers.ablations", ("config_*.json", "logs_*.log"), "ablation folders: config_<name>.json"),
     Format("mlperf", "parsers.mlperf", ("*.log", "*.txt", "*.out"), "MLPerf: :::MLLOG lines inside any text"),
     Format(
         "wandb",
@@ -92,7 +93,7 @@ FORMATS: tuple[Format, ...] = (
         folder=True,
     ),
     Format("dllogger", "parsers.dllogger", ("*.json", "*.log", "*.txt"), "NVIDIA DLLogger: DLLL {...} lines"),
-    Format("numpy-history", "parsers.npy_history", ("*.npy", "*.npz"), "histories in NumPy arrays; SB3 evaluations.npz"),
+    Format("numpy-history", "parsers.npy_history", ("*.npy", "*.npz"), "histories in NumPy arrays, SB3 evaluations"),
     Format("parquet", "parsers.parquet", ("*.parquet",), "table of scalars, wide or long, in Parquet"),
     Format("mmlab", "parsers.mmlab", ("*.log.json", "scalars.json", "*.json"), "OpenMMLab: logs of mmcv and mmengine"),
     Format(
