@@ -92,7 +92,8 @@ class Pieces:
         if not records:
             return {}
         rows = pl.concat(records)
-        if not (rows["order"].diff().drop_nulls() > 0).all():  # else each record stands once and in its place already
+        order = rows["order"].to_numpy()
+        if not (order[1:] > order[:-1]).all():  # else each record stands once and in its place already
             rows = rows.unique("order", keep="first").sort("order")
         opened = restarts(rows)
         if opened:

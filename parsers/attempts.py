@@ -30,7 +30,7 @@ def restarts(records: pl.DataFrame) -> dict[int, npt.NDArray[np.int64]]:
     {0: array([3])}
     """
     found: dict[int, npt.NDArray[np.int64]] = {}
-    known = records.filter(pl.col("step").is_not_null())
+    known = records.filter(pl.col("step").is_not_null()) if records["step"].null_count() else records
     if known["step"].is_sorted() and known["order"].is_sorted():
         return found  # nothing goes back anywhere, so nothing does in any rank
     for (rank,), rows in known.group_by(["rank"], maintain_order=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from parsers.columns import number
 from parsers.finish import Reject
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
-from parsers.lines import Block, blocks, newlines
+from parsers.lines import BLOCK, MARKS, Block, blocks, newlines
 from parsers.table_text import MISSING, Dialect, cells, decoded, index_column, logical, renamed
 
 __all__ = ["add_table"]
@@ -23,6 +24,9 @@ __all__ = ["add_table"]
 FEW = 512
 #: Lines whose cells tell which columns hold numbers.
 SAMPLE = 200
+#: Largest file that is held whole; beyond, memory stays at that of a block.
+WHOLE = 256 << 20
+PIECE = 1 << 18
 #: From here on a float does not hold every whole number.
 _EXACT = 2.0**53
 _NULLS = sorted(MISSING)
@@ -55,7 +59,7 @@ def add_table(path: Path, dialect: Dialect, records: Records) -> None:
     table = _Table(dialect, records, str(path), names, index or "step")
     for name in dialect.twice:
         table.reject(dialect.skip, f"column {name!r} stands more than once; the later ones are numbered", "")
-    for block in blocks(path):
+    for block in () if _add_whole(table, path) else blocks(path):
         if isinstance(block, Reject):
             records.rejects.append(block)
             continue
@@ -93,7 +97,7 @@ def _add_part(table: _Table, block: Block) -> None:
         count = part.count()
         if not part.data:
             continue
-        bulk = _at_once(table, part, count)
+        bulk = _at_once(table, part.data, part.first)
         if bulk is not None:
             add_bulk(table.records, bulk)
         elif count <= FEW or b'"' in part.data:  # a quoted cell may hold line ends: halves would tear it
@@ -110,33 +114,77 @@ def _halved(block: Block) -> list[Block]:
     return [Block(first, block.first), Block(rest, block.first + newlines(first))]
 
 
-def _at_once(table: _Table, block: Block, count: int) -> Bulk | None:
-    """The lines as columns, or None where it is not certain that all of them were read as they stand."""
-    data, dialect = block.data, table.dialect
-    separators = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(dialect.separator)))
-    # Polars fills up short rows in silence and refuses long ones; with this count there are no short ones either
-    if b'"' in data or separators != count * (len(table.names) - 1):
-        return None
-    schema = _schema(table, data)
+def _add_whole(table: _Table, path: Path) -> bool:
+    """Read a large file in one piece, which is faster than in blocks; False where it takes the patient way."""
     try:
-        frame = pl.read_csv(
-            data,
-            has_header=False,
-            schema=schema,
-            separator=dialect.separator,
-            quote_char=None,
-            decimal_comma=dialect.decimal_comma,
-            null_values=_NULLS,
-        )
-    except (pl.exceptions.PolarsError, ValueError):
+        if not BLOCK // 8 <= path.stat().st_size <= WHOLE:
+            return False
+        data = path.read_bytes()
+    except OSError:
+        return False  # `blocks` says why
+    if not data.endswith(b"\n") or any(data.startswith(mark) for mark, _ in MARKS):
+        return False
+    bulk = _at_once(table, data, 1, table.dialect.skip)
+    if bulk is not None:
+        add_bulk(table.records, bulk)
+    return bulk is not None
+
+
+def _counted(data: bytes, *signs: bytes) -> list[int]:
+    """How often each sign stands in `data`, in pieces that stay in the cache."""
+    whole = np.frombuffer(data, np.uint8)
+    pieces = [whole[start : start + PIECE] for start in range(0, len(whole), PIECE)]
+    return [sum(int(np.count_nonzero(piece == ord(sign))) for piece in pieces) for sign in signs]
+
+
+def _at_once(table: _Table, data: bytes, first: int, skip: int = 0) -> Bulk | None:
+    """Lines as columns, without the `skip` first ones; None where it is not certain that all are read as they stand."""
+    dialect = table.dialect
+    if b'"' in data:
         return None
-    if frame.height != count:
+    start = _line_starts(data, skip)
+    separators, count = _counted(data, dialect.separator.encode(), b"\n")
+    separators, count = separators - data.count(dialect.separator.encode(), 0, start), count - skip
+    # Polars fills up short rows in silence and refuses long ones; with this count there are no short ones either
+    if separators != count * (len(table.names) - 1):
+        return None
+    schema = _schema(table, data, start)
+    frame = _parsed(dialect, data, skip, schema, None)  # looking for words such as NA in every cell takes its time
+    if frame is None:
+        frame = _parsed(dialect, data, skip, schema, _NULLS)
+    if frame is None or frame.height != count:
         return None
     frame = frame.select(_named(str(place), name, frame) for place, name in enumerate(table.names) if name)
     index = frame[table.index]
     if index.dtype != pl.Float64 or (index.abs() >= _EXACT).any():
         return None  # a step beyond is read one by one, from its text
-    return Bulk(frame, np.arange(block.first, block.first + count))
+    return Bulk(frame, np.arange(first + skip, first + skip + count))
+
+
+def _parsed(
+    dialect: Dialect, data: bytes, skip: int, schema: dict[str, Any], missing: list[str] | None
+) -> pl.DataFrame | None:
+    try:
+        return pl.read_csv(
+            data,
+            has_header=False,
+            skip_rows=skip,
+            schema=schema,
+            separator=dialect.separator,
+            quote_char=None,
+            decimal_comma=dialect.decimal_comma,
+            null_values=missing,
+        )
+    except (pl.exceptions.PolarsError, ValueError):
+        return None  # a cell that is no number, a row that is too long: the patient way says which
+
+
+def _line_starts(data: bytes, lines: int) -> int:
+    """Where the line after the first `lines` begins."""
+    start = 0
+    for _ in range(lines):
+        start = data.find(b"\n", start) + 1
+    return start
 
 
 def _named(place: str, name: str, frame: pl.DataFrame) -> pl.Expr:
@@ -147,15 +195,15 @@ def _named(place: str, name: str, frame: pl.DataFrame) -> pl.Expr:
     return column.alias(name)
 
 
-def _schema(table: _Table, data: bytes) -> dict[str, pl.DataType | type[pl.DataType]]:
+def _schema(table: _Table, data: bytes, start: int) -> dict[str, pl.DataType | type[pl.DataType]]:
     """Numbers where the first lines hold nothing else, text where they do."""
-    end = 0
+    end = start
     for _ in range(SAMPLE):
         following = data.find(b"\n", end)
         if following < 0:
             break
         end = following + 1
-    rows = [line.rstrip("\r").split(table.dialect.separator) for line in decoded(data[:end])[0].split("\n")[:-1]]
+    rows = [line.rstrip("\r").split(table.dialect.separator) for line in decoded(data[start:end])[0].split("\n")[:-1]]
     schema: dict[str, pl.DataType | type[pl.DataType]] = {}
     for place in range(len(table.names)):
         texts = {row[place].strip() for row in rows if place < len(row)} - MISSING
