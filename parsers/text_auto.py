@@ -62,6 +62,9 @@ class AutoMatcher(Matcher):
             values = found.values
             if values is not None and (names := _measured(values.columns)):
                 yield Found(found.index, values.select(names))
+            elif found.long is not None:
+                kept = found.long["tag"].is_in(_measured(found.long["tag"].unique().to_list()))
+                yield Found(found.index.filter(kept), long=found.long.filter(kept))
 
 
 def _measured(names: list[str]) -> list[str]:

@@ -22,10 +22,14 @@ from parsers.text_numbers import numbers, times
 
 __all__ = ["Found", "Matcher"]
 
-#: Templates kept of one pattern, and how many lines are read one by one before another is learnt.
+#: Templates kept of one pattern.
 TEMPLATES = 40
 #: Parts of a duration in seconds.
 _SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
+#: Lines without a template before the rest is read one by one, and lines that templates are first learnt from.
+ODD, FEW = 50, 256
+#: How a pattern says that all that follows is names and numbers: a template then takes the place of this.
+_REST = "(?P<pairs>.*)"
 #: Names in one line; what has more is a dump.
 MANY = 500
 _PLAIN, _COMMAS = re.compile(NUMBER), re.compile(COMMAS)
@@ -76,8 +80,35 @@ class Matcher:
         if pattern.literal:
             lines = lines.filter(pl.col("text").str.contains(pattern.literal, literal=True))
         lines = lines.filter(pl.col("text").str.len_bytes() <= LONGEST)
-        if lines.is_empty():
-            return
+        if _REST in pattern.regex:
+            lines = yield from self._known(lines, file, rejects)
+        if not lines.is_empty():
+            yield from self._by_pattern(lines, file, rejects)
+
+    def _known(self, lines: pl.DataFrame, file: str, rejects: list[Reject]) -> Generator[Found, None, pl.DataFrame]:
+        """Lines that fit a known template from their first character on, in one pass; what is left is returned."""
+        if not self._templates and lines.height > FEW:  # the first lines are enough to learn the usual templates
+            yield from self._by_pattern(lines.head(FEW), file, rejects)
+            lines = lines.slice(FEW)
+        for template in self._templates:
+            if lines.is_empty():
+                break
+            regex = self.pattern.regex.replace(_REST, template.regex.removeprefix("^").removesuffix("$"))
+            groups = lines["text"].str.extract_groups(regex).struct.unnest()
+            holes = [c for c in groups.columns if c.isdigit()]
+            if len(holes) != len(template.names):  # the pattern has groups without a name: its own way is right
+                break
+            hit = groups[holes[0]].is_not_null()
+            if hit.any():
+                mine, found = (lines, groups) if hit.all() else (lines.filter(hit), groups.filter(hit))
+                index = self._index(mine, found, file, rejects)
+                fixed = [c.alias(f"={c.name}") for c in self._columns(found, index, file, rejects)]
+                yield self._filled(index.hstack(fixed), found.select(holes), template, file, rejects)
+                lines = lines.filter(~hit)
+        return lines
+
+    def _by_pattern(self, lines: pl.DataFrame, file: str, rejects: list[Reject]) -> Iterator[Found]:
+        pattern = self.pattern
         groups = lines["text"].str.extract_groups(pattern.regex).struct.unnest()
         hit = groups.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
         if pattern.closing:
@@ -152,23 +183,21 @@ class Matcher:
         rest = index.with_columns(pairs.alias("="), *(c.alias(f"={c.name}") for c in fixed))
         for template in list(self._templates):
             rest = yield from self._by_template(rest, template, file, rejects)
+        odd = 0
         while not rest.is_empty():
-            line, text = rest["line"][0], rest["="][0]
-            learnt = _learn(text, self.pattern.style) if len(self._templates) < TEMPLATES else None
-            if learnt is None:
-                if found := self._alone(rest.head(1), line, text, file, rejects):
-                    yield found
-                rest = rest.slice(1)
-                continue
-            self._templates.append(learnt)
-            self._numeric.update(learnt.names)
+            learnt = _learn(rest["="][0], self.pattern.style)
+            if len(self._templates) >= TEMPLATES or odd >= ODD:
+                yield self._one_by_one(rest, file, rejects)
+                return
             before = rest.height
-            rest = yield from self._by_template(rest, learnt, file, rejects)
-            if rest.height == before:  # it does not even fit the line it was learnt from: read that one by itself
-                self._templates.pop()
-                if found := self._alone(rest.head(1), line, text, file, rejects):
-                    yield found
-                rest = rest.slice(1)
+            if learnt is not None:
+                self._templates.append(learnt)
+                self._numeric.update(learnt.names)
+                rest = yield from self._by_template(rest, learnt, file, rejects)
+            if rest.height == before:  # no template, or one that does not even fit its own line
+                self._templates = [t for t in self._templates if t is not learnt]
+                yield self._one_by_one(rest.head(1), file, rejects)
+                rest, odd = rest.slice(1), odd + 1
 
     def _by_template(
         self, rest: pl.DataFrame, template: _Template, file: str, rejects: list[Reject]
@@ -181,25 +210,49 @@ class Matcher:
         if not hit.any():
             return rest
         mine, groups = (rest, groups) if hit.all() else (rest.filter(hit), groups.filter(hit))
-        columns = []
-        for name, text in zip(template.names, groups.get_columns(), strict=True):
-            column = numbers(text)
-            _damaged(mine, text, column, file, rejects, name)
-            columns.append(column.alias(name))
-        yield self._placed(mine, columns)
+        yield self._filled(mine, groups, template, file, rejects)
         return rest.filter(~hit)
 
-    def _alone(self, row: pl.DataFrame, line: int, text: str, file: str, rejects: list[Reject]) -> Found | None:
-        """One line by itself: numbers are kept, and what should be one (as in other lines) and is not is a reject."""
-        columns: list[pl.Series] = []
-        for *_, name, value in _found_pairs(text, self.pattern.style):
-            hole = _hole(value)
-            if hole is not None:
-                columns.append(numbers(pl.Series(name, [hole[0]])))
+    def _filled(
+        self, rows: pl.DataFrame, texts: pl.DataFrame, template: _Template, file: str, rejects: list[Reject]
+    ) -> Found:
+        columns = []
+        for name, text in zip(template.names, texts.get_columns(), strict=True):
+            column = numbers(text)
+            _damaged(rows, text, column, file, rejects, name)
+            columns.append(column.alias(name))
+        return self._placed(rows, columns)
+
+    def _one_by_one(self, rows: pl.DataFrame, file: str, rejects: list[Reject]) -> Found:
+        """Lines without a template: numbers are kept, and what should be one (as in other lines) and is not is said."""
+        places: list[int] = []
+        found: list[tuple[str, float]] = []
+        roles: dict[str, dict[int, float]] = {}
+        for place, (line, text) in enumerate(zip(rows["line"], rows["="], strict=True)):
+            for *_, name, value in _found_pairs(text, self.pattern.style):
+                hole = _hole(value)
+                number = None if hole is None else _number(hole[0])
+                if number is None:
+                    if name in self._numeric:
+                        rejects.append(Reject(file, f"{name}: {value[:40]!r} is no number", line=line, text=text))
+                    continue
                 self._numeric.add(name)
-            elif name in self._numeric:
-                rejects.append(Reject(file, f"{name}: {value[:40]!r} is no number", line=line, text=text))
-        return self._placed(row, columns) if columns else None
+                if name in self.pattern.roles:
+                    roles.setdefault(self.pattern.roles[name], {})[place] = number
+                else:
+                    places.append(place)
+                    found.append((self.pattern.prefix + name, number))
+        index = rows.select("order", "line", *PLACE)
+        for role, known in roles.items():
+            own = pl.Series([known.get(k) for k in range(rows.height)], dtype=pl.Float64)
+            own = own if role == "epoch" else _whole(own)
+            index = index.with_columns(own.alias(role).zip_with(own.is_not_null(), index[role]))
+        for column in (c for c in rows.get_columns() if c.name.startswith("=") and c.name != "="):
+            places += range(rows.height)
+            found += [(column.name[1:], value) for value in column]
+        long = pl.DataFrame(found, schema={"tag": pl.String, "value": pl.Float64}, orient="row")
+        kept = long["value"].is_not_null()
+        return Found(index[places].filter(kept), long=long.filter(kept))
 
     def _placed(self, rows: pl.DataFrame, columns: list[pl.Series]) -> Found:
         """The numbers with the index; those that are a step or an epoch go into the index."""
@@ -219,7 +272,7 @@ def _found_pairs(text: str, style: str) -> list[tuple[int, int, str, str]]:
     """Places of the name and of the value, name and value of each pair; of two equal names the first counts."""
     found: list[tuple[int, int, str, str]] = []
     seen: set[str] = set()
-    for match in re.compile(PAIRS[style]).finditer(text):
+    for match in re.finditer(PAIRS[style], text):
         name = match[1].strip()
         if name not in seen and len(found) < MANY:
             seen.add(name)
@@ -246,9 +299,20 @@ def _learn(text: str, style: str) -> _Template | None:
 def _hole(value: str) -> re.Match[str] | None:
     """The number that a value begins with; None where it is none, or goes on as something else than a unit."""
     hole = (_COMMAS if "," in value else _PLAIN).match(value)
-    if hole is None or re.search(r"[0-9]", value[hole.end() :]) or numbers(pl.Series([hole[0]])).null_count():
+    if hole is None or re.search(r"[0-9]", value[hole.end() :]) or _number(hole[0]) is None:
         return None
     return hole
+
+
+def _number(text: str) -> float | None:
+    """One number, as `numbers` reads a column of them."""
+    if "," in text:
+        read: list[float | None] = numbers(pl.Series([text])).to_list()
+        return read[0]
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _literal(text: str) -> str:

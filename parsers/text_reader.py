@@ -156,7 +156,8 @@ class Reader:
     def _count(self, matcher: Matcher, found: Found) -> None:
         holds = found.long is not None or (found.values is not None and found.values.width > 0)
         if holds or found.events is not None:
-            self.used[matcher.pattern.literal.strip() or "key: value"] += found.index.height
+            lines = found.index.height if found.long is None else found.index["order"].n_unique()
+            self.used[matcher.pattern.literal.strip() or "key: value"] += lines
 
     def _keep(self, found: Found, kind: str, frame: pl.DataFrame, first: int, wide: list[pl.DataFrame]) -> None:
         assert self.chosen is not None
@@ -251,6 +252,7 @@ def score(lines: pl.DataFrame, dialect: Dialect) -> int:
                 names.update({c.name: len(c) - c.null_count() for c in found.values.get_columns()})
             elif found.long is not None or found.events is not None:
                 count += found.index.height
+                names.update([] if found.long is None else found.long["tag"].to_list())
     if dialect is AUTO and max(names.values(), default=0) < BELIEVE:
         return 0
     return count

@@ -177,6 +177,16 @@ def test_lines_of_many_shapes_are_all_read(tmp_path: Path) -> None:
     assert {m for m in run.metrics if m.startswith("m")} == set(names)
 
 
+def test_lines_of_which_no_two_are_alike_are_read_one_by_one(tmp_path: Path) -> None:
+    letters = [chr(97 + k % 26) + chr(97 + k // 26) for k in range(600)]
+    text = "".join(f"step: {k} m_{name}: 1,{k:03d} loss: {k}.5\n" for k, name in enumerate(letters))
+    run = load(written(tmp_path, text))
+    assert run.series("loss")["value"].to_list() == [k + 0.5 for k in range(600)]
+    assert run.series("loss")["step"].to_list() == list(range(600))
+    assert run.series(f"m_{letters[599]}")["value"].to_list() == [1599.0]
+    assert '"used":600' in run.events_of("note")["payload"][0]
+
+
 def test_a_last_line_that_lost_digits_is_left_out_and_said(tmp_path: Path) -> None:
     text = "".join(f"s:{k} trl:{9 / (k + 1):.6f}\n" for k in range(5))
     run = load(written(tmp_path, text + "s:5 trl:1.50"))
