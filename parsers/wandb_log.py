@@ -17,7 +17,7 @@ from typing import BinaryIO
 from eventstream.errors import InputError
 from parsers.tfrecord import Damage
 
-__all__ = ["MAGIC", "is_wandb", "read_records"]
+__all__ = ["MAGIC", "is_wandb", "read_blocks", "read_records"]
 
 MAGIC = b":W&B"
 HEADER = MAGIC + struct.pack("<HB", 0xBEE1, 0)
@@ -41,6 +41,12 @@ def read_records(path: Path, damage: Damage) -> Iterator[tuple[int, bytes]]:
     After a damaged chunk reading goes on with the chunk that follows it, where one does, else with the next block.
     Raises `InputError` where the file cannot be opened or read.
     """
+    for records in read_blocks(path, damage):
+        yield from records
+
+
+def read_blocks(path: Path, damage: Damage) -> Iterator[list[tuple[int, bytes]]]:
+    """As `read_records`, the records that end in one block together."""
     try:
         with path.open("rb") as file:
             yield from _read(file, damage)
@@ -48,7 +54,7 @@ def read_records(path: Path, damage: Damage) -> Iterator[tuple[int, bytes]]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _read(file: BinaryIO, damage: Damage) -> Iterator[tuple[int, bytes]]:
+def _read(file: BinaryIO, damage: Damage) -> Iterator[list[tuple[int, bytes]]]:
     joiner = _Joiner(damage)
     origin = 0
     while data := _filled(file, BLOCK * BLOCKS):
@@ -57,7 +63,7 @@ def _read(file: BinaryIO, damage: Damage) -> Iterator[tuple[int, bytes]]:
         for start in range(0, len(data), BLOCK):
             block = data[start : start + BLOCK]
             at = len(HEADER) if origin + start == 0 else 0
-            yield from joiner.block(block, at, origin + start)
+            yield joiner.block(block, at, origin + start)
         origin += len(data)
     if not origin:
         damage.note(0, "the file is empty")
@@ -81,24 +87,26 @@ class _Joiner:
         self._parts: list[bytes] = []
         self._start, self._size = 0, 0
 
-    def block(self, block: bytes, at: int, origin: int) -> Iterator[tuple[int, bytes]]:
+    def block(self, block: bytes, at: int, origin: int) -> list[tuple[int, bytes]]:
         """The records that end in this block; `at` is where its chunks begin, `origin` where it stands in the file."""
-        while at + _CHUNK.size <= len(block):
-            crc, size, kind = _CHUNK.unpack_from(block, at)
+        found: list[tuple[int, bytes]] = []
+        unpack, crc_of, length = _CHUNK.unpack_from, zlib.crc32, len(block)
+        while at + 7 <= length:
+            crc, size, kind = unpack(block, at)
             if not kind and not size and not crc:
-                return  # a block that was laid out and not filled
-            end = at + _CHUNK.size + size
-            if end > len(block) or zlib.crc32(block[at + 6 : end]) != crc or not FULL <= kind <= LAST:
+                return found  # a block that was laid out and not filled
+            end = at + 7 + size
+            if end > length or crc_of(block[at + 6 : end]) != crc or not FULL <= kind <= LAST:
                 at = self._damaged(block, at, end, origin)
                 continue
-            data = block[at + _CHUNK.size : end]
             if kind == FULL and not self._parts:  # nearly every chunk
-                yield origin + at, data
+                found.append((origin + at, block[at + 7 : end]))
             else:
-                yield from self._join(kind, data, origin + at)
+                found += self._join(kind, block[at + 7 : end], origin + at)
             at = end
-        if at < len(block) < BLOCK:
-            self._damage.note(origin + at, f"the file ends inside the header of a chunk ({len(block) - at} bytes)")
+        if at < length < BLOCK:
+            self._damage.note(origin + at, f"the file ends inside the header of a chunk ({length - at} bytes)")
+        return found
 
     def _join(self, kind: int, data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
         if kind in (FULL, FIRST):

@@ -16,7 +16,7 @@ from parsers.jsontext import UnreadableError, parse_line
 from parsers.protobuf import WireError, body, fields, integer, signed, text
 from parsers.tfrecord import Damage
 
-__all__ = ["HISTORY", "Reader", "items"]
+__all__ = ["EPOCH", "HISTORY", "OWN", "RUNTIME", "STEP", "SUMMARY", "TIME", "Reader", "items", "put"]
 
 #: Fields of Record.
 HISTORY, SUMMARY, OUTPUT, CONFIG, STATS, ALERT, OUTPUT_RAW, RUN, EXIT, HEADER = 2, 3, 4, 5, 7, 10, 13, 17, 18, 21
@@ -72,9 +72,9 @@ class Reader:
     _order: int = 0
     _step: int | None = None
 
-    def add(self, offset: int, data: bytes) -> None:
-        """One record; what of it is no message becomes a reject."""
-        self._order += 1
+    def add(self, offset: int, data: bytes, order: int | None = None) -> None:
+        """One record; what of it is no message becomes a reject. `order` is its place where it is not the next."""
+        self._order = self._order + 1 if order is None else order
         try:
             for kind, content in fields(data):
                 self._one(kind, content, offset)
@@ -88,7 +88,7 @@ class Reader:
             self._stats(body(content), offset)
         elif kind == SUMMARY:
             for path, value in self._values(body(content), offset):
-                _put(self.summary, path, value)
+                put(self.summary, path, value)
         elif kind == CONFIG:
             self._configure(body(content), offset)
         elif kind in (OUTPUT, OUTPUT_RAW):
@@ -137,6 +137,17 @@ class Reader:
         if others:  # in the order of names: W&B writes the keys of a step in any order
             self.records.leftover(index, dict(sorted(others.items())), repeat=not numbers)
 
+    @property
+    def order(self) -> int:
+        """The place of the record read last."""
+        return self._order
+
+    def passed(self, order: int, steps: int, step: int | None) -> None:
+        """Say that `steps` steps of history were taken elsewhere, the last of them `step`, up to the place `order`."""
+        self._order = order
+        if steps:
+            self.steps, self._step = self.steps + steps, step
+
     def end(self) -> None:
         """What is known only when the file has been read: the configuration, the last values, the console."""
         self.config.pop(OWN, None)
@@ -176,8 +187,8 @@ class Reader:
         given: dict[str, Any] = {}
         for path, value in self._values(message, offset):
             if path[0] != OWN:
-                _put(given, path, value)
-                _put(self.config, path, value)
+                put(given, path, value)
+                put(self.config, path, value)
         if given:
             self.records.event(self._index(), "config", given)
 
@@ -226,7 +237,7 @@ def _plain(data: bytes) -> Any:
         return None
 
 
-def _put(target: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def put(target: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """Put a value under a path of keys; a value that stands where the path goes on gives way, as in W&B."""
     for key in path[:-1]:
         below = target.get(key)

@@ -297,3 +297,88 @@ def test_summaries_of_other_people_tell_the_numbers_that_were_counted(path: Path
             assert run.scalars["epoch"].unique().to_list() == [fact["first"][1]]
         else:
             assert disagreement(run, tag, fact) == ""
+
+
+def item(path: str | list[str], value: str) -> bytes:
+    from wandb.proto import wandb_internal_pb2 as messages
+
+    keys = [path] if isinstance(path, str) else path
+    return bytes(messages.HistoryItem(nested_key=keys, value_json=value).SerializeToString())
+
+
+def step_record(draw: random.Random, step: int) -> bytes:
+    """A record of history or of the summary, sometimes with what the compiled walk leaves to Python."""
+    from wandb.proto import wandb_internal_pb2 as messages
+
+    record = messages.Record(num=step)
+    odd = draw.choice(['"text"', "true", "null", "[1, 2]", '{"_type": "histogram"}', '"0.5"', "1.", "01", "1e", "-"])
+    values = [(n, repr(draw.gauss(0, 10**9))) for n in ("loss", "acc", "rare") if n != "rare" or not step % 9]
+    values += [(["a", "b"], draw.choice(["NaN", "Infinity", "-Infinity", "5e-324", "1e308", "-0.0", str(2**63)]))]
+    values += [("_timestamp", repr(1.7e9 + step)), ("_runtime", "1"), ("epoch", str(step / 10))]
+    values += [("odd", odd)] if draw.random() < 0.05 else []
+    if draw.random() < 0.3:
+        parts = [messages.SummaryItem.FromString(item(n, v)) for n, v in values]
+        record.summary.update.extend(parts)
+    else:
+        parts = [messages.HistoryItem.FromString(item(n, v)) for n, v in [*values, ("_step", str(step))]]
+        record.history.item.extend(parts)
+        record.history.step.num = step
+    return bytes(record.SerializeToString())
+
+
+def read_both(records: list[bytes], size: int) -> list[Run]:
+    """The run of records that are read one by one, and in batches of some."""
+    from parsers.generic import Records
+    from parsers.wandb_fast import add_batch
+    from parsers.wandb_records import Reader
+
+    found = []
+    for fast in (False, True):
+        made = Records("x.wandb")
+        reader = Reader(made, Damage("x.wandb"))
+        placed = list(enumerate(records))
+        for start in range(0, len(records), size):
+            if fast:
+                add_batch(reader, placed[start : start + size])
+                continue
+            for offset, data in placed[start : start + size]:
+                reader.add(offset, data)
+        reader.end()
+        made.rejects += reader.damage.all()
+        found.append(made.run("x", "wandb"))
+    return found
+
+
+def told_events(run: Run) -> list[tuple[str, int | None, Any]]:
+    return [(kind, step, json.loads(p)) for kind, step, p in run.events.select("kind", "step", "payload").iter_rows()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_batches_by_compiled_code_are_read_as_record_by_record(seed: int) -> None:
+    draw = random.Random(seed)
+    records = [step_record(draw, step) for step in range(300)]
+    for _ in range(seed):  # damage that the checksum would not tell: other bytes, a cut, nothing at all
+        place = draw.randrange(len(records))
+        data = bytearray(records[place])
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        records[place] = draw.choice([bytes(data), records[place][:20], b""])
+    plain, fast = read_both(records, 70)
+    columns = ["step", "epoch", "time", "tag", "value"]
+    assert plain.scalars.height > 500
+    by = ["tag", "step", "time"]
+    assert fast.scalars.select(columns).sort(by).equals(plain.scalars.select(columns).sort(by))
+    assert told_events(fast) == told_events(plain)
+    assert fast.rejects.equals(plain.rejects)
+
+
+def test_a_large_log_is_read_by_compiled_code_with_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from parsers import wandb
+
+    draw = random.Random(3)
+    path = tmp_path / "run-a.wandb"
+    path.write_bytes(log_bytes(step_record(draw, step) for step in range(1500)))
+    plain = wandb.read(path)
+    monkeypatch.setattr(wandb, "MANY", 2)
+    assert sortable(numbers(wandb.read(path))) == sortable(numbers(plain))
