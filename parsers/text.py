@@ -180,9 +180,10 @@ def _plain(text: str) -> Any:
 
 
 def _name(path: Path) -> str:
-    stem = path.name.split(".")[0] or path.name
+    """The stem of the file, or its folder's name where the file is called as most logs are."""
+    stem = re.sub(r"\.(?:log|txt|out|err)(?:\.\d{1,4})?$", "", path.name) or path.name
     folder = path.parent.name
-    return folder if folder and _GENERAL.fullmatch(stem) else path.stem or path.name
+    return folder if folder and _GENERAL.fullmatch(stem) else stem
 
 
 def _is_text(head: bytes) -> bool:

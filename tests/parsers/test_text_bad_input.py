@@ -196,6 +196,17 @@ def test_a_last_line_that_lost_digits_is_left_out_and_said(tmp_path: Path) -> No
     assert load(written(tmp_path, text + "s:5 trl:1.500000")).series("loss")["step"][-1] == 5
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("train.log", "run-7"), ("train.encs.1.log", "train.encs.1"), ("train.log.3", "run-7"), ("job.9.out", "job.9")],
+)
+def test_a_run_is_named_by_its_file_or_by_the_folder_of_a_general_one(file: str, name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run-7"
+    folder.mkdir()
+    (folder / file).write_bytes(LOGS["nanogpt"])
+    assert load(folder / file).name == name
+
+
 def test_a_traceback_at_the_end_is_the_end_of_the_run(tmp_path: Path) -> None:
     text = LOGS["nanogpt"].decode() + 'Traceback (most recent call last):\n  File "a.py", line 3\nKeyError: "x"\n'
     ends = load(written(tmp_path, text)).events.filter(pl.col("kind") == "end")["payload"].to_list()
