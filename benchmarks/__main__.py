@@ -13,7 +13,16 @@ from pathlib import Path
 from benchmarks.measure import Row
 
 #: Each module has `rows(quick: bool) -> list[Row]`.
-SUITES = ("recording", "loading", "anomalies", "embeddings", "formats_tensorboard", "formats_tables", "formats_text")
+SUITES = (
+    "recording",
+    "loading",
+    "anomalies",
+    "embeddings",
+    "formats_tensorboard",
+    "formats_tables",
+    "formats_text",
+    "formats_tree",
+)
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 

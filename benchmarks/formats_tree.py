@@ -1,0 +1,83 @@
+"""Listing a tree of small runs in four formats: cold, and from the cache, each in a fresh process as people call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measure import Row
+from parsers.tb_write import record, scalar_event
+
+STEPS = 100
+_CALL = "import sys; from aftertrain.cli import main; sys.exit(main(['ls', sys.argv[1]]))"
+
+
+def rows(quick: bool) -> list[Row]:
+    count = 40 if quick else 1000
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "tree")
+        make_tree(tree, count)
+        environment = {**os.environ, "XDG_CACHE_HOME": str(Path(folder, "cache"))}
+        cold = _listed(tree, environment, count)
+        warm = min(_listed(tree, environment, count) for _ in range(3))
+    work, note = (
+        f"aftertrain ls of {count:,} runs",
+        "a fresh process, its start included; JSONL, trainer_state, CSV, tfevents",
+    )
+    return [
+        Row.at_most(f"{work}, cold", cold, "the goal", 10.0, 1.0, note=note),
+        Row.at_most(f"{work}, from the cache", warm, "the goal", 1.0, 1.0, note=note),
+    ]
+
+
+def make_tree(root: Path, count: int) -> None:
+    """`count` runs of `STEPS` steps in folders of fifty."""
+    rng = random.Random(0)
+    for number in range(count):
+        folder = root / f"group{number // 50:03d}" / f"run{number:04d}"
+        folder.mkdir(parents=True)
+        losses = [round(rng.random(), 5) for _ in range(STEPS)]
+        _WRITERS[number % len(_WRITERS)](folder, losses)
+
+
+def _jsonl(folder: Path, losses: list[float]) -> None:
+    (folder / "log.jsonl").write_text("".join(json.dumps({"step": s, "loss": x}) + "\n" for s, x in enumerate(losses)))
+
+
+def _state(folder: Path, losses: list[float]) -> None:
+    entries = [{"step": s, "epoch": s / 50, "loss": x, "learning_rate": 1e-3} for s, x in enumerate(losses, 1)]
+    state = {"max_steps": STEPS, "global_step": STEPS, "log_history": entries}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+
+
+def _csv(folder: Path, losses: list[float]) -> None:
+    lines = "".join(f"{s},{s // 50},{x},\n" for s, x in enumerate(losses))
+    (folder / "metrics.csv").write_text("step,epoch,train_loss,val_loss\n" + lines)
+    (folder / "hparams.yaml").write_text("lr: 0.1\n")
+
+
+def _tfevents(folder: Path, losses: list[float]) -> None:
+    events = [record(scalar_event("train/loss", x, s, 1.7e9 + s)) for s, x in enumerate(losses)]
+    (folder / "events.out.tfevents.1700000000.host.1.0").write_bytes(b"".join(events))
+
+
+_WRITERS = (_jsonl, _state, _csv, _tfevents)
+
+
+def _listed(tree: Path, environment: dict[str, str], count: int) -> float:
+    """Seconds of one listing in a fresh process."""
+    start = time.perf_counter()
+    told = subprocess.run(
+        [sys.executable, "-c", _CALL, str(tree)], env=environment, capture_output=True, check=True, text=True
+    )
+    taken = time.perf_counter() - start
+    found = len(told.stdout.splitlines()) - 1
+    if found != count:
+        raise RuntimeError(f"{found} runs were listed of {count}")
+    return taken
