@@ -78,6 +78,23 @@ class _Guarded(Format):
                 self.broken.append(told)
             return False
 
+    def is_part(self, path: Path) -> bool:
+        """Whether `path` is read with another file; no when the foreign code fails."""
+        try:
+            return bool(Format.is_part(self, path))
+        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+            self.broken.append((f"format {self.name!r} ({self.module})", f"fails at {path} ({_named(error)})"))
+            return False
+
+    def each(self, path: Path) -> list[Format]:
+        """One entry for every run in the file; `InputError` whatever the foreign code raises."""
+        try:
+            return Format.each(self, path)
+        except AftertrainError:
+            raise
+        except Exception as error:
+            raise InputError(f"{path}: format {self.name!r} ({self.module}) fails ({_named(error)})") from error
+
     def read(self, path: Path) -> Run:
         """The run at `path`; `InputError` whatever the foreign code raises."""
         try:

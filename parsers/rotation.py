@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from parsers.archives import Packed, packed_suffix
+from parsers.unpack import PACKED
 
 __all__ = ["is_later_part", "packed_of", "parts_of"]
 
@@ -33,7 +34,7 @@ def is_later_part(path: Path) -> bool:
     match = _PART.fullmatch(_plain(path.name))
     if match is None:
         return False
-    if (path.parent / match["base"]).exists():
+    if any((path.parent / f"{match['base']}{packed}").exists() for packed in ("", *PACKED)):
         return True
     found = _set_of(path.parent, match["base"])
     return bool(found) and _plain(found[-1].name) != _plain(path.name)

@@ -172,6 +172,27 @@ def test_a_compressed_log_is_what_is_in_it(writer: Callable[[Path], None], suffi
     assert after.path == str(packed)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train.log.2.gz", "train.log.1", "train.log"),
+        ("train.log.2.gz", "train.log.1.gz"),
+        ("train.log.1.gz", "train.log.gz"),
+    ],
+)
+def test_a_rotated_set_is_one_run_on_disk_and_in_an_archive(names: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    for part, name in enumerate(names):
+        lines = "".join(f"iter {s}: loss {1 / (s + 1):.4f}, time 31.52ms\n" for s in range(50 * part, 50 * part + 50))
+        (folder / name).write_bytes(gzip.compress(lines.encode()) if name.endswith(".gz") else lines.encode())
+    run = load(folder)
+    assert run.series("loss")["step"].to_list() == list(range(50 * len(names)))
+    path = tmp_path / "r.zip"
+    path.write_bytes(zipped(files(folder)))
+    same(run, load(path), but=(str(folder), str(path)))
+
+
 def test_the_path_of_a_run_in_an_archive_leads_to_it_again(tmp_path: Path) -> None:
     jsonl(tmp_path)
     path = tmp_path / "runs.zip"
