@@ -63,11 +63,14 @@ def _by_column(records: Records, bulk: Bulk) -> None:
 
 def _filled(index: dict[str, pl.Series], height: int) -> pl.DataFrame:
     """The columns of `INDEX`, with what the records do not say filled as record by record."""
-    default = {"rank": 0, "attempt": 0, "split": ""}
+    default: dict[str, int | str] = {"rank": 0, "attempt": 0, "split": ""}
     columns = []
     for name, dtype in INDEX.items():
-        column = index[name].cast(dtype) if name in index else pl.repeat(None, height, dtype=dtype, eager=True)
-        columns.append(column.alias(name).fill_null(default[name]) if name in default else column.alias(name))
+        if name not in index:
+            columns.append(pl.repeat(default.get(name), height, dtype=dtype, eager=True).alias(name))
+            continue
+        column = index[name].cast(dtype).alias(name)
+        columns.append(column.fill_null(default[name]) if name in default else column)
     return pl.DataFrame(columns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ PIECE = 1 << 18
 #: From here on a float does not hold every whole number.
 _EXACT = 2.0**53
 _NULLS = sorted(MISSING)
+_WHOLE = re.compile(r"-?\d{1,15}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -149,9 +151,11 @@ def _at_once(table: _Table, data: bytes, first: int, skip: int = 0) -> Bulk | No
     if separators != count * (len(table.names) - 1):
         return None
     schema = _schema(table, data, start)
-    frame = _parsed(dialect, data, skip, schema, None)  # looking for words such as NA in every cell takes its time
-    if frame is None:
-        frame = _parsed(dialect, data, skip, schema, _NULLS)
+    floats = {place: pl.Float64 if dtype == pl.Int64 else dtype for place, dtype in schema.items()}
+    frame = None
+    # whole numbers are read faster as such, and words such as NA take time to look for in every cell
+    for columns, missing in ((schema, None), (floats, None), (floats, _NULLS)):
+        frame = _parsed(dialect, data, skip, columns, missing) if frame is None else frame
     if frame is None or frame.height != count:
         return None
     frame = frame.select(_named(str(place), name, frame) for place, name in enumerate(table.names) if name)
@@ -189,7 +193,9 @@ def _line_starts(data: bytes, lines: int) -> int:
 
 def _named(place: str, name: str, frame: pl.DataFrame) -> pl.Expr:
     column = pl.col(place)
-    if frame[place].dtype == pl.String:
+    if frame[place].dtype == pl.Int64:
+        column = column.cast(pl.Float64)
+    elif frame[place].dtype == pl.String:
         text = column.str.strip_chars()
         column = pl.when(~text.is_in(_NULLS)).then(text)
     return column.alias(name)
@@ -208,7 +214,8 @@ def _schema(table: _Table, data: bytes, start: int) -> dict[str, pl.DataType | t
     for place in range(len(table.names)):
         texts = {row[place].strip() for row in rows if place < len(row)} - MISSING
         numeric = all(number(table.dialect.plain(text)) is not None for text in texts)
-        schema[str(place)] = pl.Float64 if numeric else pl.String
+        whole = numeric and all(_WHOLE.fullmatch(text) for text in texts) and bool(texts)
+        schema[str(place)] = pl.Int64 if whole else pl.Float64 if numeric else pl.String
     return schema
 
 
