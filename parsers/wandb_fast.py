@@ -12,7 +12,7 @@ import polars as pl
 from parsers import wandb_kernel as kernel
 from parsers.assemble import INDEX
 from parsers.protobuf import fields, text
-from parsers.wandb_records import EPOCH, HISTORY, OWN, RUNTIME, STEP, SUMMARY, TIME, Reader, put
+from parsers.wandb_records import EPOCH, HISTORY, OWN, RUNTIME, STEP, SUMMARY, TIME, Reader
 
 __all__ = ["add_batch"]
 
@@ -41,28 +41,28 @@ class _Taken:
 
 
 def add_batch(reader: Reader, batch: list[tuple[int, bytes]]) -> None:
-    """Add records (offset and bytes), with the same outcome as `Reader.add` of each."""
+    """Add records (offset and bytes), with the same outcome as `Reader.add` of each.
+
+    Only the last value of each name in the summary is read: damage of one that was replaced is not told.
+    """
     parts = [data for _, data in batch]
     joined = b"".join(parts)
     ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
     records, items, names, values = _walk(joined, ends)
     base = reader.order + 1
     kinds = records[items[:, 0], 0] if len(items) else items[:, 0]
-    history = _Taken(*_columns(items, values, kinds == HISTORY))
-    placed = None if values is None else _placed(records, history, names)
+    history = items[kinds == HISTORY]
+    taken = _Taken(history[:, 0], history[:, 1], np.empty(0) if values is None else values)
+    placed = None if values is None else _placed(records, taken, names)
     if placed is None:
         for offset, data in batch:
             reader.add(offset, data)
         return
     index, number = placed
     index = index.with_columns(pl.col("order") + base)
-    _add_history(reader, index, history, number)
-    summary = _Taken(*_columns(items, values, kinds == SUMMARY))
-    _one_by_one(reader, batch, records, index, lambda start, end: _summarise(reader, summary, names, start, end))
-
-
-def _columns(items: _Ints, values: _Floats | None, mine: npt.NDArray[np.bool_]) -> tuple[_Ints, _Ints, _Floats]:
-    return items[mine, 0], items[mine, 1], np.empty(0) if values is None else values[mine]
+    _add_history(reader, index, taken, number)
+    summary = _Summary(items[kinds == SUMMARY], names, joined, batch)
+    _one_by_one(reader, batch, records, index, lambda start, end: summary.apply(reader, start, end))
 
 
 def _walk(joined: bytes, ends: _Ints) -> tuple[_Ints, _Ints, list[tuple[str, ...]], _Floats | None]:
@@ -71,11 +71,11 @@ def _walk(joined: bytes, ends: _Ints) -> tuple[_Ints, _Ints, list[tuple[str, ...
     room = len(data) // SMALLEST + 1
     where = np.empty((kernel.KEYS, 2), np.int64)
     keys = np.full(kernel.SLOTS, -1, np.int64), np.empty(kernel.KEYS, np.uint64), where
-    records, items = np.empty((len(ends), 2), np.int64), np.empty((room, 2), np.int64)
+    records, items = np.empty((len(ends), 2), np.int64), np.empty((room, 4), np.int64)
     written, offsets = np.empty(len(data), np.uint8), np.zeros(room + 1, np.int64)
-    count, known, used = kernel.walk(data, ends, records, (keys, items, written, offsets))
+    count, known, used, valued = kernel.walk(data, ends, records, (keys, items, written, offsets))
     paths = [_path(joined[start : start + size]) for start, size in where[:known].tolist()]
-    return records, items[:count], paths, _numbers(written[:used], offsets[: count + 1])
+    return records, items[:count], paths, _numbers(written[:used], offsets[: valued + 1])
 
 
 def _path(header: bytes) -> tuple[str, ...]:
@@ -205,11 +205,19 @@ def _one_by_one(
     reader.passed(base + len(batch) - 1, len(steps) - done, steps[-1] if steps else None)
 
 
-def _summarise(reader: Reader, taken: _Taken, names: list[tuple[str, ...]], start: int, end: int) -> None:
-    """The last value of each name in the summary, of the records from `start` up to `end`."""
-    first, stop = np.searchsorted(taken.record, [start, end])
-    last = np.full(len(names), -1, np.int64)
-    last[taken.name[first:stop]] = np.arange(first, stop)
-    for i in np.flatnonzero(last >= 0)[np.argsort(last[last >= 0])].tolist():
-        value = float(taken.value[last[i]])
-        put(reader.summary, names[i], int(value) if value.is_integer() and abs(value) < _EXACT else value)
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """The items of the summary: record, name, and where the value stands in `joined`."""
+
+    items: _Ints
+    names: list[tuple[str, ...]]
+    joined: bytes
+    batch: list[tuple[int, bytes]]
+
+    def apply(self, reader: Reader, start: int, end: int) -> None:
+        """Keep the last value of each name, of the records from `start` up to `end`."""
+        first, stop = np.searchsorted(self.items[:, 0], [start, end])
+        last = np.full(len(self.names), -1, np.int64)
+        last[self.items[first:stop, 1]] = np.arange(first, stop)
+        for record, name, at, size in self.items[np.sort(last[last >= 0])].tolist():
+            reader.summarise(self.names[name], self.joined[at : at + size], self.batch[record][0])

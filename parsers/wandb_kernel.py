@@ -122,7 +122,7 @@ def _field(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
 def _message(data: Any, at: int, end: int, r: int, kind: int, state: Any, out: Any) -> Any:  # pragma: no cover
     """Take the items of one history or summary record; False where it has to be read in Python.
 
-    `state` holds how many items, names and bytes of text there are, and the step.
+    `state` holds how many items, names and bytes of text there are, the step, and how many items are of the history.
     """
     keys, items, text, offsets = out
     slots, hashes, where = keys
@@ -136,12 +136,15 @@ def _message(data: Any, at: int, end: int, r: int, kind: int, state: Any, out: A
             if name < 0:
                 return False
             state[1] = max(state[1], name + 1)
-            count, used, size = state[0], state[2], found[3]
-            items[count, 0] = r
-            items[count, 1] = name
-            text[used : used + size] = data[found[2] : found[2] + size]
+            count = state[0]
+            items[count, 0], items[count, 1], items[count, 2], items[count, 3] = r, name, found[2], found[3]
             state[0] = count + 1
-            state[2] = offsets[count + 1] = used + size
+            if kind == 2:
+                used = state[2]
+                for i in range(found[3]):  # not a slice: making one costs more than copying these few bytes
+                    text[used + i] = data[found[2] + i]
+                state[4] += 1
+                state[2] = offsets[state[4]] = used + found[3]
         elif number == 2 and kind == 2:
             state[3] = _step(data, at, stop)
             if state[3] < 0:
@@ -175,21 +178,22 @@ def _record(data: Any, at: int, end: int, r: int, state: Any, out: Any) -> Any: 
 
 @compiled
 def walk(data: Any, ends: Any, records: Any, out: Any) -> Any:  # pragma: no cover - compiled
-    """Walk the records of `data`, which end at `ends`; how many items, names and bytes of text there are.
+    """Walk the records of `data`, which end at `ends`; how many items, names, bytes of text and values there are.
 
     `records` gets for each record its kind (2 history, 3 summary, 0 to be read in Python) and step (-1 for none).
-    `out` is the table of names (slots, hashes, and where each name stands in `data`), for each item its record and the
-    number of its name, and the numbers as they are written, one after another, with their offsets.
+    `out` is the table of names (slots, hashes, and where each name stands in `data`), for each item its record, the
+    number of its name, and where its value begins and how long it is, and the values of the history as they are
+    written, one after another, with their offsets.
     """
-    state = np.zeros(4, np.int64)
+    state = np.zeros(5, np.int64)
     at = 0
     for r in range(len(ends)):
-        count, used = state[0], state[2]
+        count, used, values = state[0], state[2], state[4]
         state[3] = _NO
         kind = _record(data, at, ends[r], r, state, out)
         if kind == 0:
-            state[0], state[2] = count, used
+            state[0], state[2], state[4] = count, used, values
         records[r, 0] = kind
         records[r, 1] = state[3]
         at = ends[r]
-    return state[0], state[1], state[2]
+    return state[0], state[1], state[2], state[4]

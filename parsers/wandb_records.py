@@ -158,6 +158,13 @@ class Reader:
         if self.summary:
             self.records.event(self._index(), "results", self.summary)
 
+    def summarise(self, path: tuple[str, ...], data: bytes, offset: int) -> None:
+        """One value of the summary as JSON."""
+        try:
+            put(self.summary, path, parse_line(data)[0])
+        except UnreadableError as error:
+            self.damage.note(offset, f"{'.'.join(path)}: {error}", data)
+
     def _index(self, micros: int | None = None) -> tuple[Any, ...]:
         return self._order, 0, 0, self._step, None, micros, ""
 

@@ -311,16 +311,17 @@ def step_record(draw: random.Random, step: int) -> bytes:
     from wandb.proto import wandb_internal_pb2 as messages
 
     record = messages.Record(num=step)
-    odd = draw.choice(['"text"', "true", "null", "[1, 2]", '{"_type": "histogram"}', '"0.5"', "1.", "01", "1e", "-"])
+    odd = draw.choice(['"text"', "true", "null", "[1, 2]", '{"_type": "histogram"}', '"0.5"'])
     values = [(n, repr(draw.gauss(0, 10**9))) for n in ("loss", "acc", "rare") if n != "rare" or not step % 9]
     values += [(["a", "b"], draw.choice(["NaN", "Infinity", "-Infinity", "5e-324", "1e308", "-0.0", str(2**63)]))]
     values += [("_timestamp", repr(1.7e9 + step)), ("_runtime", "1"), ("epoch", str(step / 10))]
     values += [("odd", odd)] if draw.random() < 0.05 else []
+    broken = [("broken", draw.choice(["1.", "01", "1e", "-", "1_0", "Inf"]))] if draw.random() < 0.003 else []
     if draw.random() < 0.3:
         parts = [messages.SummaryItem.FromString(item(n, v)) for n, v in values]
         record.summary.update.extend(parts)
     else:
-        parts = [messages.HistoryItem.FromString(item(n, v)) for n, v in [*values, ("_step", str(step))]]
+        parts = [messages.HistoryItem.FromString(item(n, v)) for n, v in [*values, *broken, ("_step", str(step))]]
         record.history.item.extend(parts)
         record.history.step.num = step
     return bytes(record.SerializeToString())
