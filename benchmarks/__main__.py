@@ -22,6 +22,7 @@ SUITES = (
     "formats_tables",
     "formats_text",
     "formats_tree",
+    "formats_trackers",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
