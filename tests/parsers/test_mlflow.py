@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from eventstream.errors import InputError
 from parsers import mlflow as files
 from parsers import mlflow_db as database
+from parsers.loading import load, load_all
 from parsers.run import Run
 from tests.parsers.wild import disagreement, told, wild
 
@@ -112,6 +113,16 @@ def test_a_store_lists_its_runs_and_asks_which_one(written: Path) -> None:
         database.read(path)
     with pytest.raises(InputError, match=r"unknown run 'run-0'; did you mean 'run-"):
         database.read(path, "run-0")
+
+
+def test_every_run_of_both_stores_is_found_once_below_their_folder(written: Path) -> None:
+    found = load_all([written, written / "mlflow.db"])
+    assert len(found) == 8 and len({run.name for run in found}) == 8
+    assert sorted(run.name.split("/")[-1].split("#")[0] for run in found) == sorted(
+        2 * ["run-00", "run-01", "run-10", "run-11"]
+    )
+    with pytest.raises(InputError, match="4 runs here"):
+        load(written / "mlflow.db")
 
 
 def test_reading_changes_nothing_and_leaves_nothing_beside_the_database(written: Path, tmp_path: Path) -> None:
