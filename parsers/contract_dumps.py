@@ -12,7 +12,6 @@ import polars as pl
 
 from eventstream.errors import InputError
 from parsers.beside import run_name
-from parsers.columns import to_step
 from parsers.contract_lines import MARKED, STEP, Said, read_line
 from parsers.finish import Reject
 from parsers.generic import Records
@@ -134,27 +133,26 @@ def read(path: Path | str) -> Run:
         if isinstance(lines, Reject):
             dump.records.rejects.append(lines)
             continue
-        for line, text in _candidates(lines):
-            _take(dump, line, text)
+        for line, text, step in _candidates(lines, dump.step):
+            _take(dump, line, text, step)
     if not dump.seen and not dump.records.rejects:
         raise InputError(f"{path}: no message about inputs or outputs of a model in this file")
     _note(dump)
     return _joined(path, dump)
 
 
-def _candidates(lines: Lines) -> Iterator[tuple[int, str]]:
-    """Number and text of the lines that may say something or tell a step."""
-    chosen = lines.frame.filter(pl.col("text").str.contains(MARKED) | pl.col("text").str.contains(STEP))
-    yield from chosen.select("line", pl.col("text").str.slice(0, 20_000)).iter_rows()
+def _candidates(lines: Lines, before: int | None) -> Iterator[tuple[int, str, int | None]]:
+    """Number and text of the lines that may say something, with the last step told; the last of all ends it."""
+    step = pl.coalesce(pl.col("text").str.extract(STEP, 1), pl.col("text").str.extract(STEP, 2))
+    told = lines.frame.lazy().with_columns(
+        step=step.cast(pl.Int64, strict=False).forward_fill().fill_null(pl.lit(before, pl.Int64))
+    )
+    chosen = told.filter(pl.col("text").str.contains(MARKED) | (pl.col("order") == pl.col("order").max()))
+    yield from chosen.select("line", pl.col("text").str.slice(0, 20_000), "step").collect().iter_rows()
 
 
-_STEP = re.compile(STEP)
-
-
-def _take(dump: _Dump, line: int, text: str) -> None:
-    found = _STEP.search(text)
-    if found:
-        dump.step = to_step(found[1] or found[2])
+def _take(dump: _Dump, line: int, text: str, step: int | None) -> None:
+    dump.step = step
     for said in read_line(text):
         dump.add(line, said, text)
 
