@@ -38,7 +38,9 @@ def slowly(path: Path) -> Any:
 def both_equal(path: Path) -> None:
     fast, slow = read(path), slowly(path)
     assert_frame_equal(fast.scalars, slow.scalars)
-    assert_frame_equal(fast.events, slow.events)
+    assert_frame_equal(fast.events.drop("payload"), slow.events.drop("payload"))
+    payloads = zip(fast.events["payload"], slow.events["payload"], strict=True)
+    assert all(json.loads(a) == json.loads(b) for a, b in payloads), "the order of keys means nothing in JSON"
     assert fast.config == slow.config
 
 
