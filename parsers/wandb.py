@@ -21,8 +21,9 @@ __all__ = ["read", "sniff"]
 FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-[^/\\]+")
 SUMMARY, CONFIG, CONSOLE_LOG = "wandb-summary.json", "config.yaml", "output.log"
 ENDING = ".wandb"
-#: Blocks of 32 KiB from which on compiled code pays, which is also how many are taken at a time: 8 MiB.
-MANY = 256
+#: Blocks of 32 KiB from which on compiled code pays (2 MiB: loading it costs as much as reading these without it), and
+#: how many are taken at a time from then on.
+SMALL, MANY = 64, 256
 _NOWHERE = (0, 0, 0, None, None, None, "")
 
 
@@ -105,13 +106,13 @@ def _read_log(path: Path, records: Records) -> Reader:
 
 
 def _add_all(reader: Reader, blocks: Iterator[list[tuple[int, bytes]]]) -> None:
-    """Every record: of a small file one by one, of a large one `MANY` blocks at a time by compiled code."""
+    """Every record: of a small file one by one, of a large one many at a time by compiled code."""
     batch: list[tuple[int, bytes]] = []
     count, large = 0, False
     for records in blocks:
         batch += records
         count += 1
-        if count == MANY:
+        if count == (MANY if large else SMALL):
             from parsers.wandb_fast import add_batch
 
             add_batch(reader, batch)
