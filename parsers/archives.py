@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import tarfile
 import threading
 import weakref
@@ -30,6 +31,10 @@ ARCHIVES = {
 MEMBERS = 200_000
 #: A whole packed tar may be large; each of its files is bounded by itself, and the stream by its ratio.
 _STREAM = Limits(size=None)
+#: What tarfile raises on headers that make no sense.
+_BROKEN = (tarfile.TarError, ValueError, OverflowError, struct.error)
+#: Longest header of a tar that is read: names and attributes, which may claim any size.
+_HEADER = 16 << 20
 
 
 def archive_suffix(name: str) -> str:
@@ -176,7 +181,7 @@ class Archive:
                 self._list_tar(ARCHIVES[suffix])
         except OSError as error:
             raise InputError(f"{self.path}: cannot be opened ({error.strerror or error})") from error
-        except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, ValueError) as error:
+        except (*_BROKEN, zipfile.BadZipFile, NotImplementedError) as error:
             raise InputError(f"{self.path}: cannot be read as an archive ({error})") from error
 
     def root(self) -> Path:
@@ -214,7 +219,7 @@ class Archive:
         weakref.finalize(self, raw.close)
         archive = zipfile.ZipFile(raw)
         for info in archive.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
             name = f"{self.path}/{info.filename}"
@@ -239,7 +244,7 @@ class Archive:
                         made += len(piece)
                         Limits().check(name, unpacked=made, packed=info.compress_size)
                         yield piece
-            except (zipfile.BadZipFile, RuntimeError) as error:
+            except (zipfile.BadZipFile, RuntimeError, struct.error) as error:
                 raise ValueError(str(error)) from error
 
         return lambda: Unpacked(begin, lambda reason: self._damaged(name, reason))
@@ -252,12 +257,14 @@ class Archive:
             stream = self.path.open("rb")
         weakref.finalize(self, stream.close)
         lock = threading.Lock()
-        with tarfile.open(fileobj=stream, mode="r:", errorlevel=0) as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], _Headers(stream)), mode="r:", errorlevel=0) as archive:
             try:
                 while (info := archive.next()) is not None:
                     self._add_tarred(info, stream, lock)
-            except tarfile.TarError as error:
+            except _BROKEN as error:
                 self._damaged(str(self.path), f"the archive is damaged or cut ({error}); read up to there")
+        if packed:
+            stream.seek(0, io.SEEK_END)  # the checksum stands behind the padding, where tarfile does not look
 
     def _add_tarred(self, info: tarfile.TarInfo, stream: IO[bytes], lock: threading.Lock) -> None:
         if info.isdir():
@@ -347,6 +354,16 @@ def damage_of(where: object) -> list[tuple[str, str]]:
         whole, own = str(where.archive.path), str(where)
         return [d for d in where.archive.damage if d[0] in (whole, own) or d[0].startswith(f"{own}/")]
     return []
+
+
+class _Headers:
+    """A stream as tarfile reads its headers from it: never more than `_HEADER` bytes at once."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+
+    def read(self, size: int) -> bytes:
+        return self._read(min(size, _HEADER)) or b""
 
 
 class _Slice(io.RawIOBase):
