@@ -76,6 +76,11 @@ def _missing(run: str, use: TensorUse) -> Finding | None:
     )
 
 
+def _at(step: int | None, word: str = "") -> str:
+    """Where the log tells steps, which step."""
+    return "" if step is None else f"{word} at step {step}"
+
+
 def _forbidden(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | None:
     if use.planned != "forbid" or not use.seen or use.direction != "inputs":
         return None
@@ -85,8 +90,8 @@ def _forbidden(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding 
         "forbidden-input",
         "critical",
         run,
-        f"forbidden input {use.label} was seen in {use.seen} events, first at step {use.first}; "
-        f"it first appeared in stage {entered.stage!r} at step {entered.first}",
+        f"forbidden input {use.label} was seen in {use.seen} event{'s' if use.seen != 1 else ''}{_at(use.first, ', first')}; "
+        f"it first appeared in stage {entered.stage!r}{_at(entered.first)}",
         metric=use.name,
         first_step=use.first,
         last_step=use.last,
@@ -128,7 +133,7 @@ def _status(run: str, use: TensorUse) -> Finding | None:
         ),
         suggestions=(
             f"check the flag that switches {use.name!r} on, and that its encoder is loaded",
-            f"follow {use.name!r} from where it is made to stage {use.stage!r}",
+            f"follow {use.name!r} from where it is made to {f'stage {use.stage!r}' if use.stage else 'the model'}",
         ),
     )
 
