@@ -90,7 +90,8 @@ def _forbidden(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding 
         "forbidden-input",
         "critical",
         run,
-        f"forbidden input {use.label} was seen in {use.seen} event{'s' if use.seen != 1 else ''}{_at(use.first, ', first')}; "
+        f"forbidden input {use.label} was seen in {use.seen} event{'s' if use.seen != 1 else ''}"
+        f"{_at(use.first, ', first')}; "
         f"it first appeared in stage {entered.stage!r}{_at(entered.first)}",
         metric=use.name,
         first_step=use.first,
