@@ -36,6 +36,12 @@ def table(rows: list[Row]) -> str:
     )
 
 
+def kept_sections() -> dict[str, str]:
+    """The tables that the page holds, by suite."""
+    parts = PAGE.read_text().split("## ")[1:] if PAGE.exists() else []
+    return {part.partition("\n")[0]: f"## {part.strip()}\n" for part in parts}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
@@ -48,21 +54,22 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown suite {', '.join(sorted(unknown))}; known: {', '.join(SUITES)}")
     versions = ", ".join(f"{p} {version(p)}" for p in ("polars", "pandas", "numpy", "numba", "scikit-learn"))
-    page = [
-        "# Benchmarks\n",
+    opening = (
+        "# Benchmarks\n\n"
         f"Measured {dt.datetime.now(tz=dt.UTC):%Y-%m-%d} on two cores ({platform.machine()}), Python "
         f"{platform.python_version()}, {versions}. Ours and the alternative run in turn in one process; figures are "
-        "medians. `python -m benchmarks --write` makes this page.\n",
-    ]
+        "medians. `python -m benchmarks --write` makes this page; with the names of suites it renews those.\n"
+    )
+    sections = kept_sections() if given.names else {}
     rows: list[Row] = []
     for name in given.names or SUITES:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         found = importlib.import_module(f"benchmarks.{name}").rows(given.quick)
         rows += found
-        page.append(f"## {name}\n\n{table(found)}")
-        print(page[-1], flush=True)
+        sections[name] = f"## {name}\n\n{table(found)}"
+        print(sections[name], flush=True)
     if given.write:
-        PAGE.write_text("\n".join(page))
+        PAGE.write_text("\n".join([opening, *(sections[name] for name in SUITES if name in sections)]))
     return 0 if given.quick or all(r.met for r in rows) else 1
 
 

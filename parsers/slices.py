@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +78,7 @@ def whole_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.DataFrame:
     >>> whole_slices(KEYS.to_frame(), []).height
     0
     """
-    frames = [frame.select(SCALARS.names()) for frame in _frames(keys, sources, _ROWS)]
+    frames = list(_frames(keys, sources, _ROWS))
     return pl.concat(frames, rechunk=False) if frames else SCALARS.to_frame()
 
 
@@ -87,18 +88,27 @@ def _frames(keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -
     if keys.height > MANY and not keys["attempt"].null_count():
         yield _gathered(keys, reader, columns)
         return
+    with ThreadPoolExecutor(1) as beside:  # names are made while the first source is read: both wait for memory
+        making = beside.submit(constants.prepare, keys)
+        reader.read_ahead()
+        making.result()
     for key in keys.iter_rows(named=True):
         rows = reader.rows(key["source"], key["offset"], key["length"])
-        frame = rows.hstack(
-            [constants.column(name, KEYS[name], key[name], rows.height) for name in _NAMES]
-            + [constants.column(name, SCALARS[name], None, rows.height) for name in columns if name not in rows.columns]
-        )
-        yield frame if key["attempt"] is not None or "step" not in columns else frame.with_columns(_attempts(frame))
+        made = {name: constants.column(name, KEYS[name], key[name], rows.height) for name in _NAMES}
+        for name in columns:
+            there = name in rows.columns
+            made[name] = rows[name] if there else constants.column(name, SCALARS[name], None, rows.height)
+        if key["attempt"] is None and "step" in made:
+            if made["step"].is_sorted():  # the common case, told without a table of records
+                made["attempt"] = constants.column("attempt", KEYS["attempt"], 0, rows.height)
+            else:
+                made["attempt"] = _attempts(rows)
+        # in their order at once: select would first make one piece of each column
+        yield pl.DataFrame([made[name] for name in SCALARS if name in made])
 
 
-def _attempts(frame: pl.DataFrame) -> pl.Series | pl.Expr:
-    if frame["step"].is_sorted():  # the common case, told without a table of records
-        return pl.lit(0, dtype=pl.Int32).alias("attempt")
+def _attempts(rows: pl.DataFrame) -> pl.Series:
+    frame = rows if "epoch" in rows.columns else rows.with_columns(epoch=pl.lit(None, dtype=pl.Float64))
     order = pl.Series("order", np.arange(frame.height))
     one = frame.select("step", "epoch").with_columns(order, rank=pl.lit(0), series=pl.lit(""))
     opened = restarts(one)
@@ -110,6 +120,12 @@ class _Constants:
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, object], pl.Series] = {}
+
+    def prepare(self, keys: pl.DataFrame) -> None:
+        """Make the columns of all slices."""
+        for name in _NAMES:
+            for value, length in keys.group_by(name).agg(pl.col("length").max()).rows():
+                self.column(name, KEYS[name], value, length)
 
     def column(self, name: str, dtype: pl.DataType, value: str | int | None, length: int) -> pl.Series:
         kept = self._made.get((str(dtype), value))
@@ -128,6 +144,11 @@ class _Reader:
         self._whole = {s for s, n in wanted.items() if n * 2 > sources[s].rows or counts[s] > MANY}
         self._kept: dict[int, pl.DataFrame] = {}
 
+    def read_ahead(self) -> None:
+        """Read the first source that is read whole."""
+        for source in sorted(self._whole)[:1]:
+            self.rows(source, 0, 0)
+
     def rows(self, source: int, offset: int, length: int) -> pl.DataFrame:
         if source not in self._whole:
             return self._sources[source].read(self._columns, offset, length)
@@ -141,4 +162,4 @@ def _gathered(keys: pl.DataFrame, reader: _Reader, columns: Sequence[str]) -> pl
     names = keys.select(_NAMES)[np.repeat(np.arange(keys.height), keys["length"].to_numpy())]
     whole = pl.concat(rows).hstack(names.get_columns())
     absent = [pl.lit(None, dtype=SCALARS[name]).alias(name) for name in columns if name not in whole.columns]
-    return whole.with_columns(absent)
+    return whole.with_columns(absent).select(name for name in SCALARS if name in {*_NAMES, *columns})
