@@ -10,6 +10,7 @@ import polars as pl
 
 from eventstream.errors import InputError, unknown_name
 from eventstream.optional import need
+from eventstream.records import non_finite_name
 from parsers.run import Run
 
 __all__ = ["convert"]
@@ -70,9 +71,7 @@ def _jsonl(run: Run, target: Path) -> None:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, float) and value - value != 0:
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return non_finite_name(value) if isinstance(value, float) and value - value != 0 else value
 
 
 def _tensorboard(run: Run, target: Path) -> None:

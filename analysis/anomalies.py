@@ -20,7 +20,7 @@ from analysis.anomaly.non_finite import non_finite_findings
 from analysis.anomaly.residuals import Method
 from analysis.anomaly.rolling import LARGE, load_kernels
 from analysis.figures import COLOURS, axes, draw_series, style
-from analysis.findings import Finding, NotApplicable
+from analysis.findings import SEVERITIES, Finding, NotApplicable
 from analysis.result import Result
 from parsers.run import Run
 
@@ -159,8 +159,7 @@ def anomalies(
     judged = list(zip(noisy, _all_detected(noisy, settings, chance), strict=True))
     findings = [*non_finite_findings(run.name, series), *_loss_findings(judged, series, settings)]
     findings += _outlier_findings(judged, settings)
-    order = {"critical": 0, "warning": 1, "info": 2, "fatal": -1}
-    findings.sort(key=lambda f: (order[f.severity], f.first_step if f.first_step is not None else -1))
+    findings.sort(key=lambda f: (-SEVERITIES.index(f.severity), f.first_step if f.first_step is not None else -1))
     return Anomalies(
         run.name,
         _frame(run.name, judged, settings.method),

@@ -11,6 +11,7 @@ import polars as pl
 
 from analysis.kinds import KINDS
 from eventstream.errors import unknown_name
+from eventstream.records import non_finite_name
 
 __all__ = ["SEVERITIES", "Finding", "NotApplicable", "Severity", "Status", "findings_frame", "status_of"]
 
@@ -121,6 +122,4 @@ def findings_frame(findings: Iterable[Finding]) -> pl.DataFrame:
 
 
 def _strict(value: float | int | str | bool | None) -> float | int | str | bool | None:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return non_finite_name(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,6 +19,7 @@ __all__ = [
     "LOSS_PARTS",
     "MANIFEST",
     "METRICS_PREFIX",
+    "NON_FINITE",
     "VERSION",
     "SegmentName",
     "decode_number",
@@ -35,7 +36,8 @@ MANIFEST = "manifest.json"
 #: How a line of metrics begins, so that readers tell it from the others without parsing.
 METRICS_PREFIX = b'{"kind":"metrics",'
 
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+#: The strings that stand for floats that JSON cannot write, and what they mean.
+NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 #: The numbers of a component of a loss.
 LOSS_PARTS = ("raw", "weight", "weighted", "contribution")
 
@@ -74,7 +76,7 @@ def decode_number(value: object) -> float | None:
     (-inf, 3.0, None, None)
     """
     if isinstance(value, str):
-        return _NON_FINITE.get(value)
+        return NON_FINITE.get(value)
     if not isinstance(value, (int, float)):
         return None
     try:

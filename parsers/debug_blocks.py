@@ -21,6 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from eventstream.errors import InputError
+from eventstream.records import non_finite_name
 from parsers.finish import Reject, finish
 from parsers.run import Run
 from parsers.schema import EVENTS
@@ -347,6 +348,4 @@ def _payload(block: _Block) -> str:
 
 
 def _strict(value: float) -> float | str:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if math.isfinite(value) else non_finite_name(value)

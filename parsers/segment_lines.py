@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from eventstream.records import METRICS_PREFIX, SegmentName, expand, metric_values
+from eventstream.records import METRICS_PREFIX, NON_FINITE, SegmentName, expand, metric_values
 from parsers.assemble import INDEX, Pieces
 from parsers.bulk import Bulk, Shape, parts
 from parsers.columns import to_step
@@ -22,7 +21,6 @@ from parsers.lines import Block, blocks
 
 __all__ = ["SegmentLines"]
 
-_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _EXACT = 2.0**53
 
 
@@ -195,7 +193,7 @@ def _restored(values: pl.DataFrame, nonfinite: pl.DataFrame) -> pl.DataFrame:
     """The values with NaN and infinities put back where they are null."""
     columns = {column.name: column for column in values.get_columns()}
     for column in nonfinite.get_columns():
-        found = column.replace_strict(_NON_FINITE, default=None, return_dtype=pl.Float64)
+        found = column.replace_strict(NON_FINITE, default=None, return_dtype=pl.Float64)
         known = columns.get(column.name)
         columns[column.name] = found if known is None else known.zip_with(known.is_not_null(), found)
     return pl.DataFrame(list(columns.values()))

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from eventstream.records import non_finite_name
+
 __all__ = ["clean", "counted", "flatten", "number", "span"]
 
 #: What stands for a character that must not reach a page: controls, direction overrides, halves of surrogate pairs.
@@ -58,10 +60,8 @@ def number(value: object, limit: int = 120) -> str:
 
 
 def _real(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
+    if not math.isfinite(value):
+        return non_finite_name(value)
     if value and not 1e-4 <= abs(value) < 1e6:
         return f"{value:.3e}"
     if abs(value) >= 1000:
