@@ -24,19 +24,20 @@ def place(path: StrPath) -> Path:
     """`path` as something that opens like a `pathlib.Path`.
 
     A URL (`memory://`, `s3://`, ...) needs universal-pathlib, and becomes a path of fsspec. `zip://run.jsonl::a.zip`,
-    and a path that leads into an archive (`a.zip/run.jsonl`), become a file inside it. What is a path already stays
-    as it is. Raises `InputError` where a URL's protocol is not known, or its archive cannot be read.
+    and a path that leads into an archive (`a.zip/run.jsonl`), become a file inside it. Any other path stays as it is.
+    Raises `InputError` where a URL's protocol is not known, or its archive cannot be read.
 
     >>> place("runs/a7.jsonl").name
     'a7.jsonl'
     """
-    if not isinstance(path, str):
-        return cast(Path, path) if hasattr(path, "open") else Path(path)
-    chained = _CHAINED.fullmatch(path)
-    if chained:
-        return _below(place(chained["outer"]), chained["inner"])
-    if _URL.match(path):
-        return _remote(path)
+    if isinstance(path, str):
+        chained = _CHAINED.fullmatch(path)
+        if chained:
+            return _below(place(chained["outer"]), chained["inner"])
+        if _URL.match(path):
+            return _remote(path)
+    elif hasattr(path, "open") and type(path) is not type(Path()):
+        return cast(Path, path)
     local = Path(path)
     try:
         return local if local.exists() else _inside(local)

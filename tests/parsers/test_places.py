@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import json
 import lzma
 import tarfile
 import zipfile
@@ -18,11 +17,12 @@ import zstandard
 from upath import UPath
 
 from eventstream.errors import InputError, MissingDependencyError
-from eventstream.recorder import Recorder
 from parsers.loading import load, load_all
 from parsers.place import place
+from parsers.registry import FORMATS
 from parsers.run import Run
-from parsers.tb_write import record, scalar_event
+from parsers.tree import find_runs
+from tests.parsers.writers import WITHIN, WRITERS, files, write
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -32,83 +32,10 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def jsonl(folder: Path) -> None:
-    lines = [json.dumps({"step": s, "loss": 1 / (s + 1), "note": "a" if s < 5 else "b"}) for s in range(50)]
-    (folder / "a7.jsonl").write_text("\n".join([*lines, "{broken"]) + "\n")
-
-
-def parquet(folder: Path) -> None:
-    pl.DataFrame({"step": range(50), "loss": [0.5] * 50}).write_parquet(folder / "a7.parquet")
-
-
-def trainer_state(folder: Path) -> None:
-    entries = [{"step": s, "epoch": s / 10, "loss": 2.0 / s, "learning_rate": 0.1} for s in range(1, 30)]
-    state = {"max_steps": 30, "global_step": 29, "log_history": entries}
-    (folder / "a7").mkdir()
-    (folder / "a7" / "trainer_state.json").write_text(json.dumps(state))
-
-
-def checkpoints(folder: Path) -> None:
-    for last in (10, 20):
-        entries = [{"step": s, "epoch": s / 10, "loss": 2.0 / s} for s in range(1, last)]
-        (folder / "a7" / f"checkpoint-{last}").mkdir(parents=True)
-        state = {"max_steps": 30, "global_step": last, "log_history": entries}
-        (folder / "a7" / f"checkpoint-{last}" / "trainer_state.json").write_text(json.dumps(state))
-
-
-def event_stream(folder: Path) -> None:
-    with Recorder(folder / "a7", config={"lr": 0.1}) as recorder:
-        for step in range(30):
-            recorder.log(step, {"loss": 1 / (step + 1)}, split="train")
-
-
-def tensorboard(folder: Path) -> None:
-    events = [record(scalar_event("train/loss", 0.5, step, 1.7e9 + step)) for step in range(30)]
-    (folder / "a7").mkdir()
-    (folder / "a7" / "events.out.tfevents.1700000000.host.1.0").write_bytes(b"".join(events)[:-3])
-
-
-def lightning(folder: Path) -> None:
-    (folder / "a7").mkdir()
-    rows = "".join(f"{s},{s // 10},{1 / (s + 1)},\n" for s in range(30))
-    (folder / "a7" / "metrics.csv").write_text("step,epoch,train_loss,val_loss\n" + rows)
-    (folder / "a7" / "hparams.yaml").write_text("lr: 0.1\n")
-
-
-def text(folder: Path) -> None:
-    lines = [f"iter {s}: loss {1 / (s + 1):.4f}, time 31.52ms" for s in range(60)]
-    (folder / "a7.log").write_text("compiling\n" + "\n".join(lines) + "\n")
-
-
-def debug_blocks(folder: Path) -> None:
-    (folder / "a7.log").write_bytes((Path(__file__).parent / "debug_blocks.log").read_bytes())
-
-
-def mlperf(folder: Path) -> None:
-    line = ':::MLLOG {"namespace": "", "time_ms": %d, "event_type": "POINT_IN_TIME", "key": "train_loss", '
-    line += '"value": 0.5, "metadata": {"file": "a.py", "lineno": 3, "step_num": %d}}'
-    (folder / "a7.log").write_text("\n".join(line % (1_700_000_000_000 + s, s) for s in range(20)) + "\n")
-
-
-WRITERS = {
-    f.__name__: f
-    for f in (
-        jsonl, parquet, trainer_state, checkpoints, event_stream, tensorboard, lightning, text, debug_blocks, mlperf,
-    )
-}  # fmt: skip
-
-
 @pytest.fixture(params=sorted(WRITERS))
-def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder in which one run stands."""
-    folder = tmp_path / "tree"
-    folder.mkdir()
-    WRITERS[request.param](folder)
-    return folder
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+def stands(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+    """A folder in which one run stands, and what of it is to be loaded."""
+    return write(request.param, tmp_path / "tree"), WITHIN.get(request.param, "")
 
 
 def same(run: Run, other: Run, *, but: tuple[str, str]) -> None:
@@ -139,35 +66,63 @@ def tarred(content: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def test_a_run_in_memory_behind_a_url_is_the_run_on_disk(tree: Path) -> None:
+def test_no_format_is_forgotten_here() -> None:
+    assert set(WRITERS) == {format.name for format in FORMATS}
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_what_is_written_here_is_read_by_the_format_that_it_is_of(name: str, tmp_path: Path) -> None:
+    place = write(name, tmp_path / "tree") / WITHIN.get(name, "")
+    found = list(find_runs(place, []))
+    assert [format.name for _, format in found] == [name]
+    run = load(place)
+    assert run.scalars.height >= 5 and run.scalars["value"].is_finite().all()
+
+
+def test_a_run_in_memory_behind_a_url_is_the_run_on_disk(stands: tuple[Path, str]) -> None:
+    tree, inner = stands
     root = UPath(f"memory://{tree.parent.name}/tree")
     for name, data in files(tree).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
-    same(load(tree), load(str(root)), but=(str(tree), str(root)))
+    same(load(tree / inner), load(str(root / inner)), but=(str(tree), str(root)))
     assert len(load_all(root)) == 1
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"])
-def test_a_run_in_an_archive_is_the_run_on_disk(tree: Path, suffix: str) -> None:
+def test_a_run_in_an_archive_is_the_run_on_disk(stands: tuple[Path, str], suffix: str) -> None:
+    tree, inner = stands
     content = files(tree)
     data = zipped(content) if suffix == ".zip" else tarred(content)
     packed = {".tgz": ".gz"}.get(suffix, "." + suffix.split(".")[-1])
     path = tree.parent / f"archive{suffix}"
     path.write_bytes(PACK[packed](data) if packed in PACK else data)
-    same(load(tree), load(path), but=(str(tree), str(path)))
+    same(load(tree / inner), load(path / inner), but=(str(tree), str(path)))
+
+
+#: Formats of which one file alone is a run, and which file that is.
+SINGLE = {
+    "huggingface": "trainer_state.json", "tensorboard-file": "a7.tfevents", "mlperf": "a7.log",
+    "wandb-file": "a7.wandb", "mlflow-db": "mlflow.db", "dllogger": "a7.json", "numpy-history": "evaluations.npz",
+    "parquet": "a7.parquet", "mmlab": "a7.log.json", "json-document": "a7.json", "jsonl": "a7.jsonl",
+    "lightning": "metrics.csv", "stable-baselines": "monitor.csv", "csv": "a7.csv", "contract-dumps": "a7.log",
+    "debug-blocks": "a7.log", "structured-text": "a7.log", "text": "a7.log",
+}  # fmt: skip
+
+
+def test_every_format_of_single_files_is_tried_compressed() -> None:
+    assert set(SINGLE) | {"ablation"} == {format.name for format in FORMATS if not format.folder}
 
 
 @pytest.mark.parametrize("suffix", sorted(PACK))
-@pytest.mark.parametrize("writer", [jsonl, parquet, trainer_state, lightning, text, debug_blocks, mlperf])
-def test_a_compressed_log_is_what_is_in_it(writer: Callable[[Path], None], suffix: str, tmp_path: Path) -> None:
-    writer(tmp_path)
-    log = next(p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".yaml")
-    before = load(tmp_path)
+@pytest.mark.parametrize("name", sorted(SINGLE))
+def test_a_compressed_log_is_what_is_in_it(name: str, suffix: str, tmp_path: Path) -> None:
+    log = next(write(name, tmp_path).rglob(SINGLE[name]))
+    before = load(log)
     packed = log.with_name(log.name + suffix)
     packed.write_bytes(PACK[suffix](log.read_bytes()))
     log.unlink()
-    after = load(tmp_path)
+    after = load(packed)
     same(before, after, but=(str(log), str(packed)))
     assert after.path == str(packed)
 
@@ -194,13 +149,21 @@ def test_a_rotated_set_is_one_run_on_disk_and_in_an_archive(names: tuple[str, ..
 
 
 def test_the_path_of_a_run_in_an_archive_leads_to_it_again(tmp_path: Path) -> None:
-    jsonl(tmp_path)
+    write("jsonl", tmp_path)
     path = tmp_path / "runs.zip"
     path.write_bytes(zipped({"x/a7.jsonl": (tmp_path / "a7.jsonl").read_bytes()}))
     run = load(path)
     assert run.path == f"{path}/x/a7.jsonl"
     assert load(run.path).scalars.equals(run.scalars)
     assert load(f"zip://x/a7.jsonl::{path}").scalars.equals(run.scalars)
+
+
+def test_a_path_that_leads_into_an_archive_may_be_a_path_too(tmp_path: Path) -> None:
+    path = tmp_path / "runs.zip"
+    path.write_bytes(zipped(files(write("jsonl", tmp_path / "tree"))))
+    assert load(path / "a7.jsonl").path == f"{path}/a7.jsonl"
+    with pytest.raises(InputError, match="no such file or folder"):
+        load(path / "other.jsonl")
 
 
 def test_a_missing_library_for_urls_is_said_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
