@@ -24,6 +24,11 @@ _TABLE: dict[str, dict[str, str]] = {
         "rank-missing": "a process of the job left no log, or stopped early",
         "rank-divergence": "processes that should agree report different values",
         "stall": "the log stands still far longer than its rhythm",
+        "hidden-non-finite": "the logged loss looks finite where the loss itself was NaN or infinite",
+        "stale-values": "a metric repeats its last evaluation on rows where nothing was evaluated",
+        "sampled-series": "a series is a random sample of what was logged, with the rest left out",
+        "micro-batch-steps": "steps count micro-batches, of which several make one update",
+        "epoch-only": "the log counts epochs and nothing finer",
     },
     "numbers": {
         "non-finite": "a metric is NaN or infinite",
