@@ -13,7 +13,7 @@ from parsers.generic import Records
 from parsers.json_damage import read_document
 from parsers.run import Run
 
-__all__ = ["read", "sniff"]
+__all__ = ["owned", "read", "sniff"]
 
 _EPOCH = re.compile(r"metrics_epoch_(\d{1,9})\.json")
 CONFIG, FINAL = "config.json", "metrics.json"
@@ -22,6 +22,11 @@ CONFIG, FINAL = "config.json", "metrics.json"
 def sniff(path: Path, head: bytes) -> bool:
     """Whether `path` is a folder that holds `metrics_epoch_N.json`."""
     return not head and path.is_dir() and bool(_epochs(path))
+
+
+def owned(folder: Path) -> set[str]:
+    """Names of the metrics and the configuration."""
+    return {CONFIG, FINAL, *(path.name for _, path in _epochs(folder))}
 
 
 def _epochs(folder: Path) -> list[tuple[int, Path]]:

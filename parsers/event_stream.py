@@ -13,6 +13,7 @@ import polars as pl
 
 from eventstream.errors import InputError
 from eventstream.records import FORMAT, MANIFEST, VERSION, SegmentName
+from eventstream.vectors import FOLDER as VECTORS
 from parsers.events import event_frame
 from parsers.finish import Reject, finish
 from parsers.names import resolve
@@ -22,7 +23,7 @@ from parsers.sealed import NewerVersionError, Sealed, runs_of
 from parsers.segment_lines import SegmentLines
 from parsers.slices import KEYS, Source, lazy_slices
 
-__all__ = ["read", "sniff"]
+__all__ = ["owned", "read", "sniff"]
 
 #: A manifest holds a configuration; beyond this size it is something else.
 MANIFEST_LIMIT = 64 << 20
@@ -37,6 +38,11 @@ def sniff(path: Path, head: bytes) -> bool:
         return manifest.is_file() and FORMAT.encode() in manifest.open("rb").read(1 << 16)
     except OSError:
         return False  # a folder that cannot be listed holds nothing that can be read
+
+
+def owned(folder: Path) -> set[str]:
+    """Names of the segments, the vectors and the manifest; all else in the folder is of other writers."""
+    return {MANIFEST, VECTORS, *(entry.name for entry in folder.iterdir() if SegmentName.parse(entry.name))}
 
 
 def read(path: Path | str) -> Run:

@@ -23,7 +23,7 @@ from parsers.same_run import compare_records
 from parsers.trainer_log import log_records
 from parsers.trainer_state import State, read_state
 
-__all__ = ["read", "sniff"]
+__all__ = ["owned", "read", "sniff"]
 
 STATE = "trainer_state.json"
 LOG = "trainer_log.jsonl"
@@ -68,6 +68,11 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """Step and folder of each `checkpoint-N`, by step."""
     matches = [(CHECKPOINT.fullmatch(path.name), path) for path in children(folder)]
     return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def owned(folder: Path) -> set[str]:
+    """Names of what `read` takes of a folder: the states, LLaMA-Factory's log, the results and the checkpoints."""
+    return {STATE, LOG, *RESULTS, *(place.name for _, place in _checkpoints(folder))}
 
 
 def read(path: Path | str) -> Run:

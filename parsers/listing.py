@@ -17,9 +17,9 @@ from parsers.cache import Store, default_folder, file_key
 from parsers.loading import Progress, existing, nothing_at, read_run, single, unique_names
 from parsers.place import StrPath, is_local
 from parsers.plugins import plugins
-from parsers.registry import Format
 from parsers.run import ROWS, RunSet
-from parsers.tree import SKIPPED, Unread, find_runs, in_folder, may_be_log, walk
+from parsers.sources import merged
+from parsers.tree import SKIPPED, Found, Unread, find_groups, look, may_be_log
 
 __all__ = ["Listing", "list_runs"]
 
@@ -79,11 +79,8 @@ class _Work:
                 _Keys(self.keys).of(str(root), os.path.realpath(root))
             self._folders(root)
         else:
-            for where, format in list(find_runs(root, self.unread)):
-                if str(where) == str(root):
-                    self._row(read_run(where, format), where, format.run)
-                else:
-                    self._try(where, format)
+            for group in find_groups(root, self.unread):
+                self._read(group, named=str(root))
         found = sorted(list(self.rows.items())[len(former) :], key=lambda item: Path(item[1]["path"]))
         self.rows = dict([*former, *found])
         if (len(self.rows), len(self.unread)) == before and not self._known(root):
@@ -111,38 +108,39 @@ class _Work:
             waiting += [here / name for name in reversed(known["folders"])]
 
     def _look(self, here: Path, top: Path) -> dict[str, Any]:
-        """What a folder holds itself: one run, or the runs of its files; and the folders in it."""
+        """The rows of what a folder holds itself, with what is below where that may be of the same runs; and the
+        folders that are still to be looked into."""
         own = _Work(None, self.progress, done=self.done)
-        folders: list[str] = []
-        try:
-            format, entries = in_folder(here, own.unread)
-            if format is not None:
-                own._try(here, format)
-            for entry in entries:
-                if entry.is_dir():
-                    folders.append(entry.name)
-                else:
-                    for where, found in list(walk(entry, top, own.unread)):
-                        own._try(where, found)
-        except OSError as error:
-            own.unread.append((str(here), f"cannot be looked into ({error.strerror or error})"))
+        folder = look(here, top, own.unread)
+        groups, deeper = [folder.logs] if folder.logs else [], folder.deeper
+        if folder.logs and deeper:
+            unread: Unread = []
+            found = find_groups(here, unread, top)
+            if len(found) == 1:
+                groups, deeper, own.unread = found, [], unread
+        for archive in (entry for entry in deeper if not is_local(entry)):
+            groups += find_groups(archive, own.unread, top)
+        for group in groups:
+            own._read(group)
         self.done = own.done
+        folders = [entry.name for entry in deeper if is_local(entry)]
         return {"rows": list(own.rows.items()), "unread": own.unread, "folders": folders}
 
-    def _try(self, where: Path, format: Format) -> None:
-        try:
-            run = read_run(where, format)
-            self._row(run, where, format.run)
-        except InputError as error:
-            self.unread.append((str(where), str(error).removeprefix(f"{where}: ")))
-
-    def _row(self, run: Any, where: Path, which: str | None) -> None:
-        if self.progress is not None:
-            self.progress(self.done, self.done + 1, str(where))
-        self.done += 1
-        self.rows.setdefault(
-            f"{where.resolve()}{'' if which is None else f'#{which}'}", RunSet((run,)).frame.row(0, named=True)
-        )
+    def _read(self, group: list[Found], named: str = "") -> None:
+        """The rows of the runs that a group of logs tells of; an error in what was given by name is raised."""
+        runs = []
+        for where, format in group:
+            if self.progress is not None:
+                self.progress(self.done, self.done + 1, str(where))
+            self.done += 1
+            try:
+                runs.append((where, read_run(where, format)))
+            except InputError as error:
+                if str(where) == named:
+                    raise
+                self.unread.append((str(where), str(error).removeprefix(f"{where}: ")))
+        for place, (where, run) in enumerate(merged(runs)):
+            self.rows.setdefault(f"{where.resolve()}#{place}", RunSet((run,)).frame.row(0, named=True))
 
     def listing(self) -> Listing:
         """All rows, with unique names."""

@@ -20,10 +20,12 @@ from parsers.plugins import plugins
 from parsers.registry import Format, formats
 from parsers.run import Run, RunSet
 from parsers.schema import REJECTS
-from parsers.tree import Unread, find_runs
+from parsers.sources import merged
+from parsers.tree import Found, Unread, find_groups
 
 __all__ = [
-    "Progress", "existing", "found_below", "load", "load_all", "nothing_at", "read_run", "single", "unique_names",
+    "Progress", "existing", "found_below", "load", "load_all", "log_key", "nothing_at", "read_run", "single",
+    "unique_names",
 ]  # fmt: skip
 
 #: Called as `progress(done, total, path)`.
@@ -45,13 +47,33 @@ def load(path: StrPath) -> Run:
     """
     root = existing(path)
     unread: Unread = []
-    found = list(find_runs(root, unread))
-    if not found:
+    groups = find_groups(root, unread)
+    if not groups:
         raise InputError(nothing_at(root, unread))
-    if len(found) > 1:
-        names = ", ".join(_short(p, root) for p, _ in found[:5])
-        raise InputError(f"{root}: {len(found)} runs here ({names}, ...); name one of them, or use load_all")
-    return read_run(*found[0])
+    if len(groups) > 1:
+        raise InputError(_several(root, [place for group in groups for place, _ in group]))
+    runs = _joined(groups[0])
+    if len(runs) > 1:
+        raise InputError(_several(root, [place for place, _ in runs]))
+    return runs[0][1]
+
+
+def _several(root: Path, places: list[Path]) -> str:
+    names = ", ".join(_short(place, root) for place in places[:5])
+    return f"{root}: {len(places)} runs here ({names}, ...); name one of them, or use load_all"
+
+
+def _joined(group: list[Found]) -> list[tuple[Path, Run]]:
+    """The runs of a group; of several logs those that cannot be read are rejects of the first run that can."""
+    if len(group) == 1:
+        return [(group[0][0], read_run(*group[0]))]
+    outcomes = [(where, _outcome(where, format)) for where, format in group]
+    runs = merged([(where, run) for where, run in outcomes if isinstance(run, Run)])
+    errors = [(str(where), error) for where, error in outcomes if isinstance(error, InputError)]
+    if not runs:
+        raise errors[0][1]
+    where, run = runs[0]
+    return [(where, _with_rejects(run, [(path, str(error)) for path, error in errors])), *runs[1:]]
 
 
 def load_all(
@@ -69,19 +91,25 @@ def load_all(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; it must be 1 or more, or None")
-    found, named, unread = found_below(paths)
-    runs: list[Run] = []
-    for (where, _), outcome in zip(found, _read_each(found, progress, workers or 1), strict=True):
-        if isinstance(outcome, Run):
-            runs.append(outcome)
-        elif str(where) in named:
-            raise outcome
-        else:
-            unread.append((str(where), str(outcome).removeprefix(f"{where}: ")))
-    return RunSet(tuple(_unique_names(runs)), (*unread, *plugins().broken))
+    groups, named, unread = found_below(paths)
+    found = [one for group in groups for one in group]
+    outcomes = _read_each(found, progress, workers or 1)
+    runs: list[tuple[Path, Run]] = []
+    for group in groups:
+        read: list[tuple[Path, Run]] = []
+        for where, _ in group:
+            outcome = next(outcomes)
+            if isinstance(outcome, Run):
+                read.append((where, outcome))
+            elif str(where) in named:
+                raise outcome
+            else:
+                unread.append((str(where), str(outcome).removeprefix(f"{where}: ")))
+        runs += merged(read)
+    return RunSet(tuple(_unique_names([run for _, run in runs])), (*unread, *plugins().broken))
 
 
-def _read_each(found: list[tuple[Path, Format]], progress: Progress | None, workers: int) -> Iterator[Run | InputError]:
+def _read_each(found: list[Found], progress: Progress | None, workers: int) -> Iterator[Run | InputError]:
     if workers == 1:
         for done, (where, format) in enumerate(found):
             if progress is not None:
@@ -109,27 +137,39 @@ def read_run(where: Path, format: Format) -> Run:
         run = format.read(where)
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror or error})") from error
-    damage = damage_of(where)
+    return _with_rejects(run, damage_of(where))
+
+
+def _with_rejects(run: Run, damage: list[tuple[str, str]]) -> Run:
     if not damage:
         return run
     rows = [(file, None, None, reason, "") for file, reason in damage]
     return replace(run, rejects=pl.concat([run.rejects, pl.DataFrame(rows, schema=REJECTS, orient="row")]))
 
 
-def found_below(paths: StrPath | Iterable[StrPath]) -> tuple[list[tuple[Path, Format]], set[str], Unread]:
-    """Runs below the paths, each once; which of them were given by name; what could not be looked into."""
-    places: dict[str, tuple[Path, Format]] = {}
+def found_below(paths: StrPath | Iterable[StrPath]) -> tuple[list[list[Found]], set[str], Unread]:
+    """Logs below the paths, each once, as `find_groups` puts them together and in order of path; which paths were
+    given by name; what could not be looked into."""
+    seen: set[str] = set()
     named: set[str] = set()
     unread: Unread = []
+    groups: list[list[Found]] = []
     for path in single(paths):
         root = existing(path)
-        found = list(find_runs(root, unread))
+        found = find_groups(root, unread)
         if not found:
             raise InputError(nothing_at(root, unread))
         named.add(str(root))
-        for where, format in found:
-            places.setdefault(f"{where.resolve()}\n{format.run or ''}", (where, format))
-    return list(places.values()), named, unread
+        for group in sorted(found, key=lambda group: group[0][0]):
+            new = [one for one in group if log_key(*one) not in seen]
+            seen |= {log_key(*one) for one in new}
+            groups += [new] if new else []
+    return groups, named, unread
+
+
+def log_key(where: Path, format: Format) -> str:
+    """What tells a log from every other, whatever way led to it."""
+    return f"{where.resolve()}#{format.name}#{format.run or ''}"
 
 
 def single(paths: StrPath | Iterable[StrPath]) -> Iterable[StrPath]:

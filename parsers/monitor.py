@@ -23,7 +23,7 @@ from parsers.run import Run
 from parsers.table_rows import add_table
 from parsers.table_text import cells, decoded
 
-__all__ = ["read", "sniff"]
+__all__ = ["owned", "read", "sniff"]
 
 #: Reward, length in timesteps, seconds since the start.
 COLUMNS = ("r", "l", "t")
@@ -56,6 +56,11 @@ def _opening(head: bytes) -> tuple[Mapping[str, Any], list[str]] | None:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in children(folder) if _FILE.fullmatch(path.name) and path.is_file() and _begins(path)]
+
+
+def owned(folder: Path) -> set[str]:
+    """Names of the files of Monitor and of `progress.csv`, which is read with them."""
+    return {PROGRESS, *(path.name for path in _files(folder))}
 
 
 def _begins(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from eventstream.errors import InputError
 from parsers.run import Run
 
-__all__ = ["FORMATS", "Format", "detect", "formats"]
+__all__ = ["FORMATS", "Format", "detect", "detect_folder", "formats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,14 @@ class Format:
         """Whether the content at `path` is of this format."""
         found: Callable[[Path, bytes], bool] = importlib.import_module(self.module).sniff
         return found(path, head)
+
+    def owned(self, folder: Path) -> set[str] | None:
+        """The names in a folder of this format that belong to it, where nothing else is looked for; None for all.
+
+        All belong to it unless the module has a function `owned(folder)`.
+        """
+        listed: Callable[[Path], set[str]] | None = getattr(importlib.import_module(self.module), "owned", None)
+        return None if listed is None else listed(folder)
 
     def is_part(self, path: Path) -> bool:
         """Whether `path` is read together with another file that stands for the whole (a rotated log)."""
@@ -162,10 +170,15 @@ def formats() -> tuple[Format, ...]:
 def detect(path: Path) -> Format | None:
     """The format of the file or folder at `path`, or None when no parser knows it; empty files are nobody's."""
     if path.is_dir():
-        return next((f for f in formats() if f.folder and f.sniff(path, b"")), None)
+        return next(iter(detect_folder(path)), None)
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
     return next((f for f in formats() if not f.folder and f.sniff(path, head)), None)
+
+
+def detect_folder(folder: Path) -> list[Format]:
+    """The formats of a folder, in the order asked: logs of several kinds may stand in one."""
+    return [f for f in formats() if f.folder and f.sniff(folder, b"")]

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from eventstream.errors import InputError, unknown_name
+from parsers.catalogue import catalogue_of, short_catalogue
 from parsers.schema import EVENTS, REJECTS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ROWS", "Run", "RunSet"]
+__all__ = ["COMPARED", "ROWS", "Run", "RunSet", "Source"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,8 @@ class Run:
     plan: Mapping[str, Any] = field(default_factory=dict, repr=False)
     #: All of `source` at once, where the parser has a way that copies less than collecting it.
     whole: Callable[[], pl.DataFrame] | None = field(default=None, repr=False)
+    #: The logs that tell of the run, where it was joined from several; empty where one log is all.
+    sources: tuple[Source, ...] = field(default=(), repr=False)
 
     @cached_property
     def scalars(self) -> pl.DataFrame:
@@ -66,17 +69,8 @@ class Run:
     @cached_property
     def catalogue(self) -> pl.DataFrame:
         """One row a series: rank, split, metric, tag, count, first_step, last_step, non_finite (NaN and infinities)."""
-        return self._collect(
-            self.lazy()
-            .group_by("rank", "split", "metric", "tag")
-            .agg(
-                pl.len().cast(pl.Int64).alias("count"),
-                pl.col("step").min().alias("first_step"),
-                pl.col("step").max().alias("last_step"),
-                (~pl.col("value").is_finite()).sum().cast(pl.Int64).alias("non_finite"),
-            )
-            .sort("rank", "split", "metric", "tag")
-        )
+        short = short_catalogue(self.scalars) if "scalars" in self.__dict__ else None
+        return self._collect(catalogue_of(self.lazy())) if short is None else short
 
     def series(
         self, metric: str, *, split: str | None = None, rank: int | None = None, live: bool = True
@@ -168,6 +162,37 @@ def live_branch(rows: pl.DataFrame) -> pl.DataFrame:
     ).select("rank", "attempt", "_cut")
     kept = pl.col("_cut").is_null() | pl.col("step").is_null() | (pl.col("step") < pl.col("_cut"))
     return rows.join(cuts, on=["rank", "attempt"], how="left", maintain_order="left").filter(kept).drop("_cut")
+
+
+_COMPARED: dict[str, type[pl.DataType]] = {
+    "split": pl.String,
+    "metric": pl.String,
+    "tag": pl.String,
+    "other_tag": pl.String,
+    "compared": pl.Int64,
+    "differing": pl.Int64,
+    "first_step": pl.Int64,
+    "value": pl.Float64,
+    "other_value": pl.Float64,
+    "tells": pl.Boolean,
+}
+#: One row a series that two logs of a run hold: how many of its numbers were compared, how many differ, and the first
+#: that does. `tells` says that its values could tell two runs apart.
+COMPARED = pl.Schema(_COMPARED)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One of the logs that a run was joined from; `against` compares it with those before it (`COMPARED`).
+
+    >>> Source("a/metrics.csv", "csv", 200)
+    Source(path='a/metrics.csv', format='csv', scalars=200)
+    """
+
+    path: str
+    format: str
+    scalars: int
+    against: pl.DataFrame = field(default_factory=lambda: COMPARED.to_frame(), repr=False)
 
 
 _ROWS: dict[str, type[pl.DataType]] = {

@@ -24,7 +24,7 @@ from parsers.tb_folder import HEAD, MARK, Part, event_files, is_event_file, layo
 from parsers.tfevents import Columns, EventFile, PlainWalker, Tags, join
 from parsers.tfrecord import Damage, Walker, walk_file
 
-__all__ = ["read", "sniff"]
+__all__ = ["owned", "read", "sniff"]
 
 HPARAMS = "hparams.yaml"
 #: Wall times that a date can say: after 1970 and before the year 3000. Writers that know none leave 0.
@@ -43,6 +43,11 @@ def sniff(path: Path, head: bytes) -> bool:
     except OSError:
         return False  # a folder that cannot be listed holds nothing that can be read
     return any(is_event_file(file.name, _head(file)) for file in files)
+
+
+def owned(folder: Path) -> set[str]:
+    """Names of the event files of a folder, and of the sub-folders that are read with them."""
+    return {part.name.split("/")[0] if part.name else file.name for part in layout(folder) for file in part.files}
 
 
 def _head(path: Path) -> bytes:

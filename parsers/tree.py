@@ -1,9 +1,10 @@
-"""The runs below a folder or inside an archive: each once, in order of path, and what could not be looked into."""
+"""The logs below a folder or inside an archive, by path, and which of them may tell of one run."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import cache
 from pathlib import Path
@@ -12,18 +13,22 @@ from typing import Any
 from eventstream.errors import InputError
 from parsers.archives import Member, archive_suffix, damage_of, packed_suffix
 from parsers.place import entered, is_link
-from parsers.registry import Format, detect, formats
+from parsers.registry import Format, detect, detect_folder, formats
 
-__all__ = ["SKIPPED", "Unread", "find_runs", "in_folder", "may_be_log", "walk"]
+__all__ = ["SKIPPED", "Found", "Unread", "find_groups", "find_runs", "look", "may_be_log"]
 
 #: Path and reason of each thing that could not be read.
 Unread = list[tuple[str, str]]
+#: Where a log of a run stands, and its format.
+Found = tuple[Path, Format]
 #: Folders that never hold runs, skipped on the way down.
 SKIPPED = {".git", "__pycache__", "node_modules", ".venv", "site-packages", "__MACOSX"}
+#: A folder with logs of its own and more logs than this, all counted, holds many runs and not one of many sources.
+MOST = 50
 
 
-def find_runs(root: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
-    """Path and format of each run at or below `root`, sorted by path; a run folder is not searched further.
+def find_runs(root: Path, unread: Unread) -> Iterator[Found]:
+    """Path and format of each log at or below `root`, sorted by path; several may be sources of one run.
 
     Archives are folders, and compressed files what is in them (archives inside archives stay closed). Links to folders
     are not followed, links to files that stand below `root` neither: what they point to is found where it stands. What
@@ -35,70 +40,112 @@ def find_runs(root: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
     ...     [(path.name, format.name) for path, format in find_runs(Path(folder), [])]
     [('a.jsonl', 'jsonl')]
     """
-    top = entered(root)
-    if not top.is_dir():
-        format = detect(top)
-        if format is not None:
-            yield from ((top, one) for one in format.each(top))
-        else:
-            unread += damage_of(top)
-        return
-    yield from walk(top, top, unread)
+    found = [one for group in find_groups(root, unread) for one in group]
+    return iter(sorted(found, key=lambda one: one[0]))
 
 
-def walk(start: Path, top: Path, unread: Unread) -> Iterator[tuple[Path, Format]]:
-    """Path and format of each run at or below `start`, which stands below `top` or is it, as `find_runs` says."""
-    waiting = [start]
+def find_groups(root: Path, unread: Unread, top: Path | None = None) -> list[list[Found]]:
+    """The logs that `find_runs` finds, together where they may be sources of one run.
+
+    These are the logs of a folder and all that stand below it, where there are at most `MOST`; else those of the
+    folder alone. Whether they tell of one run is for `parsers.sources` to judge. `root` may stand below `top`, the
+    path that was given by name.
+    """
+    start = entered(root)
+    if not start.is_dir():
+        format = detect(start)
+        if format is None:
+            unread += damage_of(start)
+            return []
+        return [[(start, one)] for one in format.each(start)]
+    return _grouped(_folders(start, start if top is None else top, unread))
+
+
+@dataclass(slots=True)
+class _Folder:
+    """What a folder (or archive) holds itself, and which folder above it in the list it stands in."""
+
+    above: int
+    logs: list[Found] = field(default_factory=list)
+    deeper: list[Path] = field(default_factory=list)
+
+
+def _folders(start: Path, top: Path, unread: Unread) -> list[_Folder]:
+    """Every folder at and below `start`, each after the one that it stands in."""
+    found: list[_Folder] = []
+    waiting = [(start, -1)]
     while waiting:
-        here = waiting.pop()
-        try:
-            if here.is_dir():
-                format, deeper = in_folder(here, unread)
-                if format is not None:
-                    yield here, format
-                waiting += reversed(deeper)
-            else:
-                yield from _file(here, top, unread, waiting)
-        except InputError as error:
-            unread.append((str(here), str(error).removeprefix(f"{here}: ")))
-        except OSError as error:
-            if here is top:
-                raise InputError(f"{here}: cannot be looked into ({error.strerror or error})") from error
-            unread.append((str(here), f"cannot be looked into ({error.strerror or error})"))
+        here, above = waiting.pop()
+        folder = look(here, top, unread, above)
+        waiting += [(entry, len(found)) for entry in reversed(folder.deeper)]
+        found.append(folder)
+    return found
 
 
-def in_folder(here: Path, unread: Unread) -> tuple[Format | None, list[Path]]:
-    """The format of a folder that is a run, or the folders and possible logs in it, by name."""
-    unread += _refused(here)
-    format = detect(here)
-    if format is not None:
-        return format, []
-    deeper = []
-    for entry in sorted(here.iterdir(), key=lambda p: p.name):
-        if entry.is_dir():
-            if entry.name not in SKIPPED and not is_link(entry):
-                deeper.append(entry)
-        elif may_be_log(entry.name) and entry.is_file():
-            deeper.append(entry)
-    return None, deeper
+def _grouped(folders: list[_Folder]) -> list[list[Found]]:
+    """From the lowest folders upwards: the logs of a folder with those below, or apart where they are too many."""
+    below: list[list[list[Found]]] = [[] for _ in folders]
+    for place in reversed(range(len(folders))):
+        folder, groups = folders[place], below[place]
+        if folder.logs:
+            together = [*folder.logs, *(one for group in groups for one in group)]
+            groups = [together] if len(together) <= MOST else [folder.logs, *groups]
+        if folder.above < 0:
+            return groups
+        below[folder.above][:0] = groups
+    return []
+
+
+def look(here: Path, top: Path, unread: Unread, above: int = -1) -> _Folder:
+    """The logs that stand in the folder `here` itself, and what is to be looked into below it."""
+    folder = _Folder(above)
+    try:
+        unread += _refused(here)
+        formats = detect_folder(here)
+        folder.logs += [(here, format) for format in formats]
+        owned = [format.owned(here) for format in formats]
+        if None in owned:
+            return folder
+        taken = set().union(*(names for names in owned if names is not None))
+        for entry in sorted(here.iterdir(), key=lambda p: p.name):
+            if entry.name in taken:
+                continue
+            if entry.is_dir():
+                if entry.name not in SKIPPED and not is_link(entry):
+                    folder.deeper.append(entry)
+            elif may_be_log(entry.name) and entry.is_file():
+                _look_into(entry, top, unread, folder)
+    except InputError as error:
+        unread.append((str(here), str(error).removeprefix(f"{here}: ")))
+    except OSError as error:
+        if here is top:
+            raise InputError(f"{here}: cannot be looked into ({error.strerror or error})") from error
+        unread.append((str(here), f"cannot be looked into ({error.strerror or error})"))
+    return folder
+
+
+def _look_into(entry: Path, top: Path, unread: Unread, folder: _Folder) -> None:
+    """What a file is: a log or several, or an archive."""
+    if is_link(entry) and _below(entry, top):
+        return
+    try:
+        content = entered(entry)
+        if content.is_dir():
+            folder.deeper.append(content)
+            return
+        format = detect(content)
+        if format is None:
+            unread += damage_of(content)
+        elif not format.is_part(content):
+            folder.logs += [(content, one) for one in format.each(content)]
+    except InputError as error:
+        unread.append((str(entry), str(error).removeprefix(f"{entry}: ")))
+    except OSError as error:
+        unread.append((str(entry), f"cannot be looked into ({error.strerror or error})"))
 
 
 def _refused(here: object) -> Unread:
     return here.archive.refused if isinstance(here, Member) and not here.inner else []
-
-
-def _file(here: Path, top: Path, unread: Unread, waiting: list[Path]) -> Iterator[tuple[Path, Format]]:
-    if is_link(here) and _below(here, top):
-        return
-    content = entered(here)
-    if content.is_dir():
-        waiting.append(content)
-        return
-    format = detect(content)
-    if format is None:
-        unread += damage_of(content)
-    elif not format.is_part(content):
-        yield from ((content, one) for one in format.each(content))
 
 
 def _below(link: Path, top: Path) -> bool:

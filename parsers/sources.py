@@ -1,0 +1,159 @@
+"""One run out of several logs that tell of it: which logs belong together, how far they agree, what each adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+import polars as pl
+
+from parsers.agreement import compare, is_same_run
+from parsers.beside import folder_name, run_name
+from parsers.run import Run, Source
+from parsers.schema import SCALARS
+
+__all__ = ["merged"]
+
+#: Runs and where they stand, as `parsers.tree.find_groups` puts them together.
+Placed = tuple[Path, Run]
+#: How many folders below the log of a run another log of it is looked for.
+DEPTH = 3
+#: Logs of a folder that share no number are of one run only where neither counts so many times the steps of the other.
+LENGTHS = 2
+#: Share of the shared numbers of a series that must agree for the two to be one series.
+ONE_SERIES = 0.9
+
+
+def merged(group: Sequence[Placed]) -> list[Placed]:
+    """The runs of a group, those joined that are several logs of one run.
+
+    Logs of one folder belong together where they are of different formats and their names do not tell them apart
+    (`metrics.csv` beside event files and `trainer_state.json`), unless nothing in them can be compared and they count
+    steps so differently that their axes cannot be the same. All other logs of the folder, and those up to `DEPTH`
+    folders below it, belong to the run where they are of another format or not told apart by their names, and their
+    numbers are the same (`parsers.agreement.is_same_run`). Copies in one format stay runs of their own: a training
+    that was repeated exactly has the same numbers.
+
+    Of a joined run the first log, in the order of the formats found, names it. Its series are taken first; each
+    further log adds the series that are new and, to those that agree, the steps beyond. A series that disagrees stays
+    beside the first under the name of its file (`metrics.csv/loss`). What was compared stands in `run.sources`.
+
+    >>> merged([])
+    []
+    """
+    if len(group) < 2:
+        return list(group)
+    clusters: list[list[Placed]] = []
+    for one in sorted(group, key=lambda placed: (len(_folder(placed[0]).parents), _rank(placed[1]))):
+        home = next((c for c in clusters if _belongs(one, c)), None)
+        if home is None:
+            clusters.append([one])
+        else:
+            home.append(one)
+    joined = [cluster[0] if len(cluster) == 1 else _join(cluster) for cluster in clusters]
+    return sorted(joined, key=lambda placed: placed[0])
+
+
+def _rank(run: Run) -> int:
+    """Place of a run's format among all: the most telling comes first."""
+    from parsers.registry import formats
+
+    names = [format.name for format in formats()]
+    return names.index(run.format) if run.format in names else len(names)
+
+
+def _folder(where: Path) -> PurePath:
+    """The folder of a log as names alone: on disk, behind a URL or in an archive."""
+    return PurePath(str(where if where.is_dir() else where.parent))
+
+
+def _belongs(one: Placed, cluster: list[Placed]) -> bool:
+    """Whether a log is another source of the run of a cluster."""
+    where, run = one
+    folder, home = _folder(where), _folder(cluster[0][0])
+    beside = folder == home
+    if not beside and home not in list(folder.parents)[:DEPTH]:
+        return False
+    if beside and all(_is_pair(one, other) for other in cluster):
+        return True
+    named = [beside and _name(where) == _name(place) for place, _ in cluster]
+    others = [other for (_, other), same in zip(cluster, named, strict=True) if same or other.format != run.format]
+    return any(is_same_run(other, run) for other in others)
+
+
+def _is_pair(one: Placed, other: Placed) -> bool:
+    """Whether two logs of a folder are of different formats, not told apart by their names, and of the same length."""
+    (where, run), (place, known) = one, other
+    if run.format == known.format or not (run.name == known.name or _name(where) == _name(place)):
+        return False
+    lengths = [r.last_step for r in (run, known) if r.last_step is not None]
+    return (
+        len(lengths) < 2 or max(lengths) <= LENGTHS * min(lengths) or not compare(run.scalars, known.scalars).is_empty()
+    )
+
+
+def _name(where: Path) -> str:
+    return folder_name(where) if where.is_dir() else run_name(where)
+
+
+def _join(cluster: list[Placed]) -> Placed:
+    """One run of several logs."""
+    (where, first), *others = cluster
+    sources = [Source(first.path, first.format, first.scalars.height)]
+    scalars, run = first.scalars, first
+    for _, other in others:
+        against = compare(scalars, other.scalars)
+        sources.append(Source(other.path, other.format, other.scalars.height, against))
+        scalars = _with_series(scalars, other, against)
+        run = _with_rest(run, other)
+    if not where.is_dir() and all(_folder(place) == _folder(where) for place, _ in others):
+        where = where.parent
+    joined = replace(
+        run,
+        path=str(where),
+        format="+".join(dict.fromkeys(source.format for source in sources)),
+        source=scalars.lazy(),
+        whole=None,
+        sources=tuple(sources),
+    )
+    return where, joined.renamed(first.name)
+
+
+def _with_rest(run: Run, other: Run) -> Run:
+    """Events, rejects, configuration and plan of both; where both name a setting the first counts."""
+    return replace(
+        run,
+        events=pl.concat([run.events, other.events]),
+        rejects=pl.concat([run.rejects, other.rejects]),
+        config={**other.config, **run.config},
+        plan={**other.plan, **run.plan},
+    )
+
+
+def _with_series(scalars: pl.DataFrame, other: Run, against: pl.DataFrame) -> pl.DataFrame:
+    """The series so far with those that another log adds."""
+    scalars, rows = _attempts_of(other.scalars, scalars), _attempts_of(scalars, other.scalars)
+    one = pl.col("differing") <= (1 - ONE_SERIES) * pl.col("compared")
+    known = against.select("split", "metric", "tag", one.alias("one"), other="other_tag")
+    told = rows.rename({"tag": "other"}).join(known, on="other", how="left", maintain_order="left", suffix="_known")
+    new = told.filter(pl.col("one").is_null()).with_columns(tag="other")
+    apart = told.filter(~pl.col("one")).with_columns(
+        metric=pl.lit(f"{Path(other.path).name}/") + pl.col("metric"), tag="other"
+    )
+    same = told.filter(pl.col("one")).with_columns(split="split_known", metric="metric_known")
+    beyond = same.join(scalars, on=["rank", "tag", "step"], how="anti", nulls_equal=True)
+    parts = [scalars, *(part.select(SCALARS.names()) for part in (new, apart, beyond))]
+    order = ["rank", "attempt", "split", "tag", *([] if beyond.is_empty() else ["step"])]
+    return pl.concat(parts).sort(order, maintain_order=True)
+
+
+def _attempts_of(first: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a log that knows of no restart, with the attempts of one that does: by the step at which each began."""
+    if first["attempt"].n_unique() <= 1 or rows["attempt"].n_unique() > 1:
+        return rows
+    starts = first.group_by("attempt").agg(pl.col("step").min()).drop_nulls().sort("attempt")
+    attempt = pl.col("attempt")
+    for number, start in starts.iter_rows():
+        attempt = pl.when(pl.col("step") >= start).then(pl.lit(number, dtype=pl.Int32)).otherwise(attempt)
+    return rows.with_columns(attempt=attempt)
