@@ -10,27 +10,26 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from eventstream.values import plain_text
 from parsers.attempts import attempt_of, restarts
+from parsers.constants import Constants, constant
 from parsers.names import resolve
+from parsers.rows import INDEX, Row, go_on, row_frame, tidy_rows
 from parsers.schema import SCALARS
 
-__all__ = ["INDEX", "Pieces"]
+__all__ = ["INDEX", "Pieces", "completed"]
 
-#: What stands beside the numbers of a record; `order` is the place of the record among all that were read.
-INDEX: dict[str, pl.DataType | type[pl.DataType]] = {
-    "order": pl.Int64,
-    "rank": pl.Int32,
-    "attempt": pl.Int32,
-    "step": pl.Int64,
-    "epoch": pl.Float64,
-    "time": pl.Datetime("us", "UTC"),
-    "split": pl.String,
-}
 #: `named` says that the record is one number under a name, as in a file sorted by metric.
 _LONG = pl.Schema({**INDEX, "tag": pl.String, "value": pl.Float64, "named": pl.Boolean})
 _KEY = ["rank", "attempt", "split"]
 _SERIES = ["rank", "attempt", "tag", "split"]
 _TIDY = [*SCALARS.names(), "order"]
+#: What a record that does not say it has; of the other columns of `INDEX` it has nothing.
+_UNSAID: dict[str, Any] = {"rank": 0, "attempt": 0, "split": ""}
+#: Up to this many rows in Python lists, plain loops are done before Polars has planned its queries.
+FEW = 5000
+#: Up to this many rows, filtering column by column costs less than a query that filters all at once.
+SMALL = 10_000
 #: Rows collected in Python lists before they become a table.
 FLUSH = 200_000
 #: A wide table may be this much larger than its numbers before it is kept long instead.
@@ -66,14 +65,18 @@ class Pieces:
             self._flush()
 
     def add_wide(self, index: pl.DataFrame, values: pl.DataFrame) -> None:
-        """Many records: `index` in the columns of `INDEX`, `values` one column a tag, null where a record lacks it."""
+        """Many records: `values` one column a tag, null where a record lacks it, and their `index`.
+
+        That has the column `order`, and of the other columns of `INDEX` those that the records say: one that is missing
+        is as in `add_row` with rank and attempt 0, an empty split and no step, epoch or time.
+        """
         if values.width and all(c.null_count() for c in values.get_columns()):
             some = values.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
             if not some.all():
                 index, values = index.filter(some), values.filter(some)
         filled = sum(len(c) - c.null_count() for c in values.get_columns())
         if values.height * values.width > SLACK * filled + FREE_CELLS:
-            self._long.append(_unpivot(index, values))
+            self._long.append(_unpivot(completed(index), values))
         elif filled:
             self._wide.append((index, values))
 
@@ -83,9 +86,11 @@ class Pieces:
 
     def find_attempts(self) -> dict[int, npt.NDArray[np.int64]]:
         """Number the attempts by where the steps of a rank go back and go on; gives what `restarts` found."""
+        if self._go_on():
+            return {}
         self._flush()
         columns = ["order", "rank", "step", "epoch"]
-        records = [index.select(*columns, series=pl.lit("")) for index, _ in self._wide]
+        records = [completed(index).select(*columns, series=pl.lit("")) for index, _ in self._wide]
         # rows of one record stand together, so its first tag stands for it
         series = pl.when("named").then("tag").otherwise(pl.lit(""))
         records += [rows.select(*columns, series=series).unique("order", keep="first") for rows in self._long]
@@ -97,22 +102,33 @@ class Pieces:
             rows = rows.unique("order", keep="first").sort("order")
         opened = restarts(rows)
         if opened:
-            self._wide = [(_numbered(index, opened), values) for index, values in self._wide]
+            self._wide = [(_numbered(completed(index), opened), values) for index, values in self._wide]
             self._long = [_numbered(rows, opened) for rows in self._long]
         return opened
 
     def tags(self) -> set[str]:
         """Every tag that has a number so far."""
-        self._flush()
         found = {c.name for _, values in self._wide for c in values.get_columns() if c.null_count() < len(c)}
-        return found.union(*(rows["tag"].unique().to_list() for rows in self._long))
+        return found.union((row[len(INDEX)] for row in self._rows), *(rows["tag"].unique() for rows in self._long))
+
+    def _go_on(self) -> bool:
+        """Whether steps go on through all that was read: then nothing was resumed, told without a table of records."""
+        ends = [_ends(table) for table in (*(index for index, _ in self._wide), *self._long)]
+        if self._rows:
+            ends.append(list(self._rows))
+        return None not in ends and go_on([end for pair in ends if pair is not None for end in pair])
 
     def table(self, run: str) -> pl.DataFrame:
         """All numbers in the columns of `SCALARS`, by rank, attempt, tag and split; each series in the order read."""
+        run = plain_text(run)
+        if not self._wide and not self._long and len(self._rows) <= FEW:
+            return tidy_rows(self._rows, run, self.named)
         self._flush()
         series: dict[_Series, list[pl.DataFrame]] = {}
         for key, frame in self._wide_pieces(run):
             series.setdefault(key, []).append(frame)
+        if not self._long and all(len(frames) == 1 for frames in series.values()):
+            return pl.concat([frame.drop("order") for _, (frame,) in sorted(series.items())], rechunk=False)
         long = _tidy(pl.concat(self._long), run, self.named) if self._long else _empty()
         if not series:
             return long.select(SCALARS.names())
@@ -128,8 +144,7 @@ class Pieces:
 
     def _flush(self) -> None:
         if self._rows:
-            frame = pl.DataFrame(self._rows, schema=_LONG, schema_overrides={"time": pl.Int64}, orient="row")
-            self._long.append(frame.with_columns(pl.col("time").cast(INDEX["time"])))
+            self._long.append(row_frame(self._rows, _LONG))
             self._rows = []
 
     def _wide_pieces(self, run: str) -> Iterator[tuple[_Series, pl.DataFrame]]:
@@ -138,58 +153,103 @@ class Pieces:
             return
         names = {name for _, values in self._wide for name in values.columns}
         cells = len(names) * sum(index.height for index, _ in self._wide)
-        keys = pl.concat([_keys(index) for index, _ in self._wide]).unique()
-        if cells > SLACK * sum(v.height * v.width for _, v in self._wide) + FREE_CELLS or keys.height > MANY_KEYS:
-            self._long += [_unpivot(index, values) for index, values in self._wide]
+        keys = set().union(*(_keys(index) for index, _ in self._wide))
+        if cells > SLACK * sum(v.height * v.width for _, v in self._wide) + FREE_CELLS or len(keys) > MANY_KEYS:
+            self._long += [_unpivot(completed(index), values) for index, values in self._wide]
             self._wide = []
             return
-        given = [
-            "order",
-            "step",
-            *(c for c in ("epoch", "time") if any(_is_given(index[c]) for index, _ in self._wide)),
-        ]
-        needed = given if keys.height == 1 else [*given, *_KEY]
-        index = pl.concat([index.select(needed) for index, _ in self._wide], rechunk=True)
-        values = pl.concat([values for _, values in self._wide], how="diagonal", rechunk=True)
-        for rank, attempt, split in keys.sort(_KEY).iter_rows():
-            mine, theirs = index, values
-            if keys.height > 1:
-                mask = index.select(
-                    (pl.col("rank") == rank) & (pl.col("attempt") == attempt) & (pl.col("split") == split)
-                ).to_series()
-                mine, theirs = index.filter(mask), values.filter(mask)
-            for tag in theirs.columns:
-                column = theirs[tag]
+        index, values = self._joined(len(keys) > 1)
+        given = [name for name in index.columns if name not in _UNSAID]
+        lent = Constants()
+        for rank, attempt, split in sorted(keys):
+            mine, theirs = index.select(given) if index.width > len(given) else index, values
+            if len(keys) > 1:
+                mask = (index["rank"] == rank) & (index["attempt"] == attempt) & (index["split"] == split)
+                mine, theirs = _picked(mine, mask), _picked(values, mask)
+            for column in theirs.get_columns():
                 if column.null_count() < len(column):
-                    own, metric = self.named(tag, split)
-                    same = {"run": run, "rank": rank, "attempt": attempt, "split": own, "metric": metric, "tag": tag}
-                    yield (rank, attempt, tag, own), _series(mine.select(given), column, same)
+                    own, metric = self.named(column.name, split)
+                    same = {
+                        "run": run, "rank": rank, "attempt": attempt, "split": own, "metric": metric, "tag": column.name
+                    }  # fmt: skip
+                    yield (rank, attempt, column.name, own), _series(mine, column, same, lent)
+
+    def _joined(self, keyed: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """All wide tables as one, of the index only what differs from record to record."""
+        said = [name for name in INDEX if any(name in i.columns and _is_given(i[name]) for i, _ in self._wide)]
+        needed = [n for n in INDEX if n in ("order", "step") or (n in said and n not in _UNSAID)]
+        needed += list(_UNSAID) if keyed else []
+        if len(self._wide) == 1:
+            index, values = self._wide[0]
+            whole = completed(index) if any(name not in index.columns for name in needed) else index
+            return whole.select(needed), values.rechunk()
+        index = pl.concat([completed(index).select(needed) for index, _ in self._wide], rechunk=True)
+        return index, pl.concat([values for _, values in self._wide], how="diagonal", rechunk=True)
+
+
+def completed(index: pl.DataFrame) -> pl.DataFrame:
+    """The index with all columns of `INDEX`: those that are missing as the records do not say them.
+
+    >>> completed(pl.DataFrame({"order": [1]})).row(0)
+    (1, 0, 0, None, None, None, '')
+    """
+    if list(INDEX) == index.columns:
+        return index
+    return pl.DataFrame(
+        [
+            index[name] if name in index.columns else constant(name, dtype, _UNSAID.get(name), index.height)
+            for name, dtype in INDEX.items()
+        ]
+    )
+
+
+def _ends(table: pl.DataFrame) -> list[Row] | None:
+    """First and last place and step of a table, as rows; None where one of them goes back inside."""
+    ends: list[list[Any]] = [[0, 0, 0, None], [0, 0, 0, None]]
+    for name, place in (("order", 0), ("step", 3)):
+        if name in table.columns:
+            column = table[name].drop_nulls() if table[name].null_count() else table[name]
+            if not column.is_sorted():
+                return None
+            if len(column):
+                ends[0][place], ends[1][place] = column[0], column[-1]
+    return [tuple(end) for end in ends]
+
+
+def _picked(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
+    if frame.height > SMALL:
+        return frame.filter(mask)
+    return pl.DataFrame([column.filter(mask) for column in frame.get_columns()])
 
 
 def _is_given(column: pl.Series) -> bool:
     return column.null_count() < len(column)
 
 
-def _keys(index: pl.DataFrame) -> pl.DataFrame:
-    """Every rank, attempt and split of these records; most often there is one, which is told without hashing."""
-    keys = index.select(_KEY)
-    if (
-        keys.height
-        and keys.select(pl.all_horizontal(pl.col(c).eq_missing(pl.col(c).first()).all() for c in _KEY)).item()
-    ):
-        return keys.head(1)
-    return keys.unique(maintain_order=True)
+def _keys(index: pl.DataFrame) -> set[tuple[int, int, str]]:
+    """Every rank, attempt and split of these records."""
+    said = [name for name in _UNSAID if name in index.columns]
+    if not said:
+        return {tuple(_UNSAID.values())}
+    if index.height <= FEW:
+        found = set(zip(*(index[name] for name in said), strict=True))
+    else:
+        found = set(index.select(said).unique().rows())
+    return {tuple(({**_UNSAID, **dict(zip(said, key, strict=True))}).values()) for key in found}
 
 
-def _series(index: pl.DataFrame, column: pl.Series, same: dict[str, Any]) -> pl.DataFrame:
+def _series(index: pl.DataFrame, column: pl.Series, same: dict[str, Any], lent: Constants) -> pl.DataFrame:
     """The rows of one series: what differs from row to row is taken first, what is the `same` in all is added then."""
-    frame = index.with_columns(column.alias("value"))
+    frame = pl.DataFrame([*index.get_columns(), column.alias("value")])
     if column.null_count():
-        frame = frame.filter(pl.col("value").is_not_null())
-    missing = dict.fromkeys(INDEX.keys() - frame.columns - same.keys())
-    return frame.with_columns(
-        pl.lit(value, dtype=SCALARS[name]).alias(name) for name, value in {**same, **missing}.items()
-    ).select(_TIDY)
+        frame = _picked(frame, column.is_not_null())
+    made = {}
+    for name in _TIDY:
+        if name in frame.columns:
+            made[name] = frame[name]
+        else:
+            made[name] = lent.column(name, SCALARS[name], same.get(name), frame.height, most=index.height)
+    return pl.DataFrame(list(made.values()))
 
 
 def _empty() -> pl.DataFrame:

@@ -9,7 +9,7 @@ import orjson
 import polars as pl
 
 from eventstream.records import encode_numbers
-from parsers.assemble import INDEX
+from parsers.rows import INDEX, row_frame
 
 __all__ = ["event_frame", "payload_text"]
 
@@ -35,5 +35,4 @@ def event_frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
     >>> event_frame([(0, 0, 0, 5, None, 1_700_000_000_000_000, "", "note", '{"text":"hi"}')])["kind"].to_list()
     ['note']
     """
-    frame = pl.DataFrame(rows, schema=_EVENT, schema_overrides={"time": pl.Int64}, orient="row")
-    return frame.with_columns(pl.col("time").cast(INDEX["time"]))
+    return row_frame(rows, _EVENT)

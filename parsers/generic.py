@@ -97,8 +97,8 @@ class Records:
         name = self.named or name
         table = self.pieces.table(name)
         return finish(
-            name, self.file, format, table.lazy(), events=events, rejects=self.rejects, config=self.config
-        )  # fmt: skip
+            name, self.file, format, table, events=events, rejects=self.rejects, config=self.config, ready=True
+        )
 
     def _index(self, line: int, having: Mapping[str, str], rest: dict[str, Any]) -> tuple[Any, ...]:
         """Order, rank, attempt, step, epoch, time and split of a record, their keys taken out of `rest`."""
@@ -189,7 +189,7 @@ def _event_frame(events: list[tuple[Any, ...]], opened: Mapping[int, npt.NDArray
     if opened:
         attempt = attempt_of(frame["rank"].to_numpy(), frame["order"].to_numpy(), opened)
         frame = frame.with_columns(pl.Series("attempt", attempt))
-    return frame.sort("order", maintain_order=True)
+    return frame if frame["order"].is_sorted() else frame.sort("order", maintain_order=True)
 
 
 def _mixed(events: list[tuple[Any, ...]], tags: set[str], file: str) -> Iterator[Reject]:

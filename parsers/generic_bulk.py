@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from parsers.assemble import INDEX
+from parsers.assemble import INDEX, completed
 from parsers.bulk import Bulk
 from parsers.columns import CONFIG_KEYS, NUMBER, SPLIT_WORDS, candidates, roles, timestamp
 from parsers.generic import Records
@@ -58,19 +58,18 @@ def _by_column(records: Records, bulk: Bulk) -> None:
         _one_run(records, frame[named])
         used.append(named)
     records.numbered |= "attempt" in index and index["attempt"].null_count() < frame.height
-    _numbers(records, _filled(index, frame.height), frame.drop(used), having)
+    rest = pl.DataFrame([column for column in frame.get_columns() if column.name not in used])
+    _numbers(records, _cast(index), rest, having)
 
 
-def _filled(index: dict[str, pl.Series], height: int) -> pl.DataFrame:
-    """The columns of `INDEX`, with what the records do not say filled as record by record."""
+def _cast(index: dict[str, pl.Series]) -> pl.DataFrame:
+    """What the records say of `INDEX`, with what single ones do not say filled as record by record."""
     default: dict[str, int | str] = {"rank": 0, "attempt": 0, "split": ""}
     columns = []
     for name, dtype in INDEX.items():
-        if name not in index:
-            columns.append(pl.repeat(default.get(name), height, dtype=dtype, eager=True).alias(name))
-            continue
-        column = index[name].cast(dtype).alias(name)
-        columns.append(column.fill_null(default[name]) if name in default else column)
+        if name in index:
+            column = index[name].cast(dtype).alias(name)
+            columns.append(column.fill_null(default[name]) if name in default else column)
     return pl.DataFrame(columns)
 
 
@@ -91,13 +90,13 @@ def _numbers(records: Records, index: pl.DataFrame, rest: pl.DataFrame, having: 
     if long:
         if values or others:
             raise _MixedColumnError("name")  # other keys belong to the metric of their record
-        records.pieces.add_long(index.with_columns(name.alias("tag"), value.alias("value")))
+        records.pieces.add_long(completed(index).with_columns(name.alias("tag"), value.alias("value")))
         return
     wide = pl.DataFrame(values)
     if values:
         records.pieces.add_wide(index, wide)
     if others:
-        _leftovers(records, index, wide, pl.DataFrame(others))
+        _leftovers(records, completed(index), wide, pl.DataFrame(others))
 
 
 def _measured(column: pl.Series) -> tuple[pl.Series | None, pl.Series | None]:
