@@ -10,6 +10,7 @@ from eventstream.errors import InputError
 from parsers.beside import GENERIC, load_beside, run_name
 from parsers.finish import Reject
 from parsers.generic import Records
+from parsers.jsontext import plain_pairs
 from parsers.run import Run
 from parsers.table_rows import add_table
 from parsers.table_text import Dialect, find_dialect
@@ -99,7 +100,7 @@ def _add_comments(records: Records, dialect: Dialect) -> None:
     """A JSON object in a comment is configuration."""
     for comment in dialect.comments:
         try:
-            content = json.loads(comment.lstrip("# "))
+            content = json.loads(comment.lstrip("# "), object_pairs_hook=plain_pairs)
         except (ValueError, RecursionError):
             continue  # words: nothing that could be read wrongly
         if isinstance(content, dict):

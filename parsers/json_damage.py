@@ -11,7 +11,7 @@ from typing import Any
 
 from eventstream.errors import InputError
 from parsers.finish import Reject
-from parsers.jsontext import UnreadableError, parse_line
+from parsers.jsontext import UnreadableError, parse_line, plain_pairs
 from parsers.lines import to_utf8
 
 __all__ = ["DOCUMENT_LIMIT", "Document", "leading_value", "read_document"]
@@ -72,7 +72,7 @@ def _damaged(text: str, file: str, reason: str) -> Document:
     line = text.count("\n", 0, place) + 1
     found = Document(None, [Reject(file, f"the document is damaged: {reason}", line=line, text=text[place:][:200])])
     try:
-        found.value = json.loads(closed) if closed else None
+        found.value = json.loads(closed, object_pairs_hook=plain_pairs) if closed else None
     except (ValueError, RecursionError) as error:
         found.rejects.append(Reject(file, f"what stands before the damage cannot be read either: {error}"))
     found.after = list(_objects(text, place))
@@ -122,7 +122,7 @@ def _whole_part(text: str) -> tuple[int, str]:
 
 def _objects(text: str, place: int) -> Iterator[dict[str, Any]]:
     """Whole objects with a number in them from `place` on: the innermost damage is passed over."""
-    decoder, tries = json.JSONDecoder(), 0
+    decoder, tries = json.JSONDecoder(object_pairs_hook=plain_pairs), 0
     while tries < _MOST_TRIES:
         place = text.find("{", place)
         if place < 0:
@@ -148,7 +148,7 @@ def leading_value(text: bytes) -> tuple[Any, str]:
     except UnreadableError as error:
         reason = str(error)
     try:
-        value, end = json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
+        value, end = json.JSONDecoder(object_pairs_hook=plain_pairs).raw_decode(text.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None, reason
     return value, f"text runs on after the record at character {end + 1}; the record was read"

@@ -16,7 +16,7 @@ from parsers.columns import ALIASES, CONFIG_KEYS, number
 from parsers.finish import Reject
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
-from parsers.jsontext import UnreadableError, parse_line
+from parsers.jsontext import UnreadableError, parse_line, plain_pairs
 from parsers.lines import Block, blocks, to_utf8
 from parsers.run import Run
 
@@ -144,7 +144,7 @@ def _objects(text: str) -> list[Any]:
     """The elements of a damaged array up to the damage."""
     import json
 
-    decoder, place = json.JSONDecoder(), text.index("[") + 1
+    decoder, place = json.JSONDecoder(object_pairs_hook=plain_pairs), text.index("[") + 1
     found: list[Any] = []
     while True:
         while place < len(text) and text[place] in " \t\r\n,":

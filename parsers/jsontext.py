@@ -9,7 +9,7 @@ import orjson
 
 from eventstream.values import plain_text
 
-__all__ = ["UnreadableError", "parse_line"]
+__all__ = ["UnreadableError", "parse_line", "plain_pairs"]
 
 
 class UnreadableError(ValueError):
@@ -46,6 +46,21 @@ def parse_line(line: bytes) -> tuple[Any, str]:
     return _patiently(bare, notes)
 
 
+def plain_pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    r"""An object of Python's json whose texts UTF-8 can hold: what `json.loads` takes as its `object_pairs_hook`.
+
+    >>> json.loads(r'{"a\ud800": ["\udfff", 1]}', object_pairs_hook=plain_pairs)
+    {'a\ud800': ['\udfff', 1]}
+    """
+    return {plain_text(key): _plain(value) for key, value in items}
+
+
+def _plain(value: Any) -> Any:
+    if type(value) is str:
+        return plain_text(value)
+    return [_plain(inner) for inner in value] if type(value) is list else value
+
+
 def _patiently(bare: bytes, notes: list[str]) -> tuple[Any, str]:
     try:
         text = bare.decode("utf-8")
@@ -55,7 +70,7 @@ def _patiently(bare: bytes, notes: list[str]) -> tuple[Any, str]:
     twice: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = {plain_text(k): plain_text(v) if type(v) is str else v for k, v in items}
+        found = plain_pairs(items)
         if len(found) < len(items):
             keys = [plain_text(k) for k, _ in items]
             twice.extend(key for key in found if keys.count(key) > 1)

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from eventstream.errors import InputError
+from eventstream.values import plain_text
 from parsers.beside import children, load_beside
 from parsers.columns import number, to_step
 from parsers.finish import Reject
@@ -101,7 +102,7 @@ def _millis(meta: Mapping[str, Any], key: str) -> int | None:
 def _files(folder: Path, records: Records, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
     """Name and path of each file at or below a folder."""
     for entry in children(folder):
-        name = prefix + entry.name
+        name = prefix + plain_text(entry.name)
         if not entry.is_dir():
             yield name, entry
         elif entry.is_symlink() or depth > DEEP:

@@ -13,6 +13,7 @@ import orjson
 
 from eventstream.errors import InputError
 from parsers.finish import Reject
+from parsers.jsontext import plain_pairs
 from parsers.lines import to_utf8
 
 __all__ = ["State", "parse_state", "read_state"]
@@ -78,7 +79,7 @@ def parse_state(data: bytes, file: str) -> State:
 def _strictly_not(text: bytes) -> Any:
     """The value of what is JSON only to Python's json; None where it is none."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=plain_pairs)
     except (ValueError, RecursionError):  # UnicodeDecodeError and integers of too many digits are ValueErrors
         return None
 
@@ -109,7 +110,7 @@ def _salvaged(data: bytes, file: str) -> State:
 
 def _scan(state: State, text: str, place: int) -> int:
     """Take the entries from `place` on; gives where the history closes, or the length of the text where it does not."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=plain_pairs)
     while len(state.rejects) < MOST_DAMAGE:
         place = _end_of_gap(text, place)
         if place >= len(text):
@@ -150,7 +151,7 @@ def _said(error: ValueError) -> str:
 
 def _take_facts(state: State, object_: str, text: str, place: int) -> None:
     try:
-        state.facts |= json.loads(object_)
+        state.facts |= json.loads(object_, object_pairs_hook=plain_pairs)
     except (ValueError, RecursionError):
         _reject(state, text, place, "the facts beside log_history are damaged and were not read")
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from eventstream.values import plain_text
+
 __all__ = ["LIMIT", "UnreadableYamlError", "parse_yaml"]
 
 #: Largest text that is read. Hyper-parameters are far below; beyond, a dump was written in their place.
@@ -91,7 +93,7 @@ def _plain(value: Any, budget: list[int], depth: int) -> Any:
     if budget[0] < 0 or depth > MAX_DEPTH:
         raise UnreadableYamlError(f"unfolds to more than {MOST_VALUES:,} values or {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, budget, depth + 1) for k, v in value.items()}
+        return {plain_text(k): _plain(v, budget, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
         return [_plain(v, budget, depth + 1) for v in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return value if value is None or isinstance(value, bool | int | float) else plain_text(value)

@@ -20,6 +20,7 @@ from eventstream.recorder import Recorder
 from parsers.lines import LINE_LIMIT
 from parsers.loading import load, load_all
 from parsers.run import Run
+from tests.parsers.writers import WITHIN, WRITERS, files, write
 
 COUNT = 600
 
@@ -325,3 +326,23 @@ def test_things_with_the_name_of_a_log_are_passed_over(tmp_path: Path, write: Ca
     write(tmp_path / "x.jsonl")
     save(tmp_path, b"\n".join(lines(3)))
     assert len(load_all(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", sorted(set(WRITERS) - {"parquet"}))
+def test_half_a_surrogate_pair_in_a_name_is_written_as_its_escape(name: str, tmp_path: Path) -> None:
+    folder = write(name, tmp_path / "tree")
+    whole = load(folder / WITHIN.get(name, ""))
+    for file, data in files(folder).items():
+        if not file.endswith((".wandb", ".db", ".npz")) and "tfevents" not in file:
+            (folder / file).write_bytes(data.replace(b'"loss"', b'"loss\\ud800"'))
+    run = load(folder / WITHIN.get(name, ""))
+    assert run.scalars.height == whole.scalars.height
+    assert set(run.metrics) <= {*whole.metrics, "loss\\ud800"}
+
+
+def test_a_file_name_that_is_not_utf_8_is_written_as_escapes_and_said(tmp_path: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/ru\xffn.jsonl"))).write_bytes(b"\n".join(lines(5)))
+    run = load(tmp_path)
+    assert run.name == "ru\\udcffn" and run.path.endswith("ru\\udcffn.jsonl") and run.scalars.height == 5
+    assert [run.renamed("b").name, run.catalogue.height] == ["b", 1]
+    assert run.rejects["reason"].to_list() == ["the path holds bytes that are not UTF-8; they are shown as escapes"]
