@@ -31,6 +31,11 @@ class Check:
 
 CHECKS: tuple[Check, ...] = (
     Check("stream", "analysis.stream", ("truncated-stream", "missing-steps", "step-regression", "clock-skew", "stall")),
+    Check(
+        "hidden_facts",
+        "analysis.hidden_facts",
+        ("hidden-non-finite", "stale-values", "sampled-series", "micro-batch-steps", "epoch-only"),
+    ),
     Check("anomalies", "analysis.anomalies", ("non-finite", "outlier", "level-shift", "loss-spike", "divergence")),
     Check(
         "train_eval_gap",
