@@ -88,8 +88,9 @@ def _points(rows: pl.DataFrame, axis: str) -> pl.DataFrame:
 def _judged(points: pl.DataFrame, axis: str) -> pl.DataFrame:
     """One series: how many points, how many differ, the first that does, and whether it tells runs apart."""
     a, b = points["value"].to_numpy(), points["other_value"].to_numpy()
+    coarse, fine = tolerance(a), tolerance(b)
     with np.errstate(invalid="ignore"):
-        near = np.abs(a - b) <= np.maximum(tolerance(a), tolerance(b))
+        near = np.abs(a - b) <= np.maximum(coarse, fine)
     same = near | (a == b) | (np.isnan(a) & np.isnan(b))
     where = int(np.argmin(same)) if not same.all() else None
     return pl.DataFrame(
@@ -101,6 +102,7 @@ def _judged(points: pl.DataFrame, axis: str) -> pl.DataFrame:
             "value": None if where is None else a[where],
             "other_value": None if where is None else b[where],
             "tells": _tells(points[axis].to_numpy().astype(float), a) and _tells(points[axis].to_numpy(), b),
+            "finer": bool(fine.sum() < 0.5 * coarse.sum()),
         },
         schema_overrides={"first_step": pl.Int64, "value": pl.Float64, "other_value": pl.Float64},
     )

@@ -175,9 +175,10 @@ _COMPARED: dict[str, type[pl.DataType]] = {
     "value": pl.Float64,
     "other_value": pl.Float64,
     "tells": pl.Boolean,
+    "finer": pl.Boolean,
 }
 #: One row a series that two logs of a run hold: how many of its numbers were compared, how many differ, and the first
-#: that does. `tells` says that its values could tell two runs apart.
+#: that does. `tells` says that its values could tell two runs apart, `finer` that the other log has more digits.
 COMPARED = pl.Schema(_COMPARED)
 
 

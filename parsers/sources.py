@@ -23,6 +23,8 @@ DEPTH = 3
 LENGTHS = 2
 #: Share of the shared numbers of a series that must agree for the two to be one series.
 ONE_SERIES = 0.9
+#: A value is replaced by that of a log with more digits only where the two are as near as rounding can make them.
+_DIGITS = 0.05
 
 
 def merged(group: Sequence[Placed]) -> list[Placed]:
@@ -35,9 +37,9 @@ def merged(group: Sequence[Placed]) -> list[Placed]:
     numbers are the same (`parsers.agreement.is_same_run`). Copies in one format stay runs of their own: a training
     that was repeated exactly has the same numbers.
 
-    Of a joined run the first log, in the order of the formats found, names it. Its series are taken first; each
-    further log adds the series that are new and, to those that agree, the steps beyond. A series that disagrees stays
-    beside the first under the name of its file (`metrics.csv/loss`). What was compared stands in `run.sources`.
+    Of a joined run the first log, in the order of the registry, names it. Its series are taken first; each further log
+    adds the series that are new, and to those that agree the other steps, times and digits. A series that disagrees
+    stays beside the first under the name of its file (`metrics.csv/loss`). What was compared stands in `run.sources`.
 
     >>> merged([])
     []
@@ -135,7 +137,7 @@ def _with_series(scalars: pl.DataFrame, other: Run, against: pl.DataFrame) -> pl
     """The series so far with those that another log adds."""
     scalars, rows = _attempts_of(other.scalars, scalars), _attempts_of(scalars, other.scalars)
     one = pl.col("differing") <= (1 - ONE_SERIES) * pl.col("compared")
-    known = against.select("split", "metric", "tag", one.alias("one"), other="other_tag")
+    known = against.select("split", "metric", "tag", "finer", one.alias("one"), other="other_tag")
     told = rows.rename({"tag": "other"}).join(known, on="other", how="left", maintain_order="left", suffix="_known")
     new = told.filter(pl.col("one").is_null()).with_columns(tag="other")
     apart = told.filter(~pl.col("one")).with_columns(
@@ -143,9 +145,25 @@ def _with_series(scalars: pl.DataFrame, other: Run, against: pl.DataFrame) -> pl
     )
     same = told.filter(pl.col("one")).with_columns(split="split_known", metric="metric_known")
     beyond = same.join(scalars, on=["rank", "tag", "step"], how="anti", nulls_equal=True)
-    parts = [scalars, *(part.select(SCALARS.names()) for part in (new, apart, beyond))]
+    parts = [_filled(scalars, same), *(part.select(SCALARS.names()) for part in (new, apart, beyond))]
     order = ["rank", "attempt", "split", "tag", *([] if beyond.is_empty() else ["step"])]
     return pl.concat(parts).sort(order, maintain_order=True)
+
+
+def _filled(scalars: pl.DataFrame, same: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the time and epoch that another log knows, and its value where that has more digits."""
+    if same.is_empty():
+        return scalars
+    key = ["rank", "attempt", "tag", "step"]
+    others = same.unique(key, keep="last").select(*key, "finer", "time", "epoch", "value")
+    told = scalars.join(others, on=key, how="left", maintain_order="left", suffix="_other")
+    value, other = pl.col("value"), pl.col("value_other")
+    near = (value - other).abs() <= _DIGITS * value.abs()
+    return told.with_columns(
+        value=pl.when(pl.col("finer") & near).then(other).otherwise(value),
+        time=pl.coalesce("time", "time_other"),
+        epoch=pl.coalesce("epoch", "epoch_other"),
+    ).select(SCALARS.names())
 
 
 def _attempts_of(first: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
