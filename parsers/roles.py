@@ -3,45 +3,264 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-__all__ = ["ROLES", "is_loss", "role_of"]
+__all__ = ["ALIASES", "LOSSES", "ROLES", "Alias", "alias_of", "is_loss", "role_of", "words_of"]
 
-#: Role -> pattern of metric names (split already taken off, lower case). The first that matches decides.
+#: Every role that a series can have, and what it is called in a sentence.
 ROLES: dict[str, str] = {
-    "learning_rate": r"(.*[/._ -])?(lr|learning_rate)([/._ -].*)?|lr-.*",
-    "grad_norm": r"(.*[/._ -])?(grad(ient)?s?_?norms?|gnorm|gn|grad_norm_.*|grads?/.*norm.*)([/._ -].*)?",
-    "perplexity": r"(.*[/._ -])?(ppl|perplexity)",
-    "throughput": r".*(per_sec(ond)?|/s(ec)?|_ps|throughput|tokens_sec|it/s|fps|mfu)",
-    "step_time": r".*(step_time|iter_time|time_per_(step|iter|batch)|elapsed|data_time|dt|(^|[/._ -])time)",
-    "memory": r".*(mem(ory)?|vram|rss)(_?(gb|mb|bytes|used|allocated|reserved))?.*",
-    "weight": r"curriculum/weight/.*|.*[/._ -]weight|(.*[/._ -])?lambda(_.*)?",
-    "accuracy": r".*(acc(uracy)?|top_?[15]|f1|auc|map|bleu|rouge|precision|recall|reward|score|iou)([/._ @-].*)?",
-    "error_rate": r"(.*[/._ -])?(wer|cer|eer|error(_rate)?|fid|mindcf)",
-    "generator_loss": (
-        r"(.*[/._ -])?(g|gen|generator)(_|[/.-])?(loss|total)(_.*)?|(.*[/._ -])?loss[/._-](g|gen|generator)"
-    ),
-    "discriminator_loss": (
-        r"(.*[/._ -])?(d|disc|discriminator)(_|[/.-])?(loss|total)(_.*)?|(.*[/._ -])?loss[/._-](d|disc|discriminator)"
-    ),
-    "loss": (
-        r"(.*[/._ -])?(loss|total_loss|objective|cost|nll|cross_entropy|ce|mse|mae|elbo|bpb|bits_per_byte)([/._ -].*)?"
-    ),
-    "component_loss": r".*loss.*|losses/.*/(raw|weighted|contribution)|losses/(total|displayed)",
+    "loss": "a loss that stands for the whole",
+    "component_loss": "a part of a loss",
+    "generator_loss": "the loss of a generator",
+    "discriminator_loss": "the loss of a discriminator",
+    "policy_loss": "a surrogate loss of reinforcement learning, which need not fall",
+    "perplexity": "a perplexity",
+    "accuracy": "a score of which more is better",
+    "reward": "a reward",
+    "error_rate": "an error of which less is better",
+    "learning_rate": "a learning rate",
+    "grad_norm": "a gradient norm",
+    "param_norm": "a norm of parameters or of their updates",
+    "loss_scale": "the loss scale of mixed precision",
+    "weight": "the weight of a loss component",
+    "hyperparameter": "a scheduled hyper-parameter",
+    "throughput": "a throughput",
+    "step_time": "the time that a piece of work takes",
+    "wall_time": "a time since the start, until the end or of the day",
+    "memory": "memory in use",
+    "system": "a reading of the machine",
+    "counter": "a counter",
+    "best": "the best value so far",
+    "d_real": "the discriminator's output on real data",
+    "d_fake": "the discriminator's output on generated data",
+    "g_adversarial": "the adversarial term of a generator",
+    "diversity": "the diversity of samples",
 }
-_COMPILED = {role: re.compile(pattern) for role, pattern in ROLES.items()}
-_LOSSES = {"loss", "component_loss", "generator_loss", "discriminator_loss", "perplexity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Names of one role: `pattern` is found in the words of a name (`words_of`), and `unless` is not."""
+
+    role: str
+    pattern: str
+    unless: str = ""
+    found: re.Pattern[str] = field(init=False, repr=False)
+    barred: re.Pattern[str] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", re.compile(self.pattern))
+        object.__setattr__(self, "barred", re.compile(self.unless) if self.unless else None)
+
+
+_G, _D = r"(?:g|gen|generator|net ?g)", r"(?:d|dis|disc|discr|discriminator|net ?d)"
+#: Words that say how a loss was summed up, over what, or where it stands, and leave it the loss of the whole.
+_WHOLE = (
+    r"(?:(?:avg|average|averaged|mean|running|smooth|smoothed|ema|epoch|iter|iteration|step|batch|global|overall|total|sum"
+    r"|full|final|combined|raw|current|cur|last|reduced|scaled|all|train|training|trainer|eval|evaluation|val|valid"
+    r"|validation|dev|cv|test|metrics?|stats?|tracked|scalars?|charts?|logs?|optim|optimization|performance|model|main"
+    r"|lm|mlm|clm|language|masked|causal|ce|nll|cross|entropy|xent|softmax|bce|ctc|rnnt|mse|log|label) )*"
+)
+_AFTER = (
+    r"(?: (?:avg|average|mean|epoch|iter|step|batch|global|total|sum|all|smooth|smoothed|ema|value|displayed|train"
+    r"|val))*"
+)
+_ITEM = (
+    r"(?:tok|tokens?|samples?|its?|iters?|steps?|items?|imgs?|images|words|frames|utts|files|examples|ex|seqs?|sequences"
+    r"|sentences|batch|batches|updates|pairs|gb|mb)"
+)
+_WORK = (
+    r"(?:step|iter|iteration|batch|epoch|data|load|loader|loading|dataloader|forward|backward|fwd|bwd|optim|optimizer"
+    r"|compute|comm|eval|evaluation|validation|fetch|image|sample|save|checkpoint|update|rollout|generation|inference)"
+)
+_ONE = r"(?:it|iter|iteration|step|batch|epoch|sample|image|token|update)"
+_SECONDS = r"(?:s|secs?|seconds?|ms|us|ns)"
+_OUTPUT = r"(?: (?:score|prob|out|output|mean|logits?))?"
+_ADVERSARIAL = r"(?: (?:adv|gan|total|fake|all|avg|mean|epoch|step|\d+))*"
+_COUNTED = (
+    r"(?:epochs?|steps?|timesteps?|iters?|iterations?|progress|percentage|phase|tokens|samples|examples|sentences"
+    r"|documents|episodes|updates|batches|flos)"
+)
+_BENCHMARKS = (
+    r"hellaswag|mmlu|arc(?: easy| challenge)?|piqa|winogrande|gsm8k|humaneval|boolq|openbookqa|truthfulqa|lambada"
+)
+
+#: Asked from top to bottom; the first that fits decides, so that false friends stand before those that they resemble.
+ALIASES: tuple[Alias, ...] = (
+    Alias("best", r"\bbest\b"),
+    Alias("loss_scale", r"\b(?:loss|grad|gradient|amp) ?scal(?:e|er|ing)\b|\bscaler\b", r"\blr\b|\blearning\b"),
+    Alias(
+        "param_norm", r"\b(?:param|parameter|weight|update)s? ?(?:l2 )?norms?\b|\bpnorm\b|\bupdate ratio\b", r"\bgrad"
+    ),
+    Alias(
+        "grad_norm",
+        r"\bgrad(?:ient)?s?(?: (?:\d+|l\d|inf|total|global|overall|abs|max|min|mean|avg|unclipped|clipped))* ?norms?\b"
+        r"|\bgrad(?:ient)?s? .*(?<!layer )(?<!batch )\bnorm$|\bnorm (?:of )?(?:the )?grad(?:ient)?s?\b"
+        r"|\bgnorm\b|\bgn\b|\b(?:global|total) norm$",
+        r"^max grad|\b(?:threshold|ratio|std|var|scale)$",
+    ),
+    Alias(
+        "counter",
+        r"\b(?:total|consumed|cumulative|num|number|seen|processed) .*\b(?:tokens|samples|steps?|timesteps?|flos|flops"
+        r"|[gt]flops|iterations|episodes|examples|sentences|batches|params?)\b",
+        r"\bper\b|loss|\bnorm\b|\btime$",
+    ),
+    Alias("learning_rate", r"\b(?:lrs?|lrate|learning ?rates?|lrm)\b|\blr\d+\b", r"\bloss\b|\b(?:patience|steps?)$"),
+    Alias(
+        "step_time",
+        rf"\b(?:{_SECONDS}|time) (?:per )?{_ONE}\b|\b{_WORK} (?:time|duration|runtime|latency|{_SECONDS})\b"
+        r"|\bdt\b|\bstep avg\b|\blatency\b",
+        rf"\bper {_SECONDS}\b|\b{_ITEM} (?:s|secs?)$(?<!image s)(?<!step s)(?<!ms)",
+    ),
+    Alias(
+        "throughput",
+        rf"\bper (?:s|sec|second|minute|min|hour|day|device|gpu)s?\b|\b{_ITEM} (?:s|sec|ps)\b|\bthroughput\b"
+        r"|\b(?:tps|wps|ups|fps|mfu|hfu|sps|ips|qps|[gt]?flops)\b|\b(?:train|training|processing) speed$",
+        r"\btotal\b",
+    ),
+    Alias(
+        "wall_time",
+        r"\b(?:elapsed|eta|remaining|wall ?time|wall ?clock|timestamp|runtime|datetime)\b|\btime (?:left|since)\b"
+        r"|\b(?:start|end|stop|total|train|training|relative|unix|wall|cumulative|overall) time\b",
+    ),
+    Alias("step_time", rf"\btime(?: {_SECONDS})?$"),
+    Alias(
+        "weight",
+        r"^curriculum weight\b|\b\w+ weights?$|\bloss (?:weights?|coef|coefficient|lambda)\b|\blambda\b",
+        r"^(?:model|layer|param|system)\b|\bgrads?\b",
+    ),
+    Alias("hyperparameter", r"\bloss (?:ratio|share|fraction|counts?|spikes?)\b"),
+    Alias("d_real", rf"(?:^|.* ){_D} (?:on )?(?:real|x){_OUTPUT}$", r"\b(?:loss|err)\b"),
+    Alias("d_fake", rf"(?:^|.* ){_D} (?:on )?(?:fake|gen|generated|g z\d?){_OUTPUT}$", r"\b(?:loss|err)\b"),
+    Alias("g_adversarial", rf"(?:^|.* )g gan(?: loss)?$|(?:^|.* ){_G} adv(?:ersarial)?(?: loss)?$|\bloss g gan$"),
+    Alias(
+        "diversity",
+        r"\bdiversity\b|\blpips div\b|\bn ?modes\b|\bmodes? (?:coverage|covered)\b"
+        r"|\b(?:sample|fake) (?:std|var|variance)\b",
+        r"\bloss\b",
+    ),
+    Alias(
+        "discriminator_loss",
+        rf"\b{_D} (?:loss|err|total)\b|\b(?:loss|losses|err) {_D}\b|\b(?:dloss|lossd|errd|discloss)\b",
+        r"\bacc(?:uracy)?\b",
+    ),
+    Alias(
+        "generator_loss",
+        rf"\b{_G} (?:loss|err|total){_ADVERSARIAL}$|\b(?:loss|losses|err) {_G}{_ADVERSARIAL}$"
+        r"|\b(?:gloss|lossg|errg|genloss)\b",
+    ),
+    Alias(
+        "policy_loss",
+        r"\b(?:policy|policy gradient|pg|actor|surrogate|entropy) loss\b|\bloss (?:pi|policy|actor|entropy)\b",
+        r"\bcross entropy\b",
+    ),
+    Alias("perplexity", r"\b(?:ppl|perplexity|perp)\b"),
+    Alias(
+        "loss",
+        rf"^{_WHOLE}(?:loss|losses|cost|objective|nll|elbo|bpb|bpc|bits per (?:byte|char|token)|crossentropy"
+        rf"|cross entropy|xent|logloss)(?: (?:mean words|per token|per word))?{_AFTER}$"
+        rf"|^{_WHOLE}(?:ce|mse|mae)(?: mean words)?{_AFTER}$",
+    ),
+    Alias(
+        "component_loss",
+        r"\w*loss(?:es)?\b|\b(?:nll|bce|mse|mae|elbo|cross entropy|crossentropy|ce)\b",
+        r"\b(?:lossless|gloss|packet loss|weight loss)\b|\bloss z$"
+        r"|\b(?:acc|accuracy|accuracies|score|corr|scale|weights?|ratio|std|var)$",
+    ),
+    Alias(
+        "error_rate",
+        r"\b(?:wer|cer|ter|eer|der|mer|fid|kid|fad|lpips|mcd|rmse|rmsle|mape|smape|(?:min ?)?t? ?dcf)\b"
+        r"|\berr(?:or)?s?(?: (?:rate|top ?\d))?\b|\bedit distance\b",
+        r"\b(?:count|num)\b",
+    ),
+    Alias(
+        "accuracy",
+        r"\b(?:acc\d?|accuracy|accuracies|top ?\d+|f1|f ?beta|dice|auc|au ?roc|au ?prc?|roc|m?ap ?\d*|m?iou|bleu ?\d?"
+        r"|sacrebleu|rouge ?\w*|meteor|chrf|cider|precision|recall|mcc|corr|correlation|pearsonr?|spearmanr?|r2|kappa"
+        r"|ndcg|mrr|hits? (?:at )?\d+|exact match|score|psnr|ssim|pesq|stoi|dnsmos|mos|pass (?:at )?\d+"
+        rf"|success(?: rate)?|win ?rate|{_BENCHMARKS})\b|^precision b$|^core(?: metric)?$",
+        r"\b(?:feature map|std|var|grad|steps|accum\w*|time|count|attention)\b",
+    ),
+    Alias("reward", r"\b(?:rewards?|rew|returns?)\b", r"\b(?:std|var|variance|scale)\b"),
+    Alias(
+        "hyperparameter",
+        r"\b(?:momentum|weight decay|wd|betas?|dropout|ema decay|teacher forcing\w*|epsilon|eps"
+        r"|clip (?:range|threshold)|temperature|batch ?size|seq(?:uence)? ?len(?:gth)?|mask ratio|drop path|gamma"
+        r"|context length)\b",
+        r"\b(?:gpu|cpu|system)\b",
+    ),
+    Alias(
+        "system",
+        r"^system\b(?!.*\b(?:memory allocated(?: bytes)?|memory percent|rss(?: mb)?)$)|\bgpu \d+ memory$"
+        r"|\b(?:fan ?speed|watts?|temp|temperature|disk|network|(?:sm|memory) clock|power|cpu|util|utili[sz]ation)\b",
+        r"\b(?:peak|max|used)\b",
+    ),
+    Alias(
+        "memory",
+        r"\b(?:mem|memory|vram|rss|ram|hbm|maxrss)\b|\bgpu (?:gb|mb)\b|\b(?:gpu|max|peak)mem\b",
+        r"\b(?:clock|bank|bandwidth|replay|attention|total|limit|capacity|available|free|tokens|slots?)\b",
+    ),
+    Alias(
+        "counter",
+        rf"^(?:(?:trainer|train|eval|global|time|rollout|num|n|current|input batch|data|optimizer) )*{_COUNTED}$"
+        r"|^curriculum progress$|^data \w+|\b(?:count|seen)$|^(?:num|n|number of) \w+|\bglobal steps?$"
+        r"|\b(?:steps|epochs|iterations|iters|tokens|samples|examples|episodes|used)$|^(?:correct|total)$",
+        r"\b(?:mean|avg|std|per)\b",
+    ),
+)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z]|[A-Z]{2,})|(?<=[a-z0-9])(?=[A-Z]$)|(?<=[a-z]{2})(?=[A-Z])")
+_BETWEEN = re.compile(r"[^a-z0-9]+")
+#: The end of a longer name decides: patterns are tried at every place of it.
+_LONGEST = 256
+_NUMBER = re.compile(r"\b[0-9]+\b|(?<=[a-z]{4})[0-9]+")
 
 
 @lru_cache(maxsize=65536)
+def words_of(metric: str) -> str:
+    """The words of a name in lower case, one space between: what stands between words, and camel case, is all one.
+
+    >>> [words_of(m) for m in ("train/loss_epoch", "memoryAllocatedBytes", "metrics/mAP50-95(B)", "tok/s", "D(G(z))")]
+    ['train loss epoch', 'memory allocated bytes', 'metrics map50 95 b', 'tok s', 'd g z']
+    """
+    spaced = metric.replace("mAP", "map").replace("IoU", "iou")
+    if spaced != spaced.lower():
+        spaced = _CAMEL.sub(" ", spaced).lower()
+    return _BETWEEN.sub(" ", spaced).strip()
+
+
+@lru_cache(maxsize=65536)
+def _first(words: str) -> tuple[str, str]:
+    for alias in ALIASES:
+        match = alias.found.search(words)
+        if match and not (alias.barred is not None and alias.barred.search(words)):
+            return alias.role, match[0].strip()
+    return "", ""
+
+
+def alias_of(metric: str) -> tuple[str, str]:
+    """Role of a metric by its name, and the words in the name that say so; two empty strings when none do.
+
+    >>> alias_of("train/learning_rate"), alias_of("loss_scale"), alias_of("foo")
+    (('learning_rate', 'learning rate'), ('loss_scale', 'loss scale'), ('', ''))
+    """
+    words = words_of(metric)[-_LONGEST:]
+    # the layers of a model differ in their numbers only: ten thousand tags are a few dozen names
+    role, said = _first(_NUMBER.sub("0", words))
+    return role, said if said in words else words
+
+
 def role_of(metric: str) -> str:
-    """Role of a metric by its name, or the empty string when no pattern fits.
+    """Role of a metric by its name, or the empty string when no pattern fits; of a run, ask `run.roles`.
 
     >>> [role_of(m) for m in ("loss", "kd_loss", "lr", "grad_norm", "d_loss", "tokens_per_second", "foo")]
-    ['loss', 'loss', 'learning_rate', 'grad_norm', 'discriminator_loss', 'throughput', '']
+    ['loss', 'component_loss', 'learning_rate', 'grad_norm', 'discriminator_loss', 'throughput', '']
     """
-    name = metric.lower()
-    return next((role for role, pattern in _COMPILED.items() if pattern.fullmatch(name)), "")
+    return alias_of(metric)[0]
+
+
+#: Roles whose series is minimised by somebody: losses, their parts, perplexity.
+LOSSES = frozenset({"loss", "component_loss", "generator_loss", "discriminator_loss", "policy_loss", "perplexity"})
 
 
 def is_loss(metric: str) -> bool:
@@ -50,4 +269,4 @@ def is_loss(metric: str) -> bool:
     >>> is_loss("train_loss"), is_loss("learning_rate")
     (True, False)
     """
-    return role_of(metric) in _LOSSES
+    return role_of(metric) in LOSSES
