@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -167,18 +167,21 @@ def formats() -> tuple[Format, ...]:
     return (*plugins().formats, *FORMATS)
 
 
-def detect(path: Path) -> Format | None:
-    """The format of the file or folder at `path`, or None when no parser knows it; empty files are nobody's."""
+def detect(path: Path, asked: Sequence[Format] | None = None) -> Format | None:
+    """The format of the file or folder at `path`, or None when no parser knows it; empty files are nobody's.
+
+    `asked` are the formats that are tried, in their order; all of `formats` by default.
+    """
     if path.is_dir():
-        return next(iter(detect_folder(path)), None)
+        return next(iter(detect_folder(path, asked)), None)
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
-    return next((f for f in formats() if not f.folder and f.sniff(path, head)), None)
+    return next((f for f in asked or formats() if not f.folder and f.sniff(path, head)), None)
 
 
-def detect_folder(folder: Path) -> list[Format]:
+def detect_folder(folder: Path, asked: Sequence[Format] | None = None) -> list[Format]:
     """The formats of a folder, in the order asked: logs of several kinds may stand in one."""
-    return [f for f in formats() if f.folder and f.sniff(folder, b"")]
+    return [f for f in asked or formats() if f.folder and f.sniff(folder, b"")]

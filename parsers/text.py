@@ -19,7 +19,7 @@ from parsers.text_lines import Lines, line_frame, text_lines
 from parsers.text_reader import Reader, choose
 from parsers.text_tail import ending
 
-__all__ = ["is_part", "read", "read_parts", "sniff"]
+__all__ = ["is_part", "read", "read_parts", "sniff", "speaks"]
 
 #: Bytes searched for a first line: some logs print their source code or their environment before.
 SEARCHED = 4 << 20
@@ -50,6 +50,23 @@ def sniff(path: Path, head: bytes) -> bool:
         with path.open("rb") as file:
             return _speaks(file.read(SEARCHED))
     return True
+
+
+def speaks(path: Path, head: bytes, dialects: Sequence[Dialect]) -> bool:
+    """Whether lines of one of `dialects` stand in the first 4 MiB; other dialects and the automatic mode are not asked.
+
+    >>> from parsers.dialect import Pattern
+    >>> mine = Dialect("mine", "my own", (Pattern("it ", "^it (?P<step>[0-9]+) L (?P<loss>[0-9.]+)$"),))
+    >>> speaks(Path("a.log"), b"it 1 L 0.5", [mine]), speaks(Path("a.log"), b"step: 1 loss: 0.5", [mine])
+    (True, False)
+    """
+    if not head or not _is_text(head):
+        return False
+    if len(head) == 1 << 16:
+        with path.open("rb") as file:
+            head = file.read(SEARCHED)
+    lines = line_frame(Block(to_utf8(head), 1))
+    return choose(lines, dialects) in dialects
 
 
 def is_part(path: Path) -> bool:

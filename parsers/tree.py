@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from parsers.archives import Member, archive_suffix, damage_of, packed_suffix
 from parsers.place import entered, is_link
 from parsers.registry import Format, detect, detect_folder, formats
 
-__all__ = ["SKIPPED", "Found", "Unread", "find_groups", "find_runs", "look", "may_be_log"]
+__all__ = ["SKIPPED", "Folder", "Found", "Look", "Unread", "find_groups", "find_runs", "look", "may_be_log"]
 
 #: Path and reason of each thing that could not be read.
 Unread = list[tuple[str, str]]
@@ -44,25 +44,34 @@ def find_runs(root: Path, unread: Unread) -> Iterator[Found]:
     return iter(sorted(found, key=lambda one: one[0]))
 
 
-def find_groups(root: Path, unread: Unread, top: Path | None = None) -> list[list[Found]]:
+def find_groups(
+    root: Path,
+    unread: Unread,
+    top: Path | None = None,
+    *,
+    asked: Sequence[Format] | None = None,
+    looking: Look | None = None,
+) -> list[list[Found]]:
     """The logs that `find_runs` finds, together where they may be sources of one run.
 
     These are the logs of a folder and all that stand below it, where there are at most `MOST`; else those of the
     folder alone. Whether they tell of one run is for `parsers.sources` to judge. `root` may stand below `top`, the
-    path that was given by name.
+    path that was given by name. `asked` are the formats that are tried (`parsers.registry.detect`); `looking` is
+    called in the place of `look`, by one who remembers what it gave.
     """
     start = entered(root)
     if not start.is_dir():
-        format = detect(start)
+        format = detect(start, asked)
         if format is None:
             unread += damage_of(start)
             return []
         return [[(start, one)] for one in format.each(start)]
-    return _grouped(_folders(start, start if top is None else top, unread))
+    chosen = looking or partial(look, asked=asked)
+    return _grouped(_folders(start, start if top is None else top, unread, chosen))
 
 
 @dataclass(slots=True)
-class _Folder:
+class Folder:
     """What a folder (or archive) holds itself, and which folder above it in the list it stands in."""
 
     above: int
@@ -70,19 +79,23 @@ class _Folder:
     deeper: list[Path] = field(default_factory=list)
 
 
-def _folders(start: Path, top: Path, unread: Unread) -> list[_Folder]:
+#: Called as `look(here, top, unread, above)`.
+Look = Callable[[Path, Path, Unread, int], Folder]
+
+
+def _folders(start: Path, top: Path, unread: Unread, looking: Look) -> list[Folder]:
     """Every folder at and below `start`, each after the one that it stands in."""
-    found: list[_Folder] = []
+    found: list[Folder] = []
     waiting = [(start, -1)]
     while waiting:
         here, above = waiting.pop()
-        folder = look(here, top, unread, above)
+        folder = looking(here, top, unread, above)
         waiting += [(entry, len(found)) for entry in reversed(folder.deeper)]
         found.append(folder)
     return found
 
 
-def _grouped(folders: list[_Folder]) -> list[list[Found]]:
+def _grouped(folders: list[Folder]) -> list[list[Found]]:
     """From the lowest folders upwards: the logs of a folder with those below, or apart where they are too many."""
     below: list[list[list[Found]]] = [[] for _ in folders]
     for place in reversed(range(len(folders))):
@@ -96,12 +109,12 @@ def _grouped(folders: list[_Folder]) -> list[list[Found]]:
     return []
 
 
-def look(here: Path, top: Path, unread: Unread, above: int = -1) -> _Folder:
+def look(here: Path, top: Path, unread: Unread, above: int = -1, asked: Sequence[Format] | None = None) -> Folder:
     """The logs that stand in the folder `here` itself, and what is to be looked into below it."""
-    folder = _Folder(above)
+    folder = Folder(above)
     try:
         unread += _refused(here)
-        formats = detect_folder(here)
+        formats = detect_folder(here, asked)
         folder.logs += [(here, format) for format in formats]
         owned = [format.owned(here) for format in formats]
         if None in owned:
@@ -114,7 +127,7 @@ def look(here: Path, top: Path, unread: Unread, above: int = -1) -> _Folder:
                 if entry.name not in SKIPPED and not is_link(entry):
                     folder.deeper.append(entry)
             elif may_be_log(entry.name) and entry.is_file():
-                _look_into(entry, top, unread, folder)
+                _look_into(entry, top, unread, folder, asked)
     except InputError as error:
         unread.append((str(here), str(error).removeprefix(f"{here}: ")))
     except OSError as error:
@@ -124,7 +137,7 @@ def look(here: Path, top: Path, unread: Unread, above: int = -1) -> _Folder:
     return folder
 
 
-def _look_into(entry: Path, top: Path, unread: Unread, folder: _Folder) -> None:
+def _look_into(entry: Path, top: Path, unread: Unread, folder: Folder, asked: Sequence[Format] | None) -> None:
     """What a file is: a log or several, or an archive."""
     if is_link(entry) and _below(entry, top):
         return
@@ -133,7 +146,7 @@ def _look_into(entry: Path, top: Path, unread: Unread, folder: _Folder) -> None:
         if content.is_dir():
             folder.deeper.append(content)
             return
-        format = detect(content)
+        format = detect(content, asked)
         if format is None:
             unread += damage_of(content)
         elif not format.is_part(content):
