@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import functools
-import operator
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec
 
 from eventstream import manifest, payloads
 from eventstream.background import Sealer, leftovers
+from eventstream.deferred import HostCopy, Pending, copies_of, on_device
 from eventstream.errors import InputError, PlanError
 from eventstream.lines import LINE, fast_dumps, strict_line
 from eventstream.records import encode_numbers, non_finite_name
 from eventstream.segments import SegmentWriter
+from eventstream.starting import end_status, error_text, rank_of, run_folder
 from eventstream.troubles import Troubles
 from eventstream.values import plain_text, to_int, to_number
 from eventstream.vectors import write_vectors
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "open_recorder"]
 
 SEGMENT_BYTES = 64 * 2**20
 _NUMBERS = {int, float}
+_newest: weakref.ref[Recorder] | None = None
 
 _P = ParamSpec("_P")
 
@@ -59,14 +61,19 @@ class Recorder:
     that is no mapping, a folder that cannot be written, a run of a newer version). After that no call raises: what
     cannot be recorded is warned of once for each kind of trouble (`RecordingWarning`), the rest of the record and of
     the run is kept, and `lost` counts what was left out. (A program whose filters turn warnings into errors gets this
-    one as an error too.) Steps are whole numbers or None; numbers may be NumPy
-    scalars, one-element tensors (reading one from a GPU waits for it), booleans (0 and 1), NaN and infinities; None is
-    a missing value.
+    one as an error too.) Steps are whole numbers or None; numbers may be NumPy scalars, one-element tensors and arrays,
+    booleans (0 and 1), NaN and infinities; None is a missing value. Complex numbers and tensors of several elements
+    are no numbers.
+
+    `log` never waits for a device: a record with a tensor of a GPU is written, with the time of its call, once the
+    number has arrived, which later calls look for; at most 64 such records wait, and `flush` and `close` wait for
+    them. All others are with the operating system when the call returns.
 
     Threads may share a recorder. A forked child inherits one that refuses to record, and so does a copy that was
     pickled to another process: records come from the process that made it.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> folder = tempfile.mkdtemp()
     >>> with Recorder(folder, config={"lr": 0.1}, seal=False) as rec:
     ...     rec.log(1, {"loss": 2.5, "grad_norm": float("inf")}, split="train")
@@ -91,13 +98,16 @@ class Recorder:
         if type(segment_bytes) is not int or segment_bytes < 1:
             raise InputError(f"segment_bytes must be a positive number of bytes, got {segment_bytes!r}")
         #: The run's folder.
-        self.path = _folder(path)
+        self.path = run_folder(path)
         #: Which process of the training this is.
-        self.rank = _rank(rank)
+        self.rank = rank_of(rank)
         self._troubles = Troubles(str(self.path))
         self._dumps = fast_dumps()
         self._process = os.getpid()
         self._closing, self._closed = threading.Lock(), False
+        self._pending, self._sources = Pending(), list[Callable[[], None]]()
+        #: The optimiser step that the loop is at, for those who record besides it (`watch`); None lets them count.
+        self.step: int | None = None
         settings = None if config is None else self._settings(config)
         name = None if run is None else plain_text(run)
         try:
@@ -106,6 +116,8 @@ class Recorder:
             raise InputError(f"{self.path}: no run can be recorded here ({error.strerror})") from error
         if settings is not None:
             self.event("config", settings)
+        global _newest
+        _newest = weakref.ref(self)
 
     def _start(self, run: str | None, config: Any, plan: Any, segment_bytes: int, seal: bool) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -150,28 +162,85 @@ class Recorder:
                         line = self._dumps(record, None, LINE)
                     except (TypeError, ValueError):
                         line = None  # a name or an integer out of the ordinary
-            self._append(line or self._careful_line(step, values, split, epoch))
+            if line is None:
+                self._log_any(step, values, split, epoch)
+            else:
+                self._append(line)
+            if self._pending:
+                self._pending.drain()
         except Exception as error:  # noqa: BLE001 - foreign values raise anything, and training must go on
             self._troubles.lose(error)
 
-    def _careful_line(self, step: object, values: Mapping[Any, Any], split: object, epoch: object) -> bytes:
-        """The line of any values: what is no number is left out and said, the rest is kept."""
+    def _log_any(self, step: object, values: Mapping[Any, Any], split: object, epoch: object) -> None:
+        """Record any values: what is no number is left out and said, what is on a device is awaited by others."""
         if not isinstance(values, Mapping):
             raise TypeError(f"values must be a mapping of names to numbers, got {type(values).__name__}")
-        finite: dict[str, int | float | None] = {}
-        others: dict[str, str] = {}
+        given = self._named(values)
+        late = {name: value for name, value in given.items() if on_device(value)}
+        head = self._head("metrics", step, split, epoch)
+        if not late:
+            self._append(self._line(head, given))
+            return
+        # The host's numbers are taken now: their tensors may change in place before the device's have arrived.
+        known = {n: self._tried(to_number, value, f"metric {n!r}") for n, value in given.items() if n not in late}
+        copies = copies_of(late)
+
+        def arrived() -> Mapping[str, Any]:
+            found = {n: v for names, copy in copies for n, v in zip(names, copy.numbers(), strict=True)}
+            return {name: found[name] if name in found else known[name] for name in given}
+
+        self._await(head, [copy for _, copy in copies], arrived)
+
+    def _named(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        named: dict[str, Any] = {}
         for given, value in list(values.items()):
             name = plain_text(given)
-            if name in finite:
+            if name in named:
                 self._troubles.say("name", f"two metrics of one record are called {name!r}; the later one is kept")
-                others.pop(name, None)
+            named[name] = value
+        return named
+
+    def _line(self, head: dict[str, Any], values: Mapping[str, Any]) -> bytes:
+        finite: dict[str, int | float | None] = {}
+        others: dict[str, str] = {}
+        for name, value in values.items():
             number = self._tried(to_number, value, f"metric {name!r}")
             if number is None or number - number == 0:
                 finite[name] = number
             else:
                 finite[name], others[name] = None, non_finite_name(number)
-        record = {**self._head("metrics", step, split, epoch), "values": finite}
+        record = {**head, "values": finite}
         return strict_line({**record, "nonfinite": others} if others else record, self._dumps)
+
+    @_never_raises
+    def log_later(
+        self, step: Any, copies: Sequence[HostCopy], values: Callable[[], Mapping[str, Any]], *, split: str = ""
+    ) -> None:
+        """Record what `values()` gives once all of `copies` have arrived, with the step and time of this call.
+
+        For adapters that compute on a device. `values` is called once, at a later call of the recorder, or now where
+        nothing has to be awaited.
+        """
+        self._await(self._head("metrics", step, split, None), copies, values)
+
+    def _await(self, head: dict[str, Any], copies: Iterable[HostCopy], values: Callable[[], Mapping[str, Any]]) -> None:
+        self._segments.check()
+        self._pending.add(copies, functools.partial(self._arrived, head, values))
+
+    @_never_raises
+    def _arrived(self, head: dict[str, Any], values: Callable[[], Mapping[str, Any]]) -> None:
+        self._append(self._line(head, values()))
+
+    def before_flush(self, source: Callable[[], None]) -> None:
+        """Call `source` first at every `flush` and at `close`: it hands over what it has gathered."""
+        self._sources.append(source)
+
+    @_never_raises
+    def flush(self) -> None:
+        """Wait for numbers that are still on a device and write their records. Nothing to do for all others."""
+        for source in tuple(self._sources):
+            source()
+        self._pending.drain(wait=True)
 
     @_never_raises
     def event(self, kind: str, payload: object, *, step: Any = None, split: str = "", epoch: Any = None) -> None:
@@ -285,6 +354,7 @@ class Recorder:
             if self._closed or os.getpid() != self._process:
                 return
             self._closed = True
+        self.flush()
         payload = {"status": status, "error": error, "lost": self.lost or None}
         self.event("end", {key: value for key, value in payload.items() if value is not None})
         self._finish()
@@ -301,8 +371,8 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = _status(error)
-        self.close(ended, None if ended == "finished" else self._tried(_error_text, error, "the error's text"))
+        ended = end_status(error)
+        self.close(ended, None if ended == "finished" else self._tried(error_text, error, "the error's text"))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, in another process or in this one, knows the run and records nothing.
@@ -312,6 +382,7 @@ class Recorder:
         self.__dict__.update(state)
         self._troubles, self._dumps = Troubles(str(self.path)), fast_dumps()
         self._closing, self._closed, self._process = threading.Lock(), True, os.getpid()
+        self._pending, self._sources, self.step = Pending(), [], None
         self._segments = SegmentWriter.stopped()
         self._append = self._segments.write
 
@@ -347,33 +418,7 @@ class Recorder:
         return plain
 
 
-def _folder(given: object) -> Path:
-    if not isinstance(given, (str, os.PathLike)):
-        raise InputError(f"path must be the folder of the run, got {type(given).__name__}")
-    path = Path(os.fsdecode(given)).absolute()
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file; a run is recorded into a folder of its own")
-    return path
-
-
-def _rank(given: object) -> int:
-    text = os.environ.get("RANK", "0") if given is None else given
-    try:
-        rank = int(text) if isinstance(text, str) else operator.index(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        rank = -1
-    if not 0 <= rank < 10**9:
-        where = "the environment's RANK" if given is None else "rank"
-        raise InputError(f"{where} must be a whole number from 0, got {text!r}")
-    return rank
-
-
-def _status(error: BaseException | None) -> str:
-    """What ended the `with` block; `sys.exit()` and `sys.exit(0)` are no failures."""
-    if error is None or (isinstance(error, SystemExit) and not error.code):
-        return "finished"
-    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
-
-
-def _error_text(error: object) -> str:
-    return plain_text(f"{type(error).__name__}: {error}".removesuffix(": "))[:4000]
+def open_recorder() -> Recorder | None:
+    """The recorder that was made last in this process, or None where there is none or it is closed."""
+    found = None if _newest is None else _newest()
+    return None if found is None or found._closed or found._process != os.getpid() else found

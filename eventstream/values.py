@@ -36,8 +36,9 @@ def plain_text(value: object) -> str:
 def to_number(value: object) -> int | float | None:
     """`value` as a plain int or float, None for None; TypeError or ValueError where it is not one number.
 
-    Booleans become 0 and 1; NumPy scalars and one-element tensors what their `item()` gives; Decimal and Fraction
-    floats; integers outside 64 bits floats, so that every reader can hold them. Text is no number.
+    Booleans become 0 and 1; NumPy scalars, one-element tensors and arrays (also what only has `__array__`) what their
+    `item()` gives; Decimal and Fraction floats; integers outside 64 bits floats, so that every reader can hold them.
+    Text and complex numbers are no numbers.
 
     >>> from decimal import Decimal
     >>> to_number(True), to_number(Decimal("0.5")), to_number(2**60), to_number(2**70)
@@ -59,7 +60,8 @@ def _item(value: object) -> object:
     """What a one-element array holds, or the value itself where it is no array."""
     item = getattr(value, "item", None)
     if not callable(item):
-        return value
+        array = getattr(value, "__array__", None)
+        return _item(array()) if callable(array) else value
     inner = item()
     if getattr(inner, "item", None) is not None and type(inner) is type(value):
         return value  # a longdouble gives itself
