@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +128,7 @@ class Pieces:
         for key, frame in self._wide_pieces(run):
             series.setdefault(key, []).append(frame)
         if not self._long and all(len(frames) == 1 for frames in series.values()):
-            return pl.concat([frame.drop("order") for _, (frame,) in sorted(series.items())], rechunk=False)
+            return pl.concat([_in_columns(frame, SCALARS) for _, (frame,) in sorted(series.items())], rechunk=False)
         long = _tidy(pl.concat(self._long), run, self.named) if self._long else _empty()
         if not series:
             return long.select(SCALARS.names())
@@ -162,9 +162,9 @@ class Pieces:
         given = [name for name in index.columns if name not in _UNSAID]
         lent = Constants()
         for rank, attempt, split in sorted(keys):
-            mine, theirs = index.select(given) if index.width > len(given) else index, values
+            mine, theirs = _in_columns(index, given), values
             if len(keys) > 1:
-                mask = (index["rank"] == rank) & (index["attempt"] == attempt) & (index["split"] == split)
+                mask = _mask(index, dict(zip(_UNSAID, (rank, attempt, split), strict=True)))
                 mine, theirs = _picked(mine, mask), _picked(values, mask)
             for column in theirs.get_columns():
                 if column.null_count() < len(column):
@@ -182,7 +182,7 @@ class Pieces:
         if len(self._wide) == 1:
             index, values = self._wide[0]
             whole = completed(index) if any(name not in index.columns for name in needed) else index
-            return whole.select(needed), values.rechunk()
+            return _in_columns(whole, needed), values.rechunk()
         index = pl.concat([completed(index).select(needed) for index, _ in self._wide], rechunk=True)
         return index, pl.concat([values for _, values in self._wide], how="diagonal", rechunk=True)
 
@@ -222,6 +222,19 @@ def _picked(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
     return pl.DataFrame([column.filter(mask) for column in frame.get_columns()])
 
 
+def _mask(index: pl.DataFrame, key: dict[str, Any]) -> pl.Series:
+    """Where the index has the values of `key`."""
+    first, *others = (index[name] == value for name, value in key.items())
+    for other in others:
+        first = first & other
+    return first
+
+
+def _in_columns(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+    """These columns of a table, without a query."""
+    return pl.DataFrame([frame[name] for name in names])
+
+
 def _is_given(column: pl.Series) -> bool:
     return column.null_count() < len(column)
 
@@ -232,7 +245,7 @@ def _keys(index: pl.DataFrame) -> set[tuple[int, int, str]]:
     if not said:
         return {tuple(_UNSAID.values())}
     if index.height <= FEW:
-        found = set(zip(*(index[name] for name in said), strict=True))
+        found = set(zip(*(index[name].to_list() for name in said), strict=True))
     else:
         found = set(index.select(said).unique().rows())
     return {tuple(({**_UNSAID, **dict(zip(said, key, strict=True))}).values()) for key in found}
@@ -243,13 +256,12 @@ def _series(index: pl.DataFrame, column: pl.Series, same: dict[str, Any], lent: 
     frame = pl.DataFrame([*index.get_columns(), column.alias("value")])
     if column.null_count():
         frame = _picked(frame, column.is_not_null())
-    made = {}
-    for name in _TIDY:
-        if name in frame.columns:
-            made[name] = frame[name]
-        else:
-            made[name] = lent.column(name, SCALARS[name], same.get(name), frame.height, most=index.height)
-    return pl.DataFrame(list(made.values()))
+    height, most, own = frame.height, index.height, {c.name: c for c in frame.get_columns()}
+    made = [
+        own[name] if name in own else lent.column(name, SCALARS[name], same.get(name), height, most=most)
+        for name in _TIDY
+    ]
+    return pl.DataFrame(made)
 
 
 def _empty() -> pl.DataFrame:

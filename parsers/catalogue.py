@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 __all__ = ["FEW", "catalogue_of", "short_catalogue"]
@@ -55,15 +56,21 @@ def short_catalogue(scalars: pl.DataFrame) -> pl.DataFrame | None:
     if scalars.height > FEW or any(key.null_count() for key in keys):
         return None
     steps: dict[Any, list[Any]] = {}
-    for *key, step in zip(*(k.to_list() for k in keys), scalars["step"].to_list(), strict=True):
-        steps.setdefault(tuple(key), []).append(step)
+    for key, step in zip(zip(*(k.to_list() for k in keys), strict=True), scalars["step"].to_list(), strict=True):
+        steps.setdefault(key, []).append(step)
     odd = dict.fromkeys(steps, 0)
-    for row in (~scalars["value"].is_finite()).arg_true().to_list():
+    for row in _odd(scalars["value"]):
         odd[tuple(key[row] for key in keys)] += 1
     rows = [(*key, *_ends(steps[key]), odd[key]) for key in sorted(steps)]
     columns = list(zip(*rows, strict=True)) or [()] * len(_CATALOGUE)
     made = zip(_CATALOGUE.items(), columns, strict=True)
     return pl.DataFrame([pl.Series(name, column, dtype=dtype) for (name, dtype), column in made])
+
+
+def _odd(values: pl.Series) -> list[int]:
+    """Rows that hold NaN or an infinity."""
+    found: list[int] = np.flatnonzero(~np.isfinite(values.to_numpy())).tolist()
+    return [row for row in found if values[row] is not None] if values.null_count() else found
 
 
 def _ends(steps: list[int | None]) -> tuple[int, int | None, int | None]:

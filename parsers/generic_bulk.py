@@ -69,7 +69,7 @@ def _cast(index: dict[str, pl.Series]) -> pl.DataFrame:
     for name, dtype in INDEX.items():
         if name in index:
             column = index[name].cast(dtype).alias(name)
-            columns.append(column.fill_null(default[name]) if name in default else column)
+            columns.append(column.fill_null(default[name]) if name in default and column.null_count() else column)
     return pl.DataFrame(columns)
 
 
@@ -139,8 +139,9 @@ def _leftovers(records: Records, index: pl.DataFrame, wide: pl.DataFrame, others
 def _whole(column: pl.Series) -> pl.Series | None:
     if column.dtype != pl.Float64:
         raise _MixedColumnError(column.name)
-    good = column.is_null() | (column.is_finite() & (column == column.floor()) & (column.abs() <= _EXACT))
-    if not good.all():
+    values = column.to_numpy()  # NaN where there is none: neither is whole
+    whole = np.count_nonzero((values == np.floor(values)) & (np.abs(values) <= _EXACT))
+    if whole != len(column) - column.null_count():
         raise _MixedColumnError(column.name)
     return column.cast(pl.Int64)
 

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from eventstream.errors import InputError
 from parsers.beside import children, folder_name, load_beside, run_name
 from parsers.bulk import Bulk
+from parsers.constants import constant
 from parsers.finish import Reject
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
@@ -180,12 +182,13 @@ def _as_columns(entries: list[Mapping[str, Any]]) -> pl.DataFrame | None:
     except (pl.exceptions.PolarsError, TypeError, OverflowError):
         return None
     for column in frame.get_columns():  # Polars takes truth values for 0 and 1
-        if column.is_in([0.0, 1.0]).all() and any(type(entry.get(column.name)) is bool for entry in entries):
+        flags = np.isin(column.to_numpy(), (0.0, 1.0)).sum() + column.null_count()
+        if flags == len(column) and any(type(entry.get(column.name)) is bool for entry in entries):
             return None
     evaluated = [pl.col(key).is_not_null() for key in sorted(keys) if _is_no_step(key)]
-    return frame.with_columns(
-        split=pl.when(pl.any_horizontal(evaluated or [False])).then(pl.lit("")).otherwise(pl.lit("train"))
-    )
+    if not evaluated:
+        return frame.hstack([constant("split", pl.String, "train", frame.height)])
+    return frame.with_columns(split=pl.when(pl.any_horizontal(evaluated)).then(pl.lit("")).otherwise(pl.lit("train")))
 
 
 def _is_no_step(key: str) -> bool:
