@@ -31,6 +31,8 @@ class Check:
 
 CHECKS: tuple[Check, ...] = (
     Check("stream", "analysis.stream", ("truncated-stream", "missing-steps", "step-regression", "clock-skew", "stall")),
+    Check("sources", "analysis.sources", ("source-disagreement",)),
+    Check("repeated_data", "analysis.repeated_data", ("repeated-data",)),
     Check(
         "hidden_facts",
         "analysis.hidden_facts",

@@ -23,6 +23,8 @@ _TABLE: dict[str, dict[str, str]] = {
         "clock-skew": "the wall clock goes back or jumps",
         "rank-missing": "a process of the job left no log, or stopped early",
         "rank-divergence": "processes that should agree report different values",
+        "repeated-data": "after a resume the run is fed data again that it was trained on before",
+        "source-disagreement": "logs of one run tell different numbers",
         "stall": "the log stands still far longer than its rhythm",
         "hidden-non-finite": "the logged loss looks finite where the loss itself was NaN or infinite",
         "stale-values": "a metric repeats its last evaluation on rows where nothing was evaluated",
