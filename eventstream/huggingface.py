@@ -1,0 +1,106 @@
+"""The Hugging Face Trainer, recorded: `AftertrainCallback` for what it logs, `RecordingTrainer` for its batches too."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from eventstream.optional import need
+from eventstream.trainer_callback import CallbackCore
+
+if TYPE_CHECKING:
+    from eventstream.trainer_callback import CallbackCore as AftertrainCallback
+
+__all__ = ["AftertrainCallback", "RecordingTrainer", "callback_of"]
+
+
+def __getattr__(name: str) -> Any:
+    # A class must name its bases when it is made, and ours is a class of transformers: it is made when first used.
+    if name == "AftertrainCallback":
+        return _callback_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def _callback_class() -> type[CallbackCore]:
+    transformers = need("transformers", feature="AftertrainCallback", extra="huggingface")
+    body = {"__doc__": CallbackCore.__doc__, "__module__": __name__}
+    return type("AftertrainCallback", (CallbackCore, transformers.TrainerCallback), body)
+
+
+class RecordingTrainer:
+    """A mixin that shows the Trainer's batches to the recorder: `class MyTrainer(RecordingTrainer, Trainer)`.
+
+    It stands first among the bases. The first batch of the training and of the evaluation is recorded in full: what
+    `training_step` was given and what the model's `forward` was given and gave back (names, shapes, dtypes, devices;
+    logits, tokens and conditioning inputs that are present, disabled or not given). Of one batch in `every` steps (of
+    the `AftertrainCallback` among the callbacks; `train` adds one where there is none) numbers are recorded: lengths,
+    shares of padding and of ignored labels, range, entropy and top-1 agreement of each head of logits, attention
+    between text and audio, similarity of speaker embeddings. See `docs/event-stream.md` for the records.
+
+    The arguments of `training_step` and `prediction_step` are passed on as given, by name or position, whatever the
+    release of transformers calls them with. Inputs, outputs and randomness are not touched, and nothing of a batch is
+    kept after its step. Between the batches that are looked at a step costs about a microsecond more and never waits
+    for the device; a batch that is looked at makes it wait once.
+
+    >>> class Trainer:  # stands for transformers.Trainer
+    ...     def training_step(self, model, inputs, num_items_in_batch=None):
+    ...         return model(**inputs)
+    >>> class MyTrainer(RecordingTrainer, Trainer): ...
+    >>> MyTrainer().training_step(lambda x: x + 1, {"x": 1}, num_items_in_batch=8)
+    2
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        before = cls.__mro__[: cls.__mro__.index(RecordingTrainer)]
+        for base in before:
+            if not issubclass(base, RecordingTrainer) and hasattr(base, "train") and hasattr(base, "training_step"):
+                raise TypeError(
+                    f"{cls.__name__}: RecordingTrainer must stand before {base.__name__} among the bases, "
+                    f"else it never sees a batch: class {cls.__name__}(RecordingTrainer, {base.__name__})"
+                )
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and record how it ended where it did not end well."""
+        if callback_of(self) is None:
+            self.add_callback(_callback_class()())  # type: ignore[attr-defined]
+        callback = callback_of(self)
+        assert callback is not None
+        callback.sees_batches = True
+        try:
+            return super().train(*args, **kwargs)  # type: ignore[misc]
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            callback.close(status, f"{type(error).__name__}: {error}".removesuffix(": ")[:4000])
+            raise
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The step of the Trainer below, its batch looked at when it is due."""
+        callback = callback_of(self)
+        if callback is None or not callback.batches.due(step := self.state.global_step + 1, "train"):  # type: ignore[attr-defined]
+            return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        recorder = callback.recorder_for(self.args)  # type: ignore[attr-defined]
+        with callback.batches.watch(recorder, model, inputs, step, "train"):
+            return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The same for the first batch of each evaluation."""
+        callback = callback_of(self)
+        if callback is None or not callback.batches.due(step := self.state.global_step, "eval"):  # type: ignore[attr-defined]
+            return super().prediction_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        recorder = callback.recorder_for(self.args)  # type: ignore[attr-defined]
+        with callback.batches.watch(recorder, model, inputs, step, "eval"):
+            return super().prediction_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def speaker_similarity(self, reference: Any, generated: Any) -> None:
+        """Record how alike reference and generated speaker embeddings are, at the step that the training is in."""
+        callback = callback_of(self)
+        if callback is not None:
+            callback.speaker_similarity(self.state.global_step, reference, generated)  # type: ignore[attr-defined]
+
+
+def callback_of(trainer: Any) -> CallbackCore | None:
+    """The `AftertrainCallback` of a trainer, or None where it has none."""
+    handler = getattr(trainer, "callback_handler", None)
+    return next((c for c in getattr(handler, "callbacks", ()) if isinstance(c, CallbackCore)), None)
