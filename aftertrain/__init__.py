@@ -10,10 +10,12 @@ IS_AFTERTRAIN = True
 
 #: Public name -> module that holds it. Nothing heavy is imported before a name is used.
 _PUBLIC = {
+    "AftertrainCallback": "eventstream.huggingface",
     "AftertrainError": "eventstream.errors",
     "Finding": "analysis.findings",
     "InputError": "eventstream.errors",
     "Recorder": "eventstream.recorder",
+    "RecordingTrainer": "eventstream.huggingface",
     "Run": "parsers.run",
     "RunSet": "parsers.run",
     "anomalies": "analysis.anomalies",
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
     from eventstream.errors import AftertrainError as AftertrainError
     from eventstream.errors import InputError as InputError
+    from eventstream.huggingface import AftertrainCallback as AftertrainCallback
+    from eventstream.huggingface import RecordingTrainer as RecordingTrainer
     from eventstream.recorder import Recorder as Recorder
     from parsers.loading import load as load
     from parsers.loading import load_all as load_all
