@@ -224,10 +224,10 @@ def _picked(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
 
 def _mask(index: pl.DataFrame, key: dict[str, Any]) -> pl.Series:
     """Where the index has the values of `key`."""
-    first, *others = (index[name] == value for name, value in key.items())
-    for other in others:
-        first = first & other
-    return first
+    found = np.ones(index.height, np.bool_)
+    for name, value in key.items():
+        found &= (index[name] == value).to_numpy()
+    return pl.Series(found)
 
 
 def _in_columns(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from parsers.attempts import attempt_of, restarts
+from parsers.constants import Constants, constant
 from parsers.schema import SCALARS
 
-__all__ = ["KEYS", "Source", "lazy_slices", "whole_slices"]
+__all__ = ["KEYS", "Source", "lazy_slices", "short_slices", "whole_slices"]
 
 #: One row a slice: whose it is, in which source, and which rows of it.
 KEYS = pl.Schema(
@@ -23,6 +25,10 @@ _NAMES = ["run", "rank", "attempt", "split", "metric", "tag"]
 _ROWS = ["step", "epoch", "time", "value"]
 #: Beyond this many slices the names are gathered row by row instead of one small table a slice.
 MANY = 1000
+#: Up to this many rows, all of them are put together at once: planning a query takes longer.
+FEW = 20_000
+#: From this many rows on, names are made in a second thread while the numbers are read.
+MUCH = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +88,45 @@ def whole_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.DataFrame:
     return pl.concat(frames, rechunk=False) if frames else SCALARS.to_frame()
 
 
+def short_slices(keys: pl.DataFrame, sources: Sequence[Source]) -> pl.DataFrame | None:
+    """The same rows, where the sources hold few (`FEW`) and the attempts are known; else None.
+
+    >>> rows = pl.DataFrame({"step": [1], "epoch": [None], "time": [None], "value": [0.5]})
+    >>> keys = pl.DataFrame([("r", 0, 0, "", "loss", "loss", 0, 0, 1)], schema=KEYS, orient="row")
+    >>> short_slices(keys, [Source(1, lambda columns, offset, length: rows.slice(offset, length))])["value"].to_list()
+    [0.5]
+    """
+    lengths = keys["length"].to_numpy()
+    total = int(lengths.sum())
+    if not 0 < sum(source.rows for source in sources) <= FEW or keys["attempt"].null_count():
+        return None
+    begins = np.cumsum([0, *(source.rows for source in sources)])[keys["source"].to_numpy()] + keys["offset"].to_numpy()
+    key = np.repeat(np.arange(keys.height), lengths)
+    place = np.arange(total) - (np.cumsum(lengths) - lengths)[key] + begins[key]
+    read = [source.read(_ROWS, 0, source.rows) for source in sources if source.rows]
+    rows = read[0] if len(read) == 1 else pl.concat(read)
+    columns = []
+    for name, dtype in SCALARS.items():
+        if name in _ROWS and name not in rows.columns:
+            columns.append(constant(name, dtype, None, total))
+        else:
+            columns.append((rows[name][place] if name in _ROWS else keys[name][key]).cast(dtype))
+    return pl.DataFrame(columns)
+
+
 def _frames(keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -> Iterator[pl.DataFrame]:
     columns = columns or ["value"]
-    reader, constants = _Reader(keys, sources, columns), _Constants()
+    reader, constants = _Reader(keys, sources, columns), Constants()
     if keys.height > MANY and not keys["attempt"].null_count():
         yield _gathered(keys, reader, columns)
         return
-    with ThreadPoolExecutor(1) as beside:  # names are made while the first source is read: both wait for memory
-        making = beside.submit(constants.prepare, keys)
-        reader.read_ahead()
-        making.result()
+    if int(keys["length"].sum()) < MUCH:
+        _prepare(constants, keys)
+    else:
+        with ThreadPoolExecutor(1) as beside:  # while the first source is read: both wait for memory
+            making = beside.submit(_prepare, constants, keys)
+            reader.read_ahead()
+            making.result()
     for key in keys.iter_rows(named=True):
         rows = reader.rows(key["source"], key["offset"], key["length"])
         made = {name: constants.column(name, KEYS[name], key[name], rows.height) for name in _NAMES}
@@ -115,23 +150,14 @@ def _attempts(rows: pl.DataFrame) -> pl.Series:
     return pl.Series("attempt", attempt_of(np.zeros(frame.height, np.int32), order.to_numpy(), opened))
 
 
-class _Constants:
-    """Columns of one value, made once and lent to every slice: ten million equal names are one stretch of memory."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, object], pl.Series] = {}
-
-    def prepare(self, keys: pl.DataFrame) -> None:
-        """Make the columns of all slices."""
-        for name in _NAMES:
-            for value, length in keys.group_by(name).agg(pl.col("length").max()).rows():
-                self.column(name, KEYS[name], value, length)
-
-    def column(self, name: str, dtype: pl.DataType, value: str | int | None, length: int) -> pl.Series:
-        kept = self._made.get((str(dtype), value))
-        if kept is None or len(kept) < length:
-            kept = self._made[str(dtype), value] = pl.Series([value], dtype=dtype).new_from_index(0, length)
-        return kept.slice(0, length).alias(name)
+def _prepare(constants: Constants, keys: pl.DataFrame) -> None:
+    """Make the names of all slices, each as long as the longest slice that has it."""
+    for name in _NAMES:
+        longest: dict[str | int | None, int] = {}
+        for value, length in zip(keys[name].to_list(), keys["length"].to_list(), strict=True):
+            longest[value] = max(length, longest.get(value, 0))
+        for value, length in longest.items():
+            constants.column(name, KEYS[name], value, length)
 
 
 class _Reader:
@@ -139,8 +165,10 @@ class _Reader:
 
     def __init__(self, keys: pl.DataFrame, sources: Sequence[Source], columns: list[str]) -> None:
         self._sources, self._columns = sources, columns
-        wanted = dict(keys.group_by("source").agg(pl.col("length").sum(), pl.len()).select("source", "length").rows())
-        counts = dict(keys.group_by("source").len().rows())
+        wanted, counts = Counter[int](), Counter[int]()
+        for source, length in zip(keys["source"].to_list(), keys["length"].to_list(), strict=True):
+            wanted[source] += length
+            counts[source] += 1
         self._whole = {s for s, n in wanted.items() if n * 2 > sources[s].rows or counts[s] > MANY}
         self._kept: dict[int, pl.DataFrame] = {}
 

@@ -17,8 +17,9 @@ from parsers.beside import folder_name, load_beside, run_name
 from parsers.events import event_frame, payload_text
 from parsers.finish import Reject, finish
 from parsers.names import resolve
+from parsers.rows import row_frame
 from parsers.run import Run
-from parsers.slices import KEYS, Source, lazy_slices
+from parsers.slices import KEYS, Source, lazy_slices, short_slices
 from parsers.tb_attempts import Follower, boundaries
 from parsers.tb_folder import HEAD, MARK, Part, event_files, is_event_file, layout
 from parsers.tfevents import Columns, EventFile, PlainWalker, Tags, join
@@ -108,10 +109,12 @@ class _Run:
             self._part(part)
         self.keys.sort(key=lambda key: (key[1], key[2], key[0], key[3]))
         rows = [(name, 0, attempt, split, metric, tag, *where) for tag, attempt, split, _, metric, *where in self.keys]
-        keys = pl.DataFrame(rows, schema=KEYS, orient="row")
+        keys = row_frame(rows, KEYS)
+        short = short_slices(keys, self.sources)
+        scalars = lazy_slices(keys, self.sources) if rows and short is None else short
         return finish(
-            name, str(self.path), "tensorboard", lazy_slices(keys, self.sources) if rows else None,
-            events=event_frame(self.events), rejects=self.rejects, config=self.config,
+            name, str(self.path), "tensorboard", scalars, events=event_frame(self.events),
+            rejects=self.rejects, config=self.config, ready=short is not None,
         )  # fmt: skip
 
     def _beside(self, folder: Path) -> None:
@@ -261,14 +264,17 @@ class _Grouped:
         time = pl.Series("time", self._times)
         if self.size and int(self._times.min()) == _NO_TIME:
             time = time.to_frame().select(pl.when(pl.col("time") != _NO_TIME).then("time").alias("time")).to_series()
-        frame = pl.DataFrame(
-            [pl.Series("step", self.steps), time.cast(pl.Datetime("us", "UTC")), pl.Series("value", self._values)]
-        )
-        epoch = pl.lit(None, dtype=pl.Float64).alias("epoch")
-        return Source(
-            frame.height,
-            lambda columns, offset, length: frame.slice(offset, length).with_columns(epoch).select(columns),
-        )
+        known = {
+            "step": pl.Series("step", self.steps),
+            "time": time.cast(pl.Datetime("us", "UTC")),
+            "value": pl.Series("value", self._values),
+        }
+
+        def read(columns: list[str], offset: int, length: int) -> pl.DataFrame:
+            there = [known[c].slice(offset, length) for c in columns if c in known]
+            return pl.DataFrame(there or [pl.Series("epoch", [None] * length, dtype=pl.Float64)])
+
+        return Source(self.size, read)
 
 
 def _times(walls: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
