@@ -13,6 +13,8 @@ from parsers.run import COMPARED, Run
 
 __all__ = ["compare", "is_same_run", "tolerance"]
 
+_Values = npt.NDArray[np.float64]
+
 #: Single precision: what event files and many CSV writers keep of a number.
 _SINGLE = 2e-6
 #: Digits up to which a log counts as rounded by its print-out; beyond them it holds the whole number.
@@ -93,6 +95,7 @@ def _judged(points: pl.DataFrame, axis: str) -> pl.DataFrame:
         near = np.abs(a - b) <= np.maximum(coarse, fine)
     same = near | (a == b) | (np.isnan(a) & np.isnan(b))
     where = int(np.argmin(same)) if not same.all() else None
+    apart = int((~same).sum()) > (1 - _ALIKE) * len(a)
     return pl.DataFrame(
         {
             "pair": points["pair"][:1],
@@ -101,14 +104,39 @@ def _judged(points: pl.DataFrame, axis: str) -> pl.DataFrame:
             "first_step": None if where is None or axis != "step" else points[axis][where],
             "value": None if where is None else a[where],
             "other_value": None if where is None else b[where],
+            "ratio": _ratio(a, b) if apart else None,
+            "shift": _shift(a, b) if apart else None,
+            "hidden": int((np.isfinite(a) != np.isfinite(b)).sum()),
             "tells": _tells(points[axis].to_numpy().astype(float), a) and _tells(points[axis].to_numpy(), b),
             "finer": bool(fine.sum() < 0.5 * coarse.sum()),
         },
-        schema_overrides={"first_step": pl.Int64, "value": pl.Float64, "other_value": pl.Float64},
+        schema_overrides={name: COMPARED[name] for name in ("first_step", "value", "other_value", "ratio", "shift")},
     )
 
 
-def _tells(steps: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> bool:
+def _ratio(a: _Values, b: _Values) -> float | None:
+    """By what the values of `b` are larger throughout, known to a hundredth; None where no one factor fits."""
+    kept = np.isfinite(a) & np.isfinite(b) & (a != 0)
+    if kept.sum() < _FEWEST:
+        return None
+    ratios = b[kept] / a[kept]
+    middle = float(np.median(ratios))
+    return middle if np.quantile(np.abs(ratios - middle), _ALIKE) <= 0.01 * abs(middle) else None
+
+
+def _shift(a: _Values, b: _Values) -> int | None:
+    """By how many records `b` tells later what `a` tells; None where no small shift makes them agree."""
+    for late in (1, -1, 2, -2):
+        x, y = (a[:-late], b[late:]) if late > 0 else (a[-late:], b[:late])
+        if len(x) < _FEWEST or np.ptp(x) == 0:
+            continue
+        near = np.abs(x - y) <= np.maximum(tolerance(x), tolerance(y))
+        if near.mean() >= _ALIKE:
+            return late
+    return None
+
+
+def _tells(steps: _Values, values: _Values) -> bool:
     """Whether values could tell two runs apart: neither constant nor a straight line, as counters are."""
     finite = np.isfinite(values)
     x, y = steps[finite].astype(float), values[finite]
@@ -118,7 +146,7 @@ def _tells(steps: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> b
     return bool(np.abs(y - line).max() > 1e-6 * np.ptp(y))
 
 
-def tolerance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def tolerance(values: _Values) -> _Values:
     """How far from each value of a series the true number may lie: half of the last digit printed.
 
     Values with at most six decimals were rounded to the most that any of them has; else those with at most six
@@ -128,7 +156,7 @@ def tolerance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     (array([0.005, 0.005]), array([5.e-12, 5.e-10]))
     """
     size = np.abs(values)
-    least: npt.NDArray[np.float64] = np.where(np.isfinite(size), _SINGLE * size, 0.0)
+    least: _Values = np.where(np.isfinite(size), _SINGLE * size, 0.0)
     told = np.unique(size[np.isfinite(size) & (size > 0)])
     if len(told) == 0:
         return least
@@ -145,7 +173,7 @@ def tolerance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return least
 
 
-def _whole(values: npt.NDArray[np.float64]) -> bool:
+def _whole(values: _Values) -> bool:
     return bool((np.abs(values - np.rint(values)) <= 1e-9 * np.maximum(values, 1.0)).all())
 
 

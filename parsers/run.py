@@ -175,10 +175,16 @@ _COMPARED: dict[str, type[pl.DataType]] = {
     "value": pl.Float64,
     "other_value": pl.Float64,
     "tells": pl.Boolean,
+    "ratio": pl.Float64,
+    "shift": pl.Int64,
+    "hidden": pl.Int64,
+    "tells": pl.Boolean,
     "finer": pl.Boolean,
 }
 #: One row a series that two logs of a run hold: how many of its numbers were compared, how many differ, and the first
-#: that does. `tells` says that its values could tell two runs apart, `finer` that the other log has more digits.
+#: that does. `ratio` is by what the other log's differ throughout, `shift` by how many records it is late where that
+#: makes them agree (both null where there is no such thing), `hidden` how many are finite in one log only. `tells` says
+#: that its values could tell two runs apart, `finer` that the other log has more digits.
 COMPARED = pl.Schema(_COMPARED)
 
 

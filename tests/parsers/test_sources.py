@@ -106,7 +106,7 @@ def test_what_one_log_lost_the_other_gives(tmp_path: Path) -> None:
 def test_a_printed_number_agrees_with_the_whole_one(tmp_path: Path, digits: int) -> None:
     folder = tmp_path / "exp"
     write_events(folder, curve(1))
-    lines = [f"step {s} | loss {v:.{digits}f}\n" for s, v in zip(STEPS, curve(1), strict=True)]
+    lines = [f"step: {s} loss: {v:.{digits}f}\n" for s, v in zip(STEPS, curve(1), strict=True)]
     (folder / "train.log").write_text("".join(lines))
     run = load(folder)
     assert run.sources[1].against.select("compared", "differing").row(0) == (60, 0)
