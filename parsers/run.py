@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from eventstream.errors import InputError, unknown_name
+from parsers.branches import attempts_of, live_branch
 from parsers.catalogue import catalogue_of, short_catalogue
 from parsers.schema import EVENTS, REJECTS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COMPARED", "ROWS", "Run", "RunSet", "Source"]
+__all__ = ["COMPARED", "ROWS", "Run", "RunSet", "Source", "live_branch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,21 @@ class Run:
         rows = self._collect(self.lazy().filter(keep))
         if rows.is_empty() and metric not in self.metrics:
             raise InputError(f"{self.name}: {unknown_name('metric', metric, self.metrics)}")
-        return live_branch(rows) if live else rows
+        return live_branch(rows, self.attempts) if live and self.last_attempt else rows
+
+    @cached_property
+    def last_attempt(self) -> int:
+        """The largest attempt of any number: 0 for a run that was never resumed, or does not show it."""
+        found = self._collect(self.lazy().select(pl.col("attempt").max()))
+        return _whole(found.item()) or 0
+
+    @cached_property
+    def attempts(self) -> pl.DataFrame:
+        """One row a rank and attempt: where it began, and from which step on it is dead (`parsers.branches.ATTEMPTS`).
+
+        Read from all scalars at the first use, then kept.
+        """
+        return attempts_of(self.lazy())
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -146,22 +161,6 @@ class Run:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) else None
-
-
-def live_branch(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows without the dead branch: an attempt ends, per rank, where a later attempt began again.
-
-    Works on any frame with rank, attempt and step; rows without a step are kept.
-    """
-    if rows.is_empty() or rows["attempt"].n_unique() == 1:
-        return rows
-    starts = rows.group_by("rank", "attempt").agg(pl.col("step").min().alias("_start")).sort("rank", "attempt")
-    # the smallest first step of all later attempts of the same rank
-    cuts = starts.with_columns(
-        pl.col("_start").reverse().cum_min().reverse().shift(-1).over("rank").alias("_cut"),
-    ).select("rank", "attempt", "_cut")
-    kept = pl.col("_cut").is_null() | pl.col("step").is_null() | (pl.col("step") < pl.col("_cut"))
-    return rows.join(cuts, on=["rank", "attempt"], how="left", maintain_order="left").filter(kept).drop("_cut")
 
 
 _COMPARED: dict[str, type[pl.DataType]] = {

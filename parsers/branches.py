@@ -1,0 +1,110 @@
+"""Which rows of a resumed run are live, and which stand on a branch that a later attempt trained again."""
+
+from __future__ import annotations
+
+import polars as pl
+
+__all__ = ["ATTEMPTS", "attempts_of", "live_branch"]
+
+_ATTEMPTS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "rank": pl.Int32,
+    "attempt": pl.Int32,
+    "begin": pl.Int64,
+    "cut": pl.Int64,
+    "first_step": pl.Int64,
+    "last_step": pl.Int64,
+    "started": pl.Datetime("us", "UTC"),
+    "ended": pl.Datetime("us", "UTC"),
+    "records": pl.Int64,
+}
+#: One row a rank and attempt. `begin` is the step at which its training began, `cut` the one from which on a later
+#: attempt trained again (null where none did): its rows from there on are dead. `records` counts all its numbers.
+ATTEMPTS = pl.Schema(_ATTEMPTS)
+_WRITER = ["rank", "attempt"]
+
+
+def attempts_of(rows: pl.LazyFrame) -> pl.DataFrame:
+    """The attempts of a run (`ATTEMPTS`) out of its scalars.
+
+    An attempt begins where most of its numbers do: the median over its series of their first steps, each weighed by
+    its rows, those counted that an earlier attempt has too. A series that every start writes at step 0 (a
+    hyper-parameter metric) and one that comes late (an evaluation) do not move it.
+
+    >>> rows = {"rank": [0] * 4, "attempt": [0, 0, 1, 1], "step": [1, 5, 4, 6], "split": [""] * 4, "tag": ["loss"] * 4}
+    >>> found = attempts_of(pl.LazyFrame(rows).with_columns(time=pl.lit(None, pl.Datetime("us", "UTC"))))
+    >>> found.select("attempt", "begin", "cut", "last_step").rows()
+    [(0, 1, 4, 5), (1, 4, None, 6)]
+    """
+    step, time = pl.col("step"), pl.col("time")
+    per = (
+        rows.group_by(*_WRITER, "split", "tag")
+        .agg(
+            step.min().alias("first"),
+            step.max().alias("last"),
+            step.count().alias("weight"),
+            pl.len().alias("records"),
+            time.min().alias("started"),
+            time.max().alias("ended"),
+        )
+        .collect()
+    )
+    earlier = pl.col("attempt") > pl.col("attempt").min().over("rank", "split", "tag")
+    told = per.filter(pl.col("first").is_not_null()).with_columns(shared=earlier)
+    told = told.filter(pl.col("shared") | ~pl.col("shared").any().over(_WRITER)).sort(*_WRITER, "first")
+    half = pl.col("weight").cum_sum().over(_WRITER) * 2 >= pl.col("weight").sum().over(_WRITER)
+    begins = told.filter(half).group_by(_WRITER).agg(pl.col("first").first().alias("begin"))
+    table = per.group_by(_WRITER).agg(
+        pl.col("first").min().alias("first_step"),
+        pl.col("last").max().alias("last_step"),
+        pl.col("started").min(),
+        pl.col("ended").max(),
+        pl.col("records").sum(),
+    )
+    table = (
+        table.join(begins, on=_WRITER, how="left").sort(_WRITER).with_columns(_least_later("begin", ["rank"], "cut"))
+    )
+    return table.select(pl.col(name).cast(dtype) for name, dtype in ATTEMPTS.items())
+
+
+def _least_later(column: str, group: list[str], name: str) -> pl.Expr:
+    """The least value of a column in all later rows of its group."""
+    return pl.col(column).reverse().cum_min().forward_fill().reverse().shift(-1).over(group).alias(name)
+
+
+def live_branch(rows: pl.DataFrame, attempts: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Rows without the dead branches: of each attempt and rank those before the step at which a later one began.
+
+    Works on any frame with rank, attempt and step; where it has `tag` (or `metric`) and `split`, a series is cut also
+    where itself begins again. `attempts` (`attempts_of`, as `Run.attempts` has it) says where the attempts of the whole
+    run began; without it the rows themselves tell, which is right where they hold one series or all. Rows without a
+    step are kept.
+
+    >>> rows = pl.DataFrame({"rank": [0] * 5, "attempt": [0, 0, 0, 1, 1], "step": [1, 2, 3, 2, 3]})
+    >>> live_branch(rows).select("attempt", "step").rows()
+    [(0, 1), (1, 2), (1, 3)]
+    """
+    last = 0 if attempts is None else attempts["attempt"].max()
+    if rows.is_empty() or (rows["attempt"].n_unique() == 1 and not last):
+        return rows
+    name = "tag" if "tag" in rows.columns else "metric"
+    series = ["rank", *(c for c in ("split", name) if c in rows.columns)]
+    own = rows.group_by(*series, "attempt").agg(pl.col("step").min().alias("_start")).sort(*series, "attempt")
+    own = own.with_columns(_least_later("_start", series, "_own")).drop("_start")
+    if attempts is None:
+        attempts = _begins(rows, name)
+    cut = pl.min_horizontal("_own", "_cut")
+    return (
+        rows.join(own, on=[*series, "attempt"], how="left", maintain_order="left", nulls_equal=True)
+        .join(attempts.select(*_WRITER, _cut="cut"), on=_WRITER, how="left", maintain_order="left")
+        .filter(cut.is_null() | pl.col("step").is_null() | (pl.col("step") < cut))
+        .drop("_own", "_cut")
+    )
+
+
+def _begins(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The attempts as these rows tell them."""
+    tag = pl.col(name).alias("tag") if name in rows.columns else pl.lit("").alias("tag")
+    split = pl.col("split") if "split" in rows.columns else pl.lit("").alias("split")
+    time = pl.lit(None, ATTEMPTS["started"]).alias("time")
+    found = attempts_of(rows.lazy().select("step", split, tag, time, *(pl.col(c).cast(pl.Int32) for c in _WRITER)))
+    return found.with_columns(pl.col(column).cast(rows[column].dtype) for column in _WRITER)
