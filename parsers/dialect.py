@@ -59,7 +59,10 @@ class Pattern:
     epoch. A line that matches `opening` and not `regex` is a damaged line. `setting` marks lines of configuration, and
     `event` is the kind of event that a line is instead of numbers. `prefix` stands before the names of `pairs`.
     A line that does not end with `closing` (blanks apart) does not match: told apart from `regex` because that is
-    faster. Groups `eta__h`, `eta__min` and the like are parts of one duration `eta`, in seconds.
+    faster. Groups `eta__h`, `eta__min` and the like are parts of one duration `eta`, in seconds. Lines of a pattern
+    that `shares` are left for the patterns after it too: one line then tells of two splits. `redrawn` finds the count
+    of a bar that is drawn over itself: of drawings on one line of the file that follow one another with the same count
+    only the last is read; where it has a second group, the count to be reached, only those that have reached it.
     """
 
     literal: str
@@ -72,6 +75,8 @@ class Pattern:
     event: str = ""
     prefix: str = ""
     closing: str = ""
+    shares: bool = False
+    redrawn: str = ""
 
     @property
     def values(self) -> tuple[str, ...]:

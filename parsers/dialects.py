@@ -1,6 +1,6 @@
 """The table of dialects: how the well-known programs print their numbers, one entry a dialect, the specific first.
 
-The forms were taken from what these programs print (their log lines, as real logs hold them), not from their code.
+The forms are those of the programs' own format strings and of the lines that real logs hold.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ FAIRSEQ = Dialect(
         ),
         Pattern(
             "subset",
-            rf"{_FAIRSEQ}(?:valid \| )?\|? ?epoch {_EPOCH} \| valid on '[^']*' subset \|(?P<pairs>.*)$",
+            rf"{_FAIRSEQ}(?:valid\w* \| )?\|? ?epoch {_EPOCH} \| valid on '[^']*' subset \|(?P<pairs>.*)$",
             "bar-words",
             opening=r"\| valid on '",
             roles={"num_updates": "step"},
@@ -279,17 +279,20 @@ HIFIGAN = Dialect(
     metrics={"Gen Loss Total": "g_loss", "Mel-Spec. Error": "mel_error", "s/b": "step_time_s"},
     carry=("epoch",),
 )
+#: `train_log.txt` has the bare lines, the console and `log.txt` the logger's name before.
+_LOGGED = rf"(?:(?:(?P<time>{TIME}) - )?speechbrain\.[a-z_.]+ - (?:[A-Z]+ - )?)?"
 SPEECHBRAIN = Dialect(
     "speechbrain",
     "SpeechBrain train logger",
     (
         Pattern(
             " loss: ",
-            rf"^(?i:epoch): {_EPOCH}, (?P<pairs>.* - train .*)$",
+            rf"^{_LOGGED}(?i:epoch): {_EPOCH}, (?P<pairs>.* - train .*)$",
             "phrases",
-            opening=rf"^(?i:epoch): {_I}, .* - ",
+            opening=rf"^{_LOGGED}(?i:epoch): {_I}, .* - ",
+            roles={"steps": "step"},
         ),
-        Pattern("test loss: ", rf"^(?i:epoch) loaded: {_EPOCH} - (?P<pairs>.*)$", "phrases"),
+        Pattern("test ", rf"^{_LOGGED}(?i:epoch) loaded: {_EPOCH} - (?P<pairs>.*)$", "phrases"),
     ),
 )
 _ESPNET = rf"^(?:\[[^\]]*\] )?(?:(?P<time>{TIME}) \([^)]*\) [A-Z]+: )?"
@@ -305,14 +308,23 @@ ESPNET = Dialect(
         ),
         Pattern(
             "epoch results: ",
-            rf"{_ESPNET}{_EPOCH}epoch results: \[train\].*?, \[valid\] (?P<pairs>[^\[]*)",
+            rf"{_ESPNET}{_EPOCH}epoch results: \[train\] (?P<pairs>[^\[]*?), time=[^\[]*, \[valid\] ",
+            "equals",
+            split="train",
+            shares=True,
+        ),
+        Pattern(
+            "epoch results: ",
+            rf"{_ESPNET}{_EPOCH}epoch results: \[train\] .*?, \[valid\] (?P<pairs>[^\[]*?), time=",
             "equals",
             opening=r"[0-9]epoch results: ",
             split="eval",
         ),
     ),
-    metrics={"optim0_lr0": "lr"},
+    metrics={"optim0_lr0": "lr", "lr_0": "lr"},
 )
+#: An objective with a term of regularisation is printed as `a + b = sum`.
+_SUM = rf"(?:{_N} \+ {_N} = )?"
 KALDI = Dialect(
     "kaldi",
     "Kaldi nnet1 schedules and nnet3 progress",
@@ -330,12 +342,12 @@ KALDI = Dialect(
         ),
         Pattern(
             "Overall average objective function",
-            rf"Overall average objective function for '(?P<key>[^']+)' is (?P<value>{_N}) over {_N} frames",
+            rf"Overall average objective function for '(?P<key>[^']+)' is {_SUM}(?P<value>{_N}) over {_N} frames",
             opening=r"Overall average objective function for '",
         ),
         Pattern(
-            "log-prob per frame",
-            rf"Overall log-probability for '(?P<key>[^']+)' is (?P<value>{_N}) per frame",
+            "Overall log-probability for '",
+            rf"Overall log-probability for '(?P<key>[^']+)' is {_SUM}(?P<value>{_N}) per frame",
         ),
     ),
     names={"train_loss": "TRAIN AVG.LOSS", "cv_loss": "CROSSVAL AVG.LOSS"},
@@ -376,36 +388,51 @@ AASIST = Dialect(
     (
         Pattern("Start training epoch", rf"^Start training epoch{_EPOCH}$", opening=r"^Start training epoch"),
         Pattern(
-            "Loss:", rf"^(?P<pairs>Loss:{_N}, dev_eer: {_N}(?:, dev_tdcf: ?{_N})?)$", "colon", opening=r"^Loss:[0-9]"
+            "Loss:",
+            rf"^(?P<pairs>Loss:{_N}, dev_eer: {_N}(?: ?, dev_[a-z]+: ?{_N}%?)*)$",
+            "colon",
+            opening=r"^Loss:[0-9]",
         ),
     ),
     metrics={"Loss": "train/loss", "dev_eer": "eval/eer", "dev_tdcf": "eval/tdcf"},
     carry=("epoch",),
 )
+_TOOK, _COUNTS = r"[0-9]+s [0-9]+[mu]?s", r"^ *([0-9]+)/([0-9]+) "
 KERAS = Dialect(
     "keras",
     "Keras progress lines",
     (
         Pattern("Epoch ", rf"^Epoch {_EPOCH}/{_I}$"),
         Pattern(
-            "/step - ",
-            rf"^{_I}/{_I} (?:\[=+\]|\S*━+\S*) - \S+ \S+/step - (?P<pairs>.*)$",
+            "━ ",
+            rf"^{_I}/{_I} ━+ {_TOOK}/[a-z]+ - (?P<pairs>.*)$",
             "phrases",
-            opening=rf"^{_I}/{_I} (?:\[=+\]|━+) - ",
+            opening=rf"^{_I}/{_I} ━+ [0-9]+s ",
+            redrawn=_COUNTS,
         ),
+        Pattern(
+            "=] - ",
+            rf"^{_I}/{_I} \[=+\] - [0-9]+s(?: [0-9]+[mu]?s/[a-z]+)? - (?P<pairs>.*)$",
+            "phrases",
+            opening=rf"^{_I}/{_I} \[=+\] - [0-9]+s",
+        ),
+        Pattern("s - ", rf"^(?:{_I}/{_I})? - [0-9]+s - (?:[0-9]+[mu]?s/[a-z]+ - )?(?P<pairs>.*: .*)$", "phrases"),
     ),
     carry=("epoch",),
 )
+#: With `unit_scale` counts are shortened to three digits and a letter.
+_SIZE = r"[0-9.]+[kMGTPEZY]?"
 TQDM = Dialect(
     "tqdm",
     "tqdm progress bars with numbers behind them",
     (
         Pattern(
             "%|",
-            rf"^(?:[^|%]*?(?i:epoch|ep)[ :=#]*{_EPOCH}[^|%]*?)?[^|%]*?[0-9]+%\|[^|]*\| *{_STEP}/{_I} "
+            rf"^(?:[^|%]*?(?i:epoch|ep)[ :=#]*{_EPOCH}[^|%]*?)?[^|%]*?[0-9]+%\|[^|]*\| *(?P<step>{_SIZE})/{_SIZE} "
             r"\[[^,\]]*, *[^,\]]*, *(?P<pairs>[^\]]*)\]",
             "equals",
-            opening=rf"%\|[^|]*\| *{_I}/{_I} \[[^\]]*[A-Za-z]=",
+            opening=rf"%\|[^|]*\| *{_SIZE}/{_SIZE} \[[^\]]*[A-Za-z]=",
+            redrawn=rf"%\|[^|]*\| *({_SIZE}/{_SIZE}) \[",
         ),
     ),
     carry=("epoch",),

@@ -18,7 +18,7 @@ from parsers.columns import SPLIT_WORDS
 from parsers.dialect import COMMAS, NUMBER, PAIRS, PLACE, Pattern
 from parsers.finish import Reject
 from parsers.text_lines import LONGEST
-from parsers.text_numbers import numbers, times
+from parsers.text_numbers import counts, numbers, times
 
 __all__ = ["Found", "Matcher"]
 
@@ -80,6 +80,8 @@ class Matcher:
         if pattern.literal:
             lines = lines.filter(pl.col("text").str.contains(pattern.literal, literal=True))
         lines = lines.filter(pl.col("text").str.len_bytes() <= LONGEST)
+        if pattern.redrawn:
+            lines = _redrawn(lines, pattern.redrawn)
         if _REST in pattern.regex:
             lines = yield from self._known(lines, file, rejects)
         if not lines.is_empty():
@@ -268,6 +270,15 @@ class Matcher:
         return Found(index, pl.DataFrame([column.alias(name) for name, column in values.items()]))
 
 
+def _redrawn(lines: pl.DataFrame, regex: str) -> pl.DataFrame:
+    """Of drawings of a bar that follow one another with the same count the last; see `Pattern.redrawn`."""
+    count, *goal = lines["text"].str.extract_groups(regex).struct.unnest().get_columns()
+    lines = lines.with_columns(count.alias("="))
+    kept = lines.filter(count == goal[0]) if goal else lines
+    again = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in ("line", "="))
+    return kept.filter(again.not_().fill_null(True)).drop("=")
+
+
 def _found_pairs(text: str, style: str) -> list[tuple[int, int, str, str]]:
     """Places of the name and of the value, name and value of each pair; of two equal names the first counts."""
     found: list[tuple[int, int, str, str]] = []
@@ -353,12 +364,8 @@ def _split(column: pl.Series) -> pl.Series:
     return column.str.to_lowercase().replace(SPLIT_WORDS)
 
 
-def _integer(column: pl.Series) -> pl.Series:
-    return column.str.replace_all(",", "").cast(pl.Int64, strict=False)
-
-
 _READ: dict[str, Callable[[pl.Series], pl.Series]] = {
-    "step": _integer,
+    "step": lambda c: counts(c),
     "epoch": lambda c: c.cast(pl.Float64, strict=False),
     "time": times,
     "split": _split,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["numbers", "times"]
+__all__ = ["counts", "numbers", "times"]
 
 _THOUSANDS = r"^[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
+_SHORTENED = r"^(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[kMGTPEZY]?)$"
+_POWERS = {unit: 1000.0**power for power, unit in enumerate(["", "k", "M", "G", "T", "P", "E", "Z", "Y"])}
 _DECIMAL_COMMA = r"^[-+]?[0-9]*,[0-9]+(?:[eE][-+]?[0-9]+)?$"
 
 
@@ -33,6 +35,23 @@ def numbers(column: pl.Series) -> pl.Series:
     else:
         plain = column.set(~column.str.contains(_THOUSANDS).fill_null(False), None).str.replace_all(",", "")
     return read.zip_with(~left, plain.cast(pl.Float64, strict=False))
+
+
+def counts(column: pl.Series) -> pl.Series:
+    """The column as whole numbers, null where a text is none: `12,345`, and `1.20k` as progress bars shorten it.
+
+    >>> counts(pl.Series(["12,345", "50.0", "1.20k", "2.05M", "x"])).to_list()
+    [12345, 50, 1200, 2050000, None]
+    """
+    read = column.str.replace_all(",", "").cast(pl.Int64, strict=False)
+    left = column.is_not_null() & read.is_null()
+    if not left.any():
+        return read
+    parts = column.str.extract_groups(_SHORTENED).struct.unnest()
+    power = parts["unit"].replace_strict(_POWERS, default=None, return_dtype=pl.Float64)
+    value = (parts["number"].cast(pl.Float64, strict=False) * power).round()
+    whole = value.set(~(value.abs() < 2.0**63).fill_null(False), None).cast(pl.Int64)
+    return read.zip_with(~left, whole)
 
 
 def times(column: pl.Series) -> pl.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -100,7 +100,7 @@ class Reader:
             rest = frame if free.all() else frame.filter(pl.Series(free))
             for found in matcher.find(rest, self.file, self.rejects):
                 mine = found.index["order"].to_numpy() - first
-                free[mine] = False
+                free[mine] = matcher.pattern.shares
                 if len(mine):
                     self._previous[place] = frame["text"][int(mine[-1])]
                 self.settings |= {k.strip(): v.strip() for k, v in found.settings.items() if v is not None}
@@ -246,6 +246,7 @@ def score(lines: pl.DataFrame, dialect: Dialect) -> int:
     """How many of the lines hold a number in this dialect; 0 where the automatic mode sees too few to believe."""
     count, names = 0, Counter[str]()
     for matcher in matchers_of(dialect):
+        matcher.pattern = replace(matcher.pattern, redrawn="")  # every drawing of a bar speaks for its dialect
         for found in matcher.find(lines, "", []):
             if found.values is not None and found.values.width:
                 count += found.index.height
