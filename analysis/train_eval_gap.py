@@ -108,9 +108,9 @@ def train_eval_gap(
     metric that shows it most, with the others named in its evidence.
 
     Values that are not finite, or beyond 1e100, are left out, values of one step averaged, dead branches of resumed
-    runs dropped. Without steps the epochs serve, without either the record numbers where train and eval have equally
-    many. Fewer than 5 evals are shown in `frame` but not judged; a run without a pair gives an empty frame and
-    `not_applicable`. An unknown `metric` raises `ValueError`. With a curriculum, jumps at its phase changes
+    runs dropped; an eval value that a dense log carries forward counts once, where it was evaluated. Without steps the
+    epochs serve, without either the record numbers where train and eval have equally many. Fewer than 5 evals are shown
+    in `frame` but not judged; a run without a pair gives an empty frame and `not_applicable`. An unknown `metric` raises `ValueError`. With a curriculum, jumps at its phase changes
     are taken out, and the size of the gap alone is no warning, since the plan changes the training loss. Method: see
     `find_turn` and `find_mismatch`; intervals of slopes are Sen's (JASA 63, 1968).
 

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.generalisation.smoothing import smooth_at
+from analysis.hidden.carried import evaluations_of
 from parsers.roles import is_loss, role_of
 from parsers.run import Run
 
@@ -119,7 +120,7 @@ def _importance(metric: str) -> tuple[int, int, str]:
 
 def _pair(run: Run, train: dict[str, object], evaluated: dict[str, object]) -> Pair | str:
     name, split = str(evaluated["metric"]), str(evaluated["split"])
-    left, right = _series(run, train), _series(run, evaluated)
+    left, right = _series(run, train), _evaluations(_series(run, evaluated), name)
     if left.is_empty() or right.is_empty():
         return f"{name}: no finite value on {'train' if left.is_empty() else split}"
     axis = _common_axis(left, right)
@@ -153,6 +154,12 @@ def _series(run: Run, row: dict[str, object]) -> pl.DataFrame:
         pl.when(pl.col("value").abs() >= 1 / OVERFLOWN).then("value").otherwise(0.0).alias("value")
     )
     return kept.select("step", "epoch", "value").with_row_index("record")
+
+
+def _evaluations(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
+    """The rows without repeats of the last evaluation, where a dense log carries it forward: they are no evals."""
+    places = evaluations_of(rows["value"].to_numpy(), loss=is_loss(metric))
+    return rows if len(places) == rows.height else rows[places]
 
 
 def _common_axis(left: pl.DataFrame, right: pl.DataFrame) -> str | None:

@@ -107,9 +107,7 @@ def micro_batches(run: Run) -> list[Fact] | str:
     lr = read_series(run, row) if row is not None else None
     if lr is None or lr.axis != "step" or len(lr.value) < 2 * _STAIRS:
         planned = _by_plan(run, rows, told)
-        if planned is not None:
-            return [planned]
-        return "no learning rate was logged" if lr is None else f"{len(lr.value)} rows of the learning rate with steps"
+        return [planned] if planned is not None else _why_not(lr)
     if told is not None and told[1] == 1:
         return [_clear(lr, f"{told[0]} is 1")]
     rhythm = usual_step(lr.step.astype(np.int64))
@@ -117,6 +115,14 @@ def micro_batches(run: Run) -> list[Fact] | str:
     if stairs is None or rhythm is None:
         return [_by_plan(run, rows, told) or _clear(lr, "the learning rate does not stand still at a regular rhythm")]
     return [_judge(run, lr, stairs, rhythm, told, rows)]
+
+
+def _why_not(lr: Series | None) -> str:
+    if lr is None:
+        return "no learning rate was logged"
+    if lr.axis != "step":
+        return "the learning rate has no steps"
+    return f"the learning rate has {len(lr.value)} rows; {2 * _STAIRS} are needed to see a rhythm"
 
 
 def _clear(series: Series, detail: str) -> Fact:
