@@ -13,6 +13,8 @@ import polars as pl
 from eventstream.errors import InputError, unknown_name
 from parsers.branches import attempts_of, live_branch
 from parsers.catalogue import catalogue_of, short_catalogue
+from parsers.role_overrides import Override, overrides_of, unmatched
+from parsers.run_roles import Roles, decide
 from parsers.schema import EVENTS, REJECTS
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Run:
     whole: Callable[[], pl.DataFrame] | None = field(default=None, repr=False)
     #: The logs that tell of the run, where it was joined from several; empty where one log is all.
     sources: tuple[Source, ...] = field(default=(), repr=False)
+    #: What the user says about roles, see `with_roles`.
+    overrides: tuple[Override, ...] = field(default=(), repr=False)
 
     @cached_property
     def scalars(self) -> pl.DataFrame:
@@ -110,6 +114,31 @@ class Run:
     def metrics(self) -> list[str]:
         """Names of all metrics, sorted."""
         return sorted(self.catalogue["metric"].unique().to_list())
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What every series is (a loss, a learning rate, ...) and why, and which of them stand for the run."""
+        return decide(self.name, self.catalogue, self.overrides)
+
+    def with_roles(self, roles: Mapping[str, str]) -> Run:
+        """The same run, in which every analysis takes the series that `roles` names for what it says.
+
+        Maps names of metrics or tags, `split/metric`, or globs over them, to a role (`parsers.roles.ROLES`), to
+        `train_loss` or `eval_loss` (the one that counts as such), or to `other` (nothing of all that). A name goes
+        before a glob, what is said later before what was said earlier. Raises `ValueError` for an unknown role,
+        `InputError` for a name that fits no series of the run, each with the nearest known.
+
+        >>> from parsers.finish import finish
+        >>> rows = pl.DataFrame({"tag": ["energy"] * 2, "step": [1, 2], "value": [3.0, 2.0]})
+        >>> run = finish("demo", "demo.jsonl", "jsonl", rows).with_roles({"energy": "train_loss"})
+        >>> run.roles["train_loss"]
+        <train_loss: energy (set by the user: "energy" is train_loss)>
+        """
+        said = overrides_of(roles)
+        wrong = unmatched(self.roles, said)
+        if wrong:
+            raise InputError(f"{self.name}: {wrong[0]}")
+        return replace(self, overrides=(*self.overrides, *said))
 
     @cached_property
     def last_step(self) -> int | None:
