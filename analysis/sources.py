@@ -91,7 +91,7 @@ def _findings(run: Run, frame: pl.DataFrame) -> Iterator[Finding]:
 def _finding(run: Run, row: dict[str, Any], first: str, more: int) -> Finding:
     share = row["differing"] / row["compared"]
     step = "" if row["first_step"] is None else f", first at step {row['first_step']:,}"
-    hidden = f"; {row['hidden']:,} of them are NaN or infinite in one log only" if row["hidden"] else ""
+    hidden = f"; NaN or infinite in one log only: {row['hidden']:,}" if row["hidden"] else ""
     causes, suggestions = _explained(row)
     return Finding(
         "source-disagreement",
@@ -104,11 +104,16 @@ def _finding(run: Run, row: dict[str, Any], first: str, more: int) -> Finding:
         evidence={
             "compared": row["compared"], "differing": row["differing"], "value": row["value"],
             "other_value": row["other_value"], "ratio": row["ratio"], "shift": row["shift"], "hidden": row["hidden"],
-            "log": first, "other_log": row["path"], "further_series": max(more, 0),
+            "log": _below(first, run.path), "other_log": _below(row["path"], run.path), "further_series": max(more, 0),
         },
         causes=causes,
         suggestions=suggestions,
     )  # fmt: skip
+
+
+def _below(path: str, folder: str) -> str:
+    """A path as it stands in the run's folder."""
+    return path.removeprefix(folder).lstrip("/\\") or path
 
 
 def _explained(row: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -103,14 +103,16 @@ def _join(cluster: list[Placed]) -> Placed:
     """One run of several logs."""
     (where, first), *others = cluster
     sources = [Source(first.path, first.format, first.scalars.height)]
-    scalars, run = first.scalars, first
+    scalars, run, told = first.scalars, first, []
     for _, other in others:
         against = compare(scalars, other.scalars)
         sources.append(Source(other.path, other.format, other.scalars.height, against))
-        scalars = _with_series(scalars, other, against)
+        scalars, same = _with_series(scalars, other, against)
+        told.append(same)
         run = _with_rest(run, other)
-    if not where.is_dir() and all(_folder(place) == _folder(where) for place, _ in others):
-        where = where.parent
+    for same in told:  # at the end: what was filled in must not be compared with a third log
+        scalars = _filled(scalars, same)
+    where = where if where.is_dir() else where.parent
     joined = replace(
         run,
         path=str(where),
@@ -133,8 +135,8 @@ def _with_rest(run: Run, other: Run) -> Run:
     )
 
 
-def _with_series(scalars: pl.DataFrame, other: Run, against: pl.DataFrame) -> pl.DataFrame:
-    """The series so far with those that another log adds."""
+def _with_series(scalars: pl.DataFrame, other: Run, against: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The series so far with those that another log adds; and the rows of that log that tell the same series."""
     scalars, rows = _attempts_of(other.scalars, scalars), _attempts_of(scalars, other.scalars)
     one = pl.col("differing") <= (1 - ONE_SERIES) * pl.col("compared")
     known = against.select("split", "metric", "tag", "finer", one.alias("one"), other="other_tag")
@@ -145,9 +147,9 @@ def _with_series(scalars: pl.DataFrame, other: Run, against: pl.DataFrame) -> pl
     )
     same = told.filter(pl.col("one")).with_columns(split="split_known", metric="metric_known")
     beyond = same.join(scalars, on=["rank", "tag", "step"], how="anti", nulls_equal=True)
-    parts = [_filled(scalars, same), *(part.select(SCALARS.names()) for part in (new, apart, beyond))]
+    parts = [scalars, *(part.select(SCALARS.names()) for part in (new, apart, beyond))]
     order = ["rank", "attempt", "split", "tag", *([] if beyond.is_empty() else ["step"])]
-    return pl.concat(parts).sort(order, maintain_order=True)
+    return pl.concat(parts).sort(order, maintain_order=True), same
 
 
 def _filled(scalars: pl.DataFrame, same: pl.DataFrame) -> pl.DataFrame:
