@@ -18,6 +18,7 @@ from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, View, check_views, curve_views, finding_view
 from parsers.roles import is_loss, role_of
+from parsers.run import Source
 
 __all__ = ["Card", "Section", "Spark", "section"]
 
@@ -120,9 +121,18 @@ def _facts(diagnosis: Diagnosis, curves: Curves) -> tuple[tuple[str, str], ...]:
         ("events", f"{run.events.height:,}"),
         ("not readable", counted(run.rejects.height, *PIECES) if run.rejects.height else "nothing"),
     ]
+    facts += [("log", _log_of(source, run.path)) for source in run.sources]
     if isinstance(last, datetime):
         facts.append(("last event", f"{last:%Y-%m-%d %H:%M} UTC"))
     return tuple(facts)
+
+
+def _log_of(source: Source, folder: str) -> str:
+    """One of the logs that the run was joined from: how much it holds, and how far it agrees with those before it."""
+    path = source.path.removeprefix(folder).lstrip("/\\") or source.path
+    told = f"{clean(path, 160)} ({source.format}): {source.scalars:,} numbers"
+    compared, differing = (int(source.against[column].sum()) for column in ("compared", "differing"))
+    return f"{told}, {compared:,} of them also in an earlier log, {differing:,} differ" if compared else told
 
 
 def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: dict[str, int]) -> Card:
