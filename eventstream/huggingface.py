@@ -11,7 +11,7 @@ from eventstream.trainer_callback import CallbackCore
 if TYPE_CHECKING:
     from eventstream.trainer_callback import CallbackCore as AftertrainCallback
 
-__all__ = ["AftertrainCallback", "RecordingTrainer", "callback_of"]
+__all__ = ["AftertrainCallback", "RecordingTrainer", "callback_of", "ensured_callback"]
 
 
 def __getattr__(name: str) -> Any:
@@ -63,10 +63,7 @@ class RecordingTrainer:
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and record how it ended where it did not end well."""
-        if callback_of(self) is None:
-            self.add_callback(_callback_class()())  # type: ignore[attr-defined]
-        callback = callback_of(self)
-        assert callback is not None
+        callback = ensured_callback(self)
         callback.sees_batches = True
         try:
             return super().train(*args, **kwargs)  # type: ignore[misc]
@@ -104,3 +101,12 @@ def callback_of(trainer: Any) -> CallbackCore | None:
     """The `AftertrainCallback` of a trainer, or None where it has none."""
     handler = getattr(trainer, "callback_handler", None)
     return next((c for c in getattr(handler, "callbacks", ()) if isinstance(c, CallbackCore)), None)
+
+
+def ensured_callback(trainer: Any) -> CallbackCore:
+    """The `AftertrainCallback` of a trainer, added to it where it has none."""
+    found = callback_of(trainer)
+    if found is None:
+        found = _callback_class()()
+        trainer.add_callback(found)
+    return found
