@@ -19,7 +19,7 @@ from parsers.text_lines import Lines, line_frame, text_lines
 from parsers.text_reader import Reader, choose
 from parsers.text_tail import ending
 
-__all__ = ["is_part", "read", "read_parts", "sniff", "speaks"]
+__all__ = ["dialect_names", "is_part", "is_text", "read", "read_parts", "sniff", "speaks"]
 
 #: Bytes searched for a first line: some logs print their source code or their environment before.
 SEARCHED = 4 << 20
@@ -42,8 +42,8 @@ def sniff(path: Path, head: bytes) -> bool:
     """
     if head.startswith(_LFS):
         return True
-    if not _is_text(head) or not _speaks(head):
-        if not head or not _is_text(head):
+    if not is_text(head) or not _speaks(head):
+        if not head or not is_text(head):
             return False
         if len(head) < 1 << 16:
             return _in_older_part(path)
@@ -60,7 +60,7 @@ def speaks(path: Path, head: bytes, dialects: Sequence[Dialect]) -> bool:
     >>> speaks(Path("a.log"), b"it 1 L 0.5", [mine]), speaks(Path("a.log"), b"step: 1 loss: 0.5", [mine])
     (True, False)
     """
-    if not head or not _is_text(head):
+    if not head or not is_text(head):
         return False
     if len(head) == 1 << 16:
         with path.open("rb") as file:
@@ -203,7 +203,13 @@ def _name(path: Path) -> str:
     return folder if folder and _GENERAL.fullmatch(stem) else stem
 
 
-def _is_text(head: bytes) -> bool:
+def dialect_names() -> str:
+    """The dialects of the table, as they are listed where none of them was found."""
+    return ", ".join(dialect.name for dialect in DIALECTS)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins with these bytes may be a text log."""
     text = to_utf8(head)
     return bool(text) and not _FOREIGN.match(text) and text.count(b"\0") * 100 < len(text)
 
