@@ -12,7 +12,8 @@ import polars as pl
 
 from analysis.figures import COLOURS, axes, style
 from analysis.findings import NotApplicable
-from analysis.integrity.contract_findings import Mixed, TensorUse, judge_contract
+from analysis.integrity.contract_findings import Mixed, TensorUse, judge_contract, kept_out
+from analysis.integrity.contract_flow import Flow
 from analysis.result import Result
 from parsers.run import Run
 
@@ -83,10 +84,13 @@ class _Seen:
 def contracts(run: Run) -> Contracts:
     """What the recorded `inputs` and `outputs` events say against the plan's `inputs` (and `outputs`).
 
-    The plan names per stage what it must `require` and `forbid` (shell patterns such as `*_labels` are allowed). A
-    required tensor that no event of its stage holds is missing; a forbidden one is reported with its first step and the
-    stage that first let it in. Without a plan, statuses (`DISABLED`, `NOT FOUND`) and devices are judged all the same.
-    A stage that the plan names and no event shows cannot be judged, and is said to be missing only by `not_applicable`.
+    The plan names per stage what it must `require` and `forbid` (shell patterns such as `*_labels` are allowed), and
+    so do `contract` events, as `watch_inputs` records them. A required tensor that no event of its stage holds is
+    missing; a forbidden one is reported with its first step and the stage where it came in; one that an earlier stage
+    held and that was taken out on the way is told as info, with the stage that was the first without it. A tensor that
+    one stage reports as not found and another holds points to a blind stage (a callback). Without a plan, statuses
+    (`DISABLED`, `NOT FOUND`) and devices are judged all the same. A stage that the plan names and no event shows cannot
+    be judged, and is said to be missing only by `not_applicable`.
 
     Events whose payload is no object are passed over. Events alike in all but step and time are read once, so that a
     million of them take a second. Without any event every kind is `not_applicable`. Source of the contract's form: the
@@ -99,13 +103,14 @@ def contracts(run: Run) -> Contracts:
     >>> [f.kind for f in contracts(finish("r", "r", "aftertrain", events=events, plan=plan)).findings]
     ['forbidden-input', 'missing-input']
     """
-    uses, mixed = _gather(run)
+    uses, mixed, flow = _gather(run)
     if not uses:
-        reason = "no inputs or outputs events were recorded"
+        reason = _nothing_held(flow)
         return Contracts(run.name, _FRAME.to_frame(), not_applicable=_unjudged(dict.fromkeys(_KINDS, reason)))
-    rules = {direction: _rules(run.plan.get(direction)) for direction in ("inputs", "outputs")}
+    rules = _all_rules(run)
     table = _with_plan(uses, rules)
-    findings = judge_contract(run.name, table, mixed)
+    forbidden = {stage: names for stage, (_, names) in rules["inputs"].items() if names}
+    findings = judge_contract(run.name, table, mixed, flow) + kept_out(run.name, table, forbidden, flow)
     told = {f.kind for f in findings}
     return Contracts(
         run=run.name,
@@ -119,17 +124,33 @@ def _unjudged(reasons: Mapping[str, str]) -> tuple[NotApplicable, ...]:
     return tuple(NotApplicable(kind, reason) for kind, reason in reasons.items())
 
 
-def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed]]:
-    """Every (direction, stage, name) with what was seen of it, and the batches whose tensors lie on several devices."""
+def _nothing_held(flow: Flow) -> str:
+    """Why there is nothing to judge."""
+    stages = dict.fromkeys(stage for held in flow.stages.values() for stage in held if stage)
+    if not stages:
+        return "no inputs or outputs events were recorded"
+    return (
+        f"the only stage recorded ({', '.join(stages)}) was handed no inputs and no outputs: callbacks of a Trainer "
+        "see none; derive the trainer from RecordingTrainer, or use watch_inputs"
+    )
+
+
+def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed], Flow]:
+    """Every (direction, stage, name) with what was seen of it, the batches whose tensors lie on several devices, and
+    the way of the inputs through the stages.
+    """
     uses: dict[tuple[str, str, str], _Seen] = {}
     mixed: list[Mixed] = []
+    flow = Flow()
     alike = (
         run.events.filter(pl.col("kind").is_in(["inputs", "outputs"]))
-        .group_by("kind", "payload", maintain_order=True)
+        .group_by("kind", "split", "payload", maintain_order=True)
         .agg(first=pl.col("step").min(), last=pl.col("step").max(), count=pl.len())
     )
-    for direction, payload, first, last, count in alike.iter_rows():
+    for direction, split, payload, first, last, count in alike.iter_rows():
         stage, tensors, statuses = _parse(payload)
+        if direction == "inputs":
+            flow.add(split or "", stage, tensors, first)
         devices: set[str] = set()
         for name, about in tensors.items():
             use = _mark(uses.setdefault((direction, stage, name), _Seen()), first, last, count)
@@ -143,7 +164,7 @@ def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed]]:
             use.first = first if use.first is None else use.first
         if direction == "inputs" and len(devices) > 1:
             mixed.append(Mixed(stage, ", ".join(sorted(devices)), first, last, count))
-    return uses, mixed
+    return uses, mixed, flow
 
 
 def _parse(payload: str | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -167,6 +188,27 @@ def _mark(use: _Seen, first: int | None, last: int | None, count: int) -> _Seen:
         use.first = first if use.first is None else min(use.first, first)
         use.last = last if use.last is None else max(use.last, last)
     return use
+
+
+def _all_rules(run: Run) -> dict[str, dict[str, tuple[list[str], list[str]]]]:
+    """The plan's rules with those of every `contract` event, by direction and stage."""
+    agreed: list[Mapping[str, Any]] = [run.plan]
+    for payload in run.events_of("contract")["payload"].unique(maintain_order=True):
+        try:
+            made = orjson.loads(payload or "null")
+        except orjson.JSONDecodeError:
+            continue  # damaged records are rejects of the reader
+        agreed += [made] if isinstance(made, dict) else []
+    rules: dict[str, dict[str, tuple[list[str], list[str]]]] = {"inputs": {}, "outputs": {}}
+    for direction, by_stage in rules.items():
+        for said in agreed:
+            for stage, (require, forbid) in _rules(said.get(direction)).items():
+                known = by_stage.get(stage, ([], []))
+                by_stage[stage] = (
+                    list(dict.fromkeys([*known[0], *require])),
+                    list(dict.fromkeys([*known[1], *forbid])),
+                )
+    return rules
 
 
 def _rules(planned: object) -> dict[str, tuple[list[str], list[str]]]:

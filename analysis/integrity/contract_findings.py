@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from analysis.findings import Finding
+from analysis.integrity.contract_flow import Flow
 
-__all__ = ["Mixed", "TensorUse", "judge_contract"]
+__all__ = ["Mixed", "TensorUse", "judge_contract", "kept_out"]
 
 _DISABLED = re.compile(r"\b(disabled|switched off|inactive)\b", re.IGNORECASE)
 _ABSENT = re.compile(r"\b(not[ _-]?found|missing|absent)\b", re.IGNORECASE)
@@ -46,11 +48,11 @@ class Mixed:
     count: int
 
 
-def judge_contract(run: str, table: Sequence[TensorUse], mixed: Sequence[Mixed]) -> list[Finding]:
-    """Findings of all tensors; `mixed` are the batches on several devices."""
+def judge_contract(run: str, table: Sequence[TensorUse], mixed: Sequence[Mixed], flow: Flow) -> list[Finding]:
+    """Findings of all tensors; `mixed` are the batches on several devices, `flow` the way through the stages."""
     found: list[Finding | None] = []
     for use in table:
-        found += [_missing(run, use), _forbidden(run, use, table), _status(run, use)]
+        found += [_missing(run, use), _forbidden(run, use, flow), _status(run, use, table)]
     return [finding for finding in found if finding is not None] + _mixed_devices(run, mixed)
 
 
@@ -81,34 +83,78 @@ def _at(step: int | None, word: str = "") -> str:
     return "" if step is None else f"{word} at step {step}"
 
 
-def _forbidden(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | None:
+def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
     if use.planned != "forbid" or not use.seen or use.direction != "inputs":
         return None
-    way = [u for u in table if u.direction == "inputs" and u.name == use.name and u.seen]
-    entered = min(way, key=lambda u: (u.first is None, u.first or 0))
+    way = flow.way(use.name, use.stage)
+    splits = flow.splits_of(use.name, use.stage)
+    back = f", after stage {way.removed!r} was without it" if way.removed else ""
+    only = " in evaluation alone" if splits == ["eval"] and "train" in flow.stages else ""
     return Finding(
         "forbidden-input",
         "critical",
         run,
-        f"forbidden input {use.label} was seen in {use.seen} event{'s' if use.seen != 1 else ''}"
+        f"forbidden input {use.label} was seen in {use.seen} event{'s' if use.seen != 1 else ''}{only}"
         f"{_at(use.first, ', first')}; "
-        f"it first appeared in stage {entered.stage!r}{_at(entered.first)}",
+        f"it first appeared in stage {way.entered!r}{_at(way.step)}{back}",
         metric=use.name,
         first_step=use.first,
         last_step=use.last,
-        evidence={"stage": use.stage, "seen": use.seen, "entered_stage": entered.stage, "entered_step": entered.first},
+        evidence={
+            "stage": use.stage,
+            "seen": use.seen,
+            "entered_stage": way.entered,
+            "entered_step": way.step,
+            "way": " > ".join(way.held),
+            "removed_stage": way.removed or None,
+            "splits": ", ".join(split or "none" for split in splits),
+        },
         causes=(
-            f"stage {entered.stage!r} lets {use.name!r} through (first seen there)",
+            f"stage {way.entered!r} puts {use.name!r} back in after it was taken out"
+            if way.removed
+            else f"stage {way.entered!r} lets {use.name!r} through (first seen there)",
             "the whole batch is passed on instead of the keys that the stage needs",
         ),
         suggestions=(
             f"pass stage {use.stage!r} its own keys by name instead of the whole batch",
-            f"remove {use.name!r} where stage {entered.stage!r} hands on; scores so far may owe to it",
+            f"remove {use.name!r} where stage {way.entered!r} hands on; scores so far may owe to it",
         ),
     )
 
 
-def _status(run: str, use: TensorUse) -> Finding | None:
+def kept_out(run: str, table: Sequence[TensorUse], forbidden: Mapping[str, Sequence[str]], flow: Flow) -> list[Finding]:
+    """For each forbidden input that was in the batch and never reached its stage: where it was taken out, as info."""
+    return [
+        finding
+        for stage, patterns in forbidden.items()
+        for name in flow.names_before(stage)
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
+        for finding in _kept_out(run, table, stage, name, flow)
+    ]
+
+
+def _kept_out(run: str, table: Sequence[TensorUse], stage: str, name: str, flow: Flow) -> list[Finding]:
+    way = flow.taken_out(name, stage)
+    if way is None:
+        return []
+    clean = max(use.seen for use in table if (use.direction, use.stage) == ("inputs", stage))
+    said = f"{name!r} stood in stage {', '.join(map(repr, way.held))}, was taken out before stage {way.removed!r}"
+    return [
+        Finding(
+            "forbidden-input",
+            "info",
+            run,
+            f"forbidden input {name!r} never reached stage {stage!r} ({clean} events are clean): {said}",
+            metric=name,
+            first_step=way.step,
+            evidence={"stage": stage, "seen": 0, "clean": clean, "held": ", ".join(way.held), "removed": way.removed},
+            causes=(f"what stands between stage {way.held[-1]!r} and stage {way.removed!r} takes it out",),
+            suggestions=("nothing to do; look again when the collate function or the trainer changes",),
+        )
+    ]
+
+
+def _status(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | None:
     disabled = sum(n for status, n in use.statuses.items() if _DISABLED.search(status))
     absent = sum(n for status, n in use.statuses.items() if _ABSENT.search(status) and not _DISABLED.search(status))
     total = sum(use.statuses.values())
@@ -117,26 +163,67 @@ def _status(run: str, use: TensorUse) -> Finding | None:
     off = disabled >= absent
     kind = "disabled-conditioning" if off else "missing-input" if use.direction == "inputs" else "missing-output"
     count, said = (disabled, "disabled") if off else (absent, "not found")
+    elsewhere = _elsewhere(use, table)
+    evidence: dict[str, float | int | str | bool | None] = {
+        "stage": use.stage,
+        "reports": total,
+        "affected": count,
+        "statuses": "; ".join(use.statuses),
+    }
+    if elsewhere is not None:
+        evidence |= {"held_by": elsewhere.stage, "held": elsewhere.seen}
     return Finding(
         kind,
         "info" if count <= total / 2 else "critical" if use.planned == "require" else "warning",
         run,
-        f"{use.direction.removesuffix('s')} {use.label} is {said} in {count} of {total} status reports",
+        f"{use.direction.removesuffix('s')} {use.label} is {said} in {count} of {total} status reports"
+        + (f", while stage {elsewhere.stage!r} held it {_times(elsewhere.seen)}" if elsewhere else ""),
         metric=use.name,
         first_step=use.first,
         last_step=use.last,
-        evidence={"stage": use.stage, "reports": total, "affected": count, "statuses": "; ".join(use.statuses)},
+        evidence=evidence,
         causes=(
+            *_blind(use, elsewhere),
             f"the input is computed but switched off by configuration ({said})"
             if off
             else f"an earlier stage does not hand {use.name!r} on ({said})",
             "a flag or a module that makes it was not loaded",
         ),
         suggestions=(
+            *_look(elsewhere),
             f"check the flag that switches {use.name!r} on, and that its encoder is loaded",
             f"follow {use.name!r} from where it is made to {f'stage {use.stage!r}' if use.stage else 'the model'}",
         ),
     )
+
+
+def _elsewhere(use: TensorUse, table: Sequence[TensorUse]) -> TensorUse | None:
+    """Another stage that held the tensor which this one reports as missing; people write its name in their own way."""
+    name = _plain(use.name)
+    return next((u for u in table if u.seen and u.stage != use.stage and _plain(u.name) == name), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", name.lower())
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _blind(use: TensorUse, elsewhere: TensorUse | None) -> tuple[str, ...]:
+    if elsewhere is None:
+        return ()
+    return (
+        f"stage {use.stage!r} is blind: it is not handed {elsewhere.name!r}, which stage {elsewhere.stage!r} held "
+        f"{_times(elsewhere.seen)} (a Trainer callback's on_log carries metrics, neither inputs nor outputs)",
+    )
+
+
+def _look(elsewhere: TensorUse | None) -> tuple[str, ...]:
+    if elsewhere is None:
+        return ()
+    return (f"report from stage {elsewhere.stage!r}, or derive the trainer from RecordingTrainer; the model is fine",)
 
 
 def _mixed_devices(run: str, mixed: Sequence[Mixed]) -> list[Finding]:
