@@ -34,6 +34,7 @@ def watch_inputs(
     require_outputs: Names = (),
     inner: Any = None,
     every: int = 100,
+    step: Callable[[], int] | None = None,
 ) -> InputWatch:
     """Records which keys, on which devices, reach each stage on the way to `forward`; see `InputWatch`.
 
@@ -52,7 +53,7 @@ def watch_inputs(
 
     `recorder` is a `Recorder`, or a folder for one that the watch opens and closes. A Trainer does without: what its
     `AftertrainCallback` records into is taken, and such a callback added where it has none (add your own before).
-    Steps are those of the Trainer; of a bare module, its calls in training mode count as steps, from 1.
+    Steps are those of the Trainer; of a bare module what `step()` returns, else its calls in training mode, from 1.
 
     Raises InputError for what is no module and no trainer, for a module without a recorder and for an unknown
     submodule; ValueError for an `every` below 1 and for a name that is forbidden and required at one stage.
@@ -68,7 +69,7 @@ def watch_inputs(
     {'forward': 1}
     """
     contract = _contract(forbid, require, require_outputs)
-    watch = InputWatch(contract, check_every(every))
+    watch = InputWatch(contract, check_every(every), step)
     if all(callable(getattr(model_or_trainer, name, None)) for name in ("training_step", "compute_loss")):
         watch.observe_trainer(model_or_trainer, recorder, inner)
     elif callable(getattr(model_or_trainer, "register_forward_pre_hook", None)):
@@ -84,7 +85,7 @@ def watch_inputs(
 class InputWatch:
     """The stages under watch; `remove()`, or leaving the `with` block, takes every hook off again."""
 
-    def __init__(self, contract: Mapping[str, Any], every: int) -> None:
+    def __init__(self, contract: Mapping[str, Any], every: int, step: Callable[[], int] | None = None) -> None:
         self._contract, self._every = contract, every
         #: How often each stage was called so far.
         self.calls: dict[str, int] = {}
@@ -96,6 +97,7 @@ class InputWatch:
         self._troubles = Troubles("watch_inputs")
         self._inner: Any = None
         self._steps = 0
+        self._step = step if step is not None else lambda: self._steps
         self._at: Callable[[], tuple[int, str] | None] = lambda: None
 
     def observe_module(self, model: Any, recorder: Recorder | str | os.PathLike[str] | None, inner: Any = None) -> None:
@@ -178,7 +180,7 @@ class InputWatch:
     ) -> None:
         if kind == "inputs":
             self.calls[stage] = self.calls.get(stage, 0) + 1
-        step, split = self._at() or (self._steps, split)
+        step, split = self._at() or (self._step(), split)
         held = tuple(
             (name, getattr(value, "dtype", None), getattr(value, "device", None))
             for name, value in given.items()
