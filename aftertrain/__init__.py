@@ -27,6 +27,7 @@ _PUBLIC = {
     "report": "analysis.report",
     "speaker_embeddings": "analysis.speaker_embeddings",
     "train_eval_gap": "analysis.train_eval_gap",
+    "watch_inputs": "eventstream.contracts",
 }
 __all__ = [*sorted(_PUBLIC), "__version__"]
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from analysis.report import report as report
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
+    from eventstream.contracts import watch_inputs as watch_inputs
     from eventstream.errors import AftertrainError as AftertrainError
     from eventstream.errors import InputError as InputError
     from eventstream.huggingface import AftertrainCallback as AftertrainCallback
