@@ -104,6 +104,8 @@ class CallbackCore:
         return self._recorder
 
     def _open(self, args: Any, *, ends: tuple[str, str | None], **known: Any) -> None:
+        if self._path is None:
+            known["run"] = Path(args.output_dir).absolute().name or None
         path = self._path if self._path is not None else Path(args.output_dir) / FOLDER
         rank = getattr(args, "process_index", None)
         self._recorder = Recorder(path, rank=rank, **known)

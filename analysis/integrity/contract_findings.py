@@ -88,7 +88,8 @@ def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
         return None
     way = flow.way(use.name, use.stage)
     splits = flow.splits_of(use.name, use.stage)
-    back = f", after stage {way.removed!r} was without it" if way.removed else ""
+    without = f", and stage {way.clean!r} before it was given none" if way.clean else ""
+    maker = way.clean or way.entered
     only = " in evaluation alone" if splits == ["eval"] and "train" in flow.stages else ""
     return Finding(
         "forbidden-input",
@@ -96,7 +97,7 @@ def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
         run,
         f"forbidden input {use.label} was seen in {use.seen} event{'s' if use.seen != 1 else ''}{only}"
         f"{_at(use.first, ', first')}; "
-        f"it first appeared in stage {way.entered!r}{_at(way.step)}{back}",
+        f"it first appeared in stage {way.entered!r}{_at(way.step)}{without}",
         metric=use.name,
         first_step=use.first,
         last_step=use.last,
@@ -106,18 +107,19 @@ def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
             "entered_stage": way.entered,
             "entered_step": way.step,
             "way": " > ".join(way.held),
+            "last_clean_stage": way.clean or None,
             "removed_stage": way.removed or None,
             "splits": ", ".join(split or "none" for split in splits),
         },
         causes=(
-            f"stage {way.entered!r} puts {use.name!r} back in after it was taken out"
-            if way.removed
+            f"stage {way.clean!r} puts {use.name!r} in{' again' if way.removed else ''} on its way to {way.entered!r}"
+            if way.clean
             else f"stage {way.entered!r} lets {use.name!r} through (first seen there)",
             "the whole batch is passed on instead of the keys that the stage needs",
         ),
         suggestions=(
             f"pass stage {use.stage!r} its own keys by name instead of the whole batch",
-            f"remove {use.name!r} where stage {way.entered!r} hands on; scores so far may owe to it",
+            f"remove {use.name!r} where stage {maker!r} hands on; scores so far may owe to it",
         ),
     )
 

@@ -13,13 +13,14 @@ class Way:
     """How a tensor came to a stage: the stage where it came in and that stage's first step with it.
 
     `held` are the stages on the way that held it, in their order; `removed` is the first stage after an earlier holder
-    that was without it, empty where it was never taken out.
+    that was without it, and `clean` the last one before `entered`, whose work put it in; both empty where there is none.
     """
 
     entered: str
     step: int | None
     held: tuple[str, ...]
     removed: str = ""
+    clean: str = ""
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Flow:
             self.stages[split][entered][name],
             tuple(s for s in order[: order.index(stage) + 1] if name in self.stages[split][s]),
             self._removed(split, name, before),
+            before[-1] if before else "",
         )
 
     def _removed(self, split: str, name: str, stages: list[str]) -> str:
