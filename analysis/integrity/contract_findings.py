@@ -88,7 +88,7 @@ def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
         return None
     way = flow.way(use.name, use.stage)
     splits = flow.splits_of(use.name, use.stage)
-    without = f", and stage {way.clean!r} before it was given none" if way.clean else ""
+    without = f"; stage {way.clean!r} right before was without it" if way.clean else ""
     maker = way.clean or way.entered
     only = " in evaluation alone" if splits == ["eval"] and "train" in flow.stages else ""
     return Finding(

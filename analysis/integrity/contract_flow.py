@@ -13,7 +13,7 @@ class Way:
     """How a tensor came to a stage: the stage where it came in and that stage's first step with it.
 
     `held` are the stages on the way that held it, in their order; `removed` is the first stage after an earlier holder
-    that was without it, and `clean` the last one before `entered`, whose work put it in; both empty where there is none.
+    that was without it, `clean` the last one before `entered`, whose work put it in; both empty where there is none.
     """
 
     entered: str
@@ -31,7 +31,7 @@ class Flow:
     >>> for stage, names in (("training_step", ["ids", "labels"]), ("compute_loss", ["ids"]), ("forward", ["ids"])):
     ...     flow.add("train", stage, names, 1)
     >>> flow.taken_out("labels", "forward")
-    Way(entered='training_step', step=1, held=('training_step',), removed='compute_loss')
+    Way(entered='training_step', step=1, held=('training_step',), removed='compute_loss', clean='')
     """
 
     #: Split -> stage -> name -> first step.
