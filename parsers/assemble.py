@@ -159,14 +159,16 @@ class Pieces:
             self._wide = []
             return
         index, values = self._joined(len(keys) > 1)
-        given = [name for name in index.columns if name not in _UNSAID]
+        alone = len(keys) == 1 and not self._long  # then no series has a second piece to be put in order with
+        given = [name for name in index.columns if name not in _UNSAID and not (alone and name == "order")]
         lent = Constants()
         for rank, attempt, split in sorted(keys):
             mine, theirs = _in_columns(index, given), values
             if len(keys) > 1:
                 mask = _mask(index, dict(zip(_UNSAID, (rank, attempt, split), strict=True)))
                 mine, theirs = _picked(mine, mask), _picked(values, mask)
-            for column in theirs.get_columns():
+            # the longest first: what it shares with the others is then made once
+            for column in sorted(theirs.get_columns(), key=pl.Series.null_count):
                 if column.null_count() < len(column):
                     own, metric = self.named(column.name, split)
                     same = {
@@ -182,7 +184,7 @@ class Pieces:
         if len(self._wide) == 1:
             index, values = self._wide[0]
             whole = completed(index) if any(name not in index.columns for name in needed) else index
-            return _in_columns(whole, needed), values.rechunk()
+            return _in_columns(whole, needed).rechunk(), values.rechunk()
         index = pl.concat([completed(index).select(needed) for index, _ in self._wide], rechunk=True)
         return index, pl.concat([values for _, values in self._wide], how="diagonal", rechunk=True)
 
@@ -256,10 +258,11 @@ def _series(index: pl.DataFrame, column: pl.Series, same: dict[str, Any], lent: 
     frame = pl.DataFrame([*index.get_columns(), column.alias("value")])
     if column.null_count():
         frame = _picked(frame, column.is_not_null())
-    height, most, own = frame.height, index.height, {c.name: c for c in frame.get_columns()}
+    height, own = frame.height, {c.name: c for c in frame.get_columns()}
     made = [
-        own[name] if name in own else lent.column(name, SCALARS[name], same.get(name), height, most=most)
+        own[name] if name in own else lent.column(name, SCALARS[name], same.get(name), height)
         for name in _TIDY
+        if name in own or name != "order"
     ]
     return pl.DataFrame(made)
 

@@ -27,11 +27,9 @@ class Constants:
     def __init__(self) -> None:
         self._made: dict[tuple[str, object], pl.Series] = {}
 
-    def column(
-        self, name: str, dtype: pl.DataType, value: str | int | None, length: int, *, most: int = 0
-    ) -> pl.Series:
-        """`length` rows of `value`; `most` says how many one of the next calls for it may need."""
+    def column(self, name: str, dtype: pl.DataType, value: str | int | None, length: int) -> pl.Series:
+        """`length` rows of `value`: those made before where they are enough, so ask for the longest first."""
         kept = self._made.get((str(dtype), value))
         if kept is None or len(kept) < length:
-            kept = self._made[str(dtype), value] = constant("", dtype, value, max(length, most))
+            kept = self._made[str(dtype), value] = constant("", dtype, value, length)
         return kept.slice(0, length).alias(name)

@@ -137,6 +137,8 @@ def _leftovers(records: Records, index: pl.DataFrame, wide: pl.DataFrame, others
 
 
 def _whole(column: pl.Series) -> pl.Series | None:
+    if column.dtype == pl.Int64:  # read as whole numbers that a float holds
+        return column
     if column.dtype != pl.Float64:
         raise _MixedColumnError(column.name)
     values = column.to_numpy()  # NaN where there is none: neither is whole

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from parsers.bulk import Bulk
-from parsers.columns import number
+from parsers.columns import number, roles
 from parsers.finish import Reject
 from parsers.generic import Records
 from parsers.generic_bulk import add_bulk
 from parsers.lines import BLOCK, MARKS, Block, blocks, newlines
+from parsers.place import is_local
 from parsers.table_text import MISSING, Dialect, cells, decoded, index_column, logical, renamed
 
 __all__ = ["add_table"]
@@ -99,7 +100,7 @@ def _add_part(table: _Table, block: Block) -> None:
         count = part.count()
         if not part.data:
             continue
-        bulk = _at_once(table, part.data, part.first)
+        bulk = _at_once(table, _counted(part.data, table), part.first)
         if bulk is not None:
             add_bulk(table.records, bulk)
         elif count <= FEW or b'"' in part.data:  # a quoted cell may hold line ends: halves would tear it
@@ -116,61 +117,93 @@ def _halved(block: Block) -> list[Block]:
     return [Block(first, block.first), Block(rest, block.first + newlines(first))]
 
 
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Lines that Polars is to read, and what was counted in them."""
+
+    source: bytes | Path
+    #: The first lines, or all.
+    head: bytes
+    separators: int
+    count: int
+    quoted: bool
+    ended: bool = True
+
+
 def _add_whole(table: _Table, path: Path) -> bool:
     """Read a large file in one piece, which is faster than in blocks; False where it takes the patient way."""
     try:
         if not BLOCK // 8 <= path.stat().st_size <= WHOLE:
             return False
-        data = path.read_bytes()
+        # what was counted in a file that Polars opens itself need not be held in memory besides
+        lines = _counted_file(path, table) if is_local(path) else _counted(path.read_bytes(), table)
     except OSError:
         return False  # `blocks` says why
-    if not data.endswith(b"\n") or any(data.startswith(mark) for mark, _ in MARKS):
+    if not lines.ended or any(lines.head.startswith(mark) for mark, _ in MARKS):
         return False
-    bulk = _at_once(table, data, 1, table.dialect.skip)
+    bulk = _at_once(table, lines, 1, table.dialect.skip)
     if bulk is not None:
         add_bulk(table.records, bulk)
     return bulk is not None
 
 
-def _counted(data: bytes, *signs: bytes) -> list[int]:
-    """How often each sign stands in `data`, in pieces that stay in the cache."""
+def _counted(data: bytes, table: _Table) -> _Lines:
+    """How often separators and line ends stand in `data`, counted in pieces that stay in the cache."""
+    separator = ord(table.dialect.separator)
     whole = np.frombuffer(data, np.uint8)
     pieces = [whole[start : start + PIECE] for start in range(0, len(whole), PIECE)]
-    return [sum(int(np.count_nonzero(piece == ord(sign))) for piece in pieces) for sign in signs]
+    signs = [sum(int(np.count_nonzero(piece == sign)) for piece in pieces) for sign in (separator, 10)]
+    return _Lines(data, data, *signs, b'"' in data, data.endswith(b"\n"))
 
 
-def _at_once(table: _Table, data: bytes, first: int, skip: int = 0) -> Bulk | None:
+def _counted_file(path: Path, table: _Table) -> _Lines:
+    separator, buffer, head = ord(table.dialect.separator), bytearray(PIECE), b""
+    separators = count = last = 0
+    quoted = False
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            piece = np.frombuffer(buffer, np.uint8, size)
+            separators += int(np.count_nonzero(piece == separator))
+            count += int(np.count_nonzero(piece == 10))
+            quoted = quoted or buffer.find(b'"', 0, size) >= 0
+            head, last = head or bytes(buffer[:size]), buffer[size - 1]
+    return _Lines(path, head, separators, count, quoted, last == 10)
+
+
+def _at_once(table: _Table, lines: _Lines, first: int, skip: int = 0) -> Bulk | None:
     """Lines as columns, without the `skip` first ones; None where it is not certain that all are read as they stand."""
     dialect = table.dialect
-    if b'"' in data:
+    if lines.quoted:
         return None
-    start = _line_starts(data, skip)
-    separators, count = _counted(data, dialect.separator.encode(), b"\n")
-    separators, count = separators - data.count(dialect.separator.encode(), 0, start), count - skip
+    start, count = _line_starts(lines.head, skip), lines.count - skip
+    separators = lines.separators - lines.head.count(dialect.separator.encode(), 0, start)
     # Polars fills up short rows in silence and refuses long ones; with this count there are no short ones either
     if separators != count * (len(table.names) - 1):
         return None
-    schema = _schema(table, data, start)
+    schema = _schema(table, lines.head, start)
     floats = {place: pl.Float64 if dtype == pl.Int64 else dtype for place, dtype in schema.items()}
     frame = None
     # whole numbers are read faster as such, and words such as NA take time to look for in every cell
     for columns, missing in ((schema, None), (floats, None), (floats, _NULLS)):
-        frame = _parsed(dialect, data, skip, columns, missing) if frame is None else frame
+        frame = _parsed(dialect, lines.source, skip, columns, missing) if frame is None else frame
     if frame is None or frame.height != count:
         return None
-    frame = frame.select(_named(str(place), name, frame) for place, name in enumerate(table.names) if name)
+    counted = roles(name for name in table.names if name).get("step")
+    frame = pl.DataFrame(
+        [_named(frame[str(place)], name, name == counted) for place, name in enumerate(table.names) if name]
+    )
     index = frame[table.index]
-    if index.dtype != pl.Float64 or (index.abs() >= _EXACT).any():
+    if not index.dtype.is_numeric() or np.any(np.abs(index.to_numpy()) >= _EXACT):
         return None  # a step beyond is read one by one, from its text
     return Bulk(frame, np.arange(first + skip, first + skip + count))
 
 
 def _parsed(
-    dialect: Dialect, data: bytes, skip: int, schema: dict[str, Any], missing: list[str] | None
+    dialect: Dialect, source: bytes | Path, skip: int, schema: dict[str, Any], missing: list[str] | None
 ) -> pl.DataFrame | None:
     try:
         return pl.read_csv(
-            data,
+            source,
             has_header=False,
             skip_rows=skip,
             schema=schema,
@@ -191,13 +224,12 @@ def _line_starts(data: bytes, lines: int) -> int:
     return start
 
 
-def _named(place: str, name: str, frame: pl.DataFrame) -> pl.Expr:
-    column = pl.col(place)
-    if frame[place].dtype == pl.Int64:
+def _named(column: pl.Series, name: str, counted: bool) -> pl.Series:
+    if column.dtype == pl.Int64 and not counted:
         column = column.cast(pl.Float64)
-    elif frame[place].dtype == pl.String:
-        text = column.str.strip_chars()
-        column = pl.when(~text.is_in(_NULLS)).then(text)
+    elif column.dtype == pl.String:
+        text = pl.col(column.name).str.strip_chars()
+        column = column.to_frame().select(pl.when(~text.is_in(_NULLS)).then(text)).to_series()
     return column.alias(name)
 
 
