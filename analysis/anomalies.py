@@ -47,8 +47,6 @@ _SCHEMA = pl.Schema(
 )
 #: Incidents of one kind and metric that are told one by one; the rest is summed up in one finding.
 _HANDFUL = 4
-#: Names of the loss that is trained on, where components are logged beside it.
-_MAIN = {"loss", "total_loss", "losses/total", "loss_total", "total", "loss/total", "objective", "nll", "perplexity"}
 #: Steps around an incident within which a planned change of level explains spikes too.
 _DETERMINED = ("loss-spike", "level-shift", "divergence")
 
@@ -98,8 +96,9 @@ class Anomalies(Result):
             return worst.metric, str(part) if split is None and part is not None else split
         if self.frame.height:
             return str(self.frame["metric"][0]), str(self.frame["split"][0])
-        names = self.source.metrics if self.source is not None else []
-        return (next((n for n in names if n in _MAIN), names[0]) if names else None), split
+        if self.source is None or not self.source.metrics:
+            return None, split
+        return self.source.roles["train_loss"].metric or self.source.metrics[0], split
 
 
 def anomalies(
@@ -196,7 +195,7 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
             rises = level_changes(one.values, detection.scale) if _keeps_level(one) else []
         found += incidents_of(one, detection, rises)
     names = {s.metric for s, _ in judged if s.is_loss and not s.is_adversarial}
-    main = (names & _MAIN) or names
+    main = {s.metric for s, _ in judged if s.is_main} or names
     told: list[Finding] = []
     for group in _by_metric(merged(found, main)):
         spikes = [i for i in group if i.shape == "spike"]
@@ -221,7 +220,7 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
 
 def _keeps_level(series: Series) -> bool:
     """Whether a rise that stays is a fault: not in eval (that is overfitting), nor between the players of a GAN."""
-    return series.is_loss and series.split not in ("eval", "test") and not series.is_adversarial
+    return series.is_loss and series.side not in ("eval", "test") and not series.is_adversarial
 
 
 def _by_metric(incidents: list[Incident]) -> list[list[Incident]]:
@@ -311,7 +310,10 @@ def _not_applicable(
         return (*said, *(NotApplicable(kind, reason) for kind in _DETERMINED))
     losses = [d.count for s, d in judged if s.is_loss]
     if not losses:
-        return (*said, *(NotApplicable(kind, "no metric of this log is a loss by its name") for kind in _DETERMINED))
+        return (
+            *said,
+            *(NotApplicable(kind, "no series of this log is known as a loss (see run.roles)") for kind in _DETERMINED),
+        )
     if max(losses) < FEWEST:
         short = f"the longest loss has {max(losses)} finite values; at least {FEWEST} are needed"
         return (*said, *(NotApplicable(kind, short) for kind in _DETERMINED))

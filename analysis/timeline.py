@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.figures import COLOURS, axes, draw_series
 from analysis.findings import SEVERITIES, Finding, Severity
-from parsers.roles import role_of
+from parsers.roles import LOSSES
 from parsers.run import Run, live_branch
 
 if TYPE_CHECKING:
@@ -27,17 +27,15 @@ _MARK: dict[Severity, tuple[str, str]] = {
 
 
 def main_series(run: Run) -> tuple[str, str] | None:
-    """Metric and split of the series that stands for the run: the longest training loss, else the longest loss.
+    """Metric and split of the series that stands for the run: its training loss, else its eval loss (`run.roles`).
 
-    Falls back to the longest series of any kind; None when the run has no numbers.
+    Falls back to the longest loss of any kind, then to the longest series; None when the run has no numbers.
     """
-    best: tuple[tuple[int, int, int], tuple[str, str]] | None = None
-    for split, metric, count in run.catalogue.select("split", "metric", "count").iter_rows():
-        role = role_of(metric)
-        rank = (int(role == "loss") * 2 + int(role.endswith("_loss")), int(split in ("train", "")), count)
-        if best is None or rank > best[0]:
-            best = rank, (metric, split)
-    return None if best is None else best[1]
+    roles = run.roles
+    chosen = roles["train_loss"].series or roles["eval_loss"].series
+    if chosen is None and len(roles):
+        chosen = max(roles, key=lambda one: (one.role in LOSSES, one.side == "train", one.count))
+    return None if chosen is None else (chosen.metric, chosen.split)
 
 
 def draw_timeline(run: Run, findings: Sequence[Finding], ax: Axes | None = None, **line: Any) -> Axes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.generalisation.pairing import OVERFLOWN
-from parsers.roles import role_of
+from parsers.role_layout import SeriesRole
 from parsers.run import Run
 
 __all__ = ["EQUILIBRIA", "Equilibrium", "Signal", "equilibrium_of", "find_signals", "held_since"]
@@ -42,16 +40,9 @@ EQUILIBRIA = (
     Equilibrium("hinge-mean", 1.0, None),
 )
 
-#: Role -> pattern of names beside the two losses, which `parsers.roles` knows. In the names of pix2pix and CycleGAN,
-#: D_real and D_fake are losses: they are taken as such where G_GAN stands beside them.
-_ROLES = {
-    "d_real": r"(.*[/._ -])?(d|disc|discriminator)[/._ -]?(on_)?(real|x)([/._ -]?(score|prob|out|mean))?",
-    "d_fake": r"(.*[/._ -])?(d|disc|discriminator)[/._ -]?(on_)?(fake|gen|g_z)([/._ -]?(score|prob|out|mean))?",
-    "g_adversarial": r"(.*[/._ -])?g_gan(_loss)?|(.*[/._ -])?(g|gen|generator)_adv(ersarial)?(_loss)?|loss_g_gan",
-    "diversity": r"(.*[/._ -])?(diversity|lpips_div|n_?modes|mode_coverage|modes_covered"
-    r"|(sample|fake)_(std|var|variance))([/._ -].*)?",
-}
-_COMPILED = {role: re.compile(pattern) for role, pattern in _ROLES.items()}
+#: The roles that describe a GAN (`run.roles`). In the names of pix2pix and CycleGAN, D_real and D_fake are losses: they
+#: are taken as such where G_GAN stands beside them.
+_ROLES = ("generator_loss", "discriminator_loss", "d_real", "d_fake", "g_adversarial", "diversity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +63,7 @@ class Signal:
 
 
 def find_signals(run: Run) -> dict[str, Signal]:
-    """The longest series of each GAN role, of the first rank and of training (`train` or no split).
+    """The series that stands for the run in each GAN role (`run.roles`), of the first rank and of training.
 
     Roles: generator_loss, discriminator_loss, d_real, d_fake (outputs of the discriminator), diversity. D_real and
     D_fake beside G_GAN are losses (pix2pix's names): their sum becomes the discriminator loss.
@@ -82,34 +73,24 @@ def find_signals(run: Run) -> dict[str, Signal]:
     >>> sorted(find_signals(finish("r", "r", "jsonl", rows)))
     ['d_real', 'discriminator_loss', 'generator_loss']
     """
-    table = run.catalogue.filter(pl.col("split").is_in(["", "train"]))
-    chosen: dict[str, dict[str, object]] = {}
-    for row in table.sort("rank", "count", descending=[False, True]).iter_rows(named=True):
-        role = _role(row["metric"])
-        if role:
-            chosen.setdefault(role, row)
-    signals = {role: _signal(run, role, row) for role, row in chosen.items()}
+    signals = {}
+    for role in _ROLES:
+        chosen = run.roles[role].series
+        if chosen is not None and chosen.side == "train":
+            signals[role] = _signal(run, role, chosen)
     found = {role: signal for role, signal in signals.items() if len(signal.value)}
     return _as_losses(found) if "g_adversarial" in found else found
 
 
-def _role(metric: str) -> str:
-    name = metric.lower()
-    for role, pattern in _COMPILED.items():
-        if pattern.fullmatch(name):
-            return role
-    known = role_of(metric)
-    return known if known in ("generator_loss", "discriminator_loss") else ""
-
-
-def _signal(run: Run, role: str, row: Mapping[str, object]) -> Signal:
-    rows = run.series(str(row["metric"]), split=str(row["split"]), rank=int(str(row["rank"])))
+def _signal(run: Run, role: str, chosen: SeriesRole) -> Signal:
+    rows = run.series(chosen.metric, split=chosen.split)
+    rows = rows.filter((pl.col("tag") == chosen.tag) & (pl.col("rank") == pl.col("rank").min()))
     rows = rows.filter(pl.col("value").abs() <= OVERFLOWN)
     has_steps = rows["step"].null_count() == 0
     if has_steps:
         rows = rows.sort("step", maintain_order=True)
     x = rows["step"].cast(pl.Float64).to_numpy() if has_steps else np.arange(float(rows.height))
-    return Signal(role, str(row["metric"]), x, rows["value"].to_numpy(), has_steps)
+    return Signal(role, chosen.metric, x, rows["value"].to_numpy(), has_steps)
 
 
 def _as_losses(signals: dict[str, Signal]) -> dict[str, Signal]:

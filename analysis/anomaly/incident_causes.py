@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from analysis.anomaly.incidents import Incident
 from analysis.anomaly.log_series import Series
-from parsers.roles import role_of
 
 __all__ = ["causes_of", "is_planned"]
 
@@ -27,7 +26,7 @@ def causes_of(incident: Incident, context: Sequence[Series]) -> tuple[str, ...]:
         causes.append("one step alone, and back at the next: likely a single bad batch")
     if causes:
         return tuple(causes)
-    roles = {role_of(s.metric) for s in context}
+    roles = {s.role for s in context}
     missing = [name for name, role in (("grad_norm", "grad_norm"), ("lr", "learning_rate")) if role not in roles]
     advice = f"; record {' and '.join(missing)} to know" if missing else ""
     return (f"cannot tell from this log{advice}",)
@@ -51,7 +50,7 @@ def _changes(incident: Incident, context: Sequence[Series]) -> list[str]:
     """Learning rates that rose, and weights that changed, about where the incident begins."""
     found = []
     for series in context:
-        role = role_of(series.metric)
+        role = series.role
         if role not in ("learning_rate", "weight"):
             continue
         low, high = _window(incident)
@@ -72,7 +71,7 @@ def _gradient(incident: Incident, context: Sequence[Series]) -> list[str]:
     found = []
     low, high = _window(incident)
     for series in context:
-        if role_of(series.metric) != "grad_norm" or series.rank != incident.series.rank:
+        if series.role != "grad_norm" or series.rank != incident.series.rank:
             continue
         peak = _between(series, low, high)
         usual = _before(series, low)

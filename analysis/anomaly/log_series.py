@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from eventstream.errors import InputError, unknown_name
-from parsers.roles import is_loss, role_of
+from parsers.role_layout import plain_name
+from parsers.roles import LOSSES
 from parsers.run import Run, live_branch
 
 __all__ = ["Series", "series_of"]
@@ -20,23 +21,29 @@ __all__ = ["Series", "series_of"]
 _COLUMNS = ("rank", "attempt", "step", "split", "metric", "tag", "value")
 _KEY = ("rank", "tag", "split")
 #: Metrics that follow a rule or count: a leap of theirs is a decision of the training code, not a fault of its numbers.
-_RULED = {"learning_rate", "weight"}
-_COUNTER = re.compile(
-    r"(.*[/._ -])?(epochs?|steps?|iter(ation)?s?|progress|phase|tokens|samples|examples|data/.*|num_.*|.*_(count|seen))"
-)
+_RULED = {"learning_rate", "weight", "hyperparameter", "loss_scale", "counter", "wall_time", "best"}
 #: raw x weight: moves with its weight by design; its raw value and the total are judged.
 _PRODUCT = re.compile(r"losses/.*/(weighted|contribution)")
-_MULTIPLICATIVE = {"grad_norm", "step_time", "throughput"}
+_MULTIPLICATIVE = LOSSES | {"grad_norm", "step_time", "throughput"}
+#: One player's loss of a GAN, and the surrogates of reinforcement learning: no reason to fall, or to keep a level.
+_NEED_NOT_FALL = {"generator_loss", "discriminator_loss", "policy_loss"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """Rows of one rank, split and tag on the live branch; `frame` has attempt, step and value without nulls."""
+    """Rows of one rank, split and tag on the live branch; `frame` has attempt, step and value without nulls.
+
+    `role` and `side` (train, eval, test or another) are those of `run.roles`; `is_main` says that it is the training
+    loss or the eval loss of the run, or the same loss of another split.
+    """
 
     rank: int
     split: str
     metric: str
     frame: pl.DataFrame
+    role: str
+    side: str
+    is_main: bool
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -46,23 +53,22 @@ class Series:
     @property
     def is_loss(self) -> bool:
         """Whether smaller is better and the series should fall."""
-        return is_loss(self.metric)
+        return self.role in LOSSES
 
     @property
     def is_adversarial(self) -> bool:
-        """Whether it is one player's loss of a GAN: its level tells who is ahead, and need not fall."""
-        return role_of(self.metric) in ("generator_loss", "discriminator_loss")
+        """Whether it is one player's loss of a GAN or of a policy: its level tells who is ahead, and need not fall."""
+        return self.role in _NEED_NOT_FALL
 
     @property
     def is_ruled(self) -> bool:
         """Whether the metric follows a schedule or counts something (learning rate, weight, epoch, files read)."""
-        name = self.metric.lower()
-        return bool(role_of(self.metric) in _RULED or _COUNTER.fullmatch(name) or _PRODUCT.fullmatch(name))
+        return self.role in _RULED or _PRODUCT.fullmatch(self.metric.lower()) is not None
 
     @property
     def is_multiplicative(self) -> bool:
         """Whether its noise is in proportion to its level, by its role."""
-        return self.is_loss or role_of(self.metric) in _MULTIPLICATIVE
+        return self.role in _MULTIPLICATIVE
 
     def step_at(self, row: int) -> int | None:
         """Step of a row, None where the log has none."""
@@ -90,12 +96,15 @@ def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | 
     if rows[[start for start, _ in spans]].select(pl.struct(_KEY).n_unique()).item() < len(spans):
         rows = rows.sort(_KEY, maintain_order=True)  # a parser keeps tags together; their splits may alternate
         spans = list(_spans(rows))
+    main = {plain_name(p.metric) for name in ("train_loss", "eval_loss") if (p := run.roles[name]).metric is not None}
     for start, stop in spans:
         part = rows.slice(start, stop - start)
         first = part.row(0, named=True)
         kept = part.select("attempt", "step", "value")
         kept = kept.drop_nulls("value") if kept["value"].null_count() else kept
-        yield Series(first["rank"], first["split"] or "", first["metric"], kept)
+        known = run.roles.of(first["metric"], first["split"] or "", first["tag"])
+        is_main = known.role == "loss" and plain_name(known.metric) in main
+        yield Series(first["rank"], known.split, known.metric, kept, known.role, known.side, is_main)
 
 
 def _known(run: Run, metrics: Collection[str] | None, split: str | None) -> None:

@@ -9,12 +9,10 @@ import numpy as np
 
 from analysis.anomaly.log_series import Series
 from analysis.findings import Finding, Severity
-from parsers.roles import role_of
 
 __all__ = ["non_finite_findings"]
 
 _ORDER: tuple[Severity, ...] = ("critical", "warning", "info")
-_THE_LOSS = frozenset({"loss", "total_loss", "losses/total"})
 _TRY = (
     "resume from the last checkpoint before the first step named",
     "look at the batch of that step, and at divisions, logarithms and square roots in the loss",
@@ -64,12 +62,12 @@ def _hole(series: Series, losses_hurt: bool) -> _Hole | None:
     severity: Severity = "warning"
     if series.is_loss:
         severity = "critical"
-    elif role_of(series.metric) == "grad_norm":
+    elif series.role == "grad_norm":
         scaler = not losses_hurt and not stays and len(bad) <= max(3, len(values) // 20)
         severity = "info" if scaler else "critical"
     elif len(bad) == len(values):
         severity = "info"
-    if len(bad) == last + 1 < len(values) and series.metric.lower() not in _THE_LOSS:
+    if len(bad) == last + 1 < len(values) and not series.is_main:
         severity = "info"
     return _Hole(series, first, last, len(bad), nan, stays, severity)
 
@@ -108,7 +106,7 @@ def _finding(run: str, holes: list[_Hole]) -> Finding:
 
 
 def _causes(told: _Hole, earliest: _Hole) -> tuple[str, ...]:
-    if told.severity == "info" and role_of(told.series.metric) == "grad_norm":
+    if told.severity == "info" and told.series.role == "grad_norm":
         return ("every loss stayed finite: a loss scaler of mixed precision probably skipped these steps",)
     if told.severity == "info" and told.count == told.last + 1 < len(told.series.values):
         return (f"finite from row {told.last + 2} on: it was probably not defined before",)

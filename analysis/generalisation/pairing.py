@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +10,19 @@ from numpy.typing import NDArray
 
 from analysis.generalisation.smoothing import smooth_at
 from analysis.hidden.carried import evaluations_of
-from parsers.roles import is_loss, role_of
+from parsers.role_layout import SeriesRole, plain_name
+from parsers.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["OVERFLOWN", "Pair", "find_pairs", "shared_name"]
 
 Floats = NDArray[np.float64]
-#: `loss_epoch` of training is the same quantity as `loss` of evaluation (Lightning's suffixes).
-_AGGREGATION = re.compile(r"[/_.-](step|epoch|avg|mean)$")
-#: Adversarial terms have no reason to fall, on train or on eval: they are `analysis.gan`'s matter.
-_ADVERSARIAL = {"generator_loss", "discriminator_loss"}
+#: Adversarial terms have no reason to fall, on train or on eval: they are `analysis.gan`'s matter. Nor have policies.
+_ADVERSARIAL = {"generator_loss", "discriminator_loss", "policy_loss"}
+_MORE_IS_BETTER = {"accuracy", "reward"}
+#: Roles that make pairs of themselves: their direction is known.
+_PAIRED = (LOSSES - _ADVERSARIAL) | _MORE_IS_BETTER | {"error_rate"}
+_Row = tuple[dict[str, object], SeriesRole]
 #: Beyond this a value is what overflow left and no measurement (below its inverse it is 0): squares and ratios stay in
 #: range. NaN and infinities go with it.
 OVERFLOWN = 1e100
@@ -57,15 +59,16 @@ def shared_name(metric: str) -> str:
     >>> shared_name("Loss_epoch"), shared_name("loss")
     ('loss', 'loss')
     """
-    return _AGGREGATION.sub("", metric.lower())
+    return plain_name(metric)
 
 
 def find_pairs(run: Run, metric: str | None = None) -> tuple[list[Pair], list[str]]:
     """Pairs of the run, the most telling first, and why others could not be made (one sentence each).
 
-    Train is the split `train` or none, eval the split `eval`, else `test`, else any other; of several series the
-    longest is taken, of the first rank. Only losses and metrics of known direction make pairs unless `metric` names
-    one.
+    Train is the split `train` or none, eval the split `eval`, else `test`, else any other, unless the roles of the run
+    say otherwise; of several series the longest is taken, of the first rank. Only losses and metrics of known direction
+    make pairs unless `metric` names one. What the user names as train_loss or eval_loss is one pair, whatever the
+    names.
 
     >>> from parsers.finish import finish
     >>> rows = pl.DataFrame({"tag": ["loss"] * 3 + ["eval_loss"] * 2, "step": [1, 2, 3, 1, 3], "value": [3.0] * 5})
@@ -84,43 +87,48 @@ def find_pairs(run: Run, metric: str | None = None) -> tuple[list[Pair], list[st
     return pairs, problems
 
 
-def _candidates(run: Run, metric: str | None) -> list[tuple[dict[str, object], dict[str, object]]]:
+def _candidates(run: Run, metric: str | None) -> list[tuple[_Row, _Row]]:
     table = run.catalogue
     if table.is_empty():
         return []
-    groups: dict[str, tuple[list[dict[str, object]], list[dict[str, object]]]] = {}
+    named = _named_pair(run)
+    groups: dict[str, tuple[list[_Row], list[_Row]]] = {}
     for row in table.filter(pl.col("rank") == table["rank"].min()).iter_rows(named=True):
+        known = run.roles.of(row["metric"], row["split"], row["tag"])
         name = shared_name(row["metric"])
-        if _wanted(name, row["metric"], metric):
-            groups.setdefault(name, ([], []))[0 if row["split"] in ("train", "") else 1].append(row)
-    both = [(max(t, key=_length), max(e, key=_eval_rank)) for t, e in groups.values() if t and e]
-    return sorted(both, key=lambda p: _importance(str(p[1]["metric"])))
+        if name == shared_name(metric) if metric is not None else known.role in _PAIRED:
+            group = groups.setdefault(named.get((known.split, known.tag), name), ([], []))
+            group[0 if known.side == "train" else 1].append((row, known))
+    both = [(max(t, key=_train_rank), max(e, key=_eval_rank)) for t, e in groups.values() if t and e]
+    return sorted(both, key=lambda p: _importance(p[1][1]))
 
 
-def _wanted(name: str, logged: str, metric: str | None) -> bool:
-    if metric is not None:
-        return shared_name(metric) == name
-    role = role_of(logged)
-    return role not in _ADVERSARIAL and (is_loss(logged) or role in ("accuracy", "error_rate"))
+def _named_pair(run: Run) -> dict[tuple[str, str], str]:
+    """The name under which the two losses meet that the user named, by split and tag; empty where he named none."""
+    chosen = [one.series for name in ("train_loss", "eval_loss") if (one := run.roles[name]).series is not None]
+    if len(chosen) < 2 or not any(one.stands_for for one in chosen if one is not None):
+        return {}
+    return {(one.split, one.tag): "train_loss and eval_loss" for one in chosen if one is not None}
 
 
-def _length(row: dict[str, object]) -> int:
-    return int(str(row["count"]))
+def _train_rank(row: _Row) -> tuple[bool, int]:
+    return row[1].by == "user", int(str(row[0]["count"]))
 
 
-def _eval_rank(row: dict[str, object]) -> tuple[int, int]:
-    return {"eval": 2, "test": 1}.get(str(row["split"]), 0), _length(row)
+def _eval_rank(row: _Row) -> tuple[int, bool, int]:
+    return {"eval": 2, "test": 1}.get(row[1].side, 0), *_train_rank(row)
 
 
-def _importance(metric: str) -> tuple[int, int, str]:
-    order = ("loss", "perplexity", "accuracy", "error_rate")
-    role = role_of(metric)
-    return order.index(role) if role in order else len(order), len(metric), metric
+def _importance(known: SeriesRole) -> tuple[bool, int, int, str]:
+    order = ("loss", "component_loss", "perplexity", "accuracy", "reward", "error_rate")
+    place = order.index(known.role) if known.role in order else len(order)
+    return known.stands_for == "", place, len(known.metric), known.metric
 
 
-def _pair(run: Run, train: dict[str, object], evaluated: dict[str, object]) -> Pair | str:
-    name, split = str(evaluated["metric"]), str(evaluated["split"])
-    left, right = _series(run, train), _evaluations(_series(run, evaluated), name)
+def _pair(run: Run, train: _Row, evaluated: _Row) -> Pair | str:
+    known = evaluated[1]
+    name, split = known.metric, known.side
+    left, right = _series(run, train[0]), _evaluations(_series(run, evaluated[0]), loss=known.role in LOSSES)
     if left.is_empty() or right.is_empty():
         return f"{name}: no finite value on {'train' if left.is_empty() else split}"
     axis = _common_axis(left, right)
@@ -135,7 +143,7 @@ def _pair(run: Run, train: dict[str, object], evaluated: dict[str, object]) -> P
     return Pair(
         metric=name,
         split=split,
-        lower=role_of(name) != "accuracy",
+        lower=known.role not in _MORE_IS_BETTER,
         axis=axis,
         x=x,
         eval=right["value"].to_numpy(),
@@ -156,9 +164,9 @@ def _series(run: Run, row: dict[str, object]) -> pl.DataFrame:
     return kept.select("step", "epoch", "value").with_row_index("record")
 
 
-def _evaluations(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
+def _evaluations(rows: pl.DataFrame, *, loss: bool) -> pl.DataFrame:
     """The rows without repeats of the last evaluation, where a dense log carries it forward: they are no evals."""
-    places = evaluations_of(rows["value"].to_numpy(), loss=is_loss(metric))
+    places = evaluations_of(rows["value"].to_numpy(), loss=loss)
     return rows if len(places) == rows.height else rows[places]
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, draw_series
 from analysis.report.sparkline import wants_log
-from parsers.roles import role_of
 from parsers.run import Run, live_branch
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def read_curves(run: Run) -> Curves:
         x, axis = _positions(rows)
         curve = Curve(metric, split, x, rows["value"].to_numpy(), axis, len(writers))
         found.setdefault(metric, []).append(curve)
-    order = sorted(found, key=lambda m: (_importance(m), m))
+    order = sorted(found, key=lambda m: (_importance(run.roles.of(m).role), m))
     return {m: tuple(sorted(found[m], key=lambda c: (c.split not in ("train", ""), c.split))) for m in order}
 
 
@@ -95,8 +94,7 @@ def _positions(rows: pl.DataFrame) -> tuple[_Array, str]:
 _FIRST = ("loss", "generator_loss", "discriminator_loss", "component_loss", "learning_rate", "grad_norm")
 
 
-def _importance(metric: str) -> int:
-    role = role_of(metric)
+def _importance(role: str) -> int:
     return _FIRST.index(role) if role in _FIRST else len(_FIRST)
 
 

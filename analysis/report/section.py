@@ -17,8 +17,8 @@ from analysis.report.groups import Group, group_findings
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, View, check_views, curve_views, finding_view
-from parsers.roles import is_loss, role_of
 from parsers.run import Source
+from parsers.run_roles import Roles
 
 __all__ = ["Card", "Section", "Spark", "section"]
 
@@ -85,7 +85,7 @@ def section(diagnosis: Diagnosis, key: str, drawings: Drawings, *, large: bool =
     drawn: dict[str, int] = {}
     cards = tuple(_card(group, diagnosis, curves, drawings, drawn) for group in shown)
     views = (*(curve_views(diagnosis, curves, drawings) if large else ()), *check_views(diagnosis, drawings, drawn))
-    sparks, left = _sparks(curves, diagnosis.findings)
+    sparks, left = _sparks(curves, diagnosis.findings, run.roles)
     rejects = [
         (clean(file, 60), f"line {line:,}" if line is not None else f"byte {offset:,}" if offset is not None else "",
          clean(reason), clean(text, 80))
@@ -170,14 +170,16 @@ def _spellings(curve: Curve) -> list[str]:
     return [f"{curve.split}{mark}{curve.metric}" for mark in " /_."]
 
 
-def _sparks(curves: Curves, findings: Sequence[Finding]) -> tuple[tuple[tuple[str, tuple[Spark, ...]], ...], int]:
+def _sparks(
+    curves: Curves, findings: Sequence[Finding], roles: Roles
+) -> tuple[tuple[tuple[str, tuple[Spark, ...]], ...], int]:
     spans: dict[str, list[tuple[float, float]]] = {}
     for f in findings:
         if f.metric is not None and f.first_step is not None:
             spans.setdefault(f.metric, []).append((f.first_step, f.last_step or f.first_step))
     groups: dict[str, list[Spark]] = {}
     for metric in list(curves)[:SPARKS]:
-        title = "Losses" if is_loss(metric) else _TITLES.get(role_of(metric), "Other metrics")
+        title = "Losses" if roles.is_loss(metric) else _TITLES.get(roles.of(metric).role, "Other metrics")
         groups.setdefault(title, []).append(_spark(metric, curves[metric], spans.get(metric, [])))
     return tuple((title, tuple(sparks)) for title, sparks in groups.items()), max(len(curves) - SPARKS, 0)
 
@@ -185,12 +187,19 @@ def _sparks(curves: Curves, findings: Sequence[Finding]) -> tuple[tuple[tuple[st
 _TITLES = {
     "learning_rate": "Learning rate and gradients",
     "grad_norm": "Learning rate and gradients",
+    "param_norm": "Learning rate and gradients",
+    "loss_scale": "Learning rate and gradients",
     "accuracy": "Scores and error rates",
+    "reward": "Scores and error rates",
+    "best": "Scores and error rates",
     "error_rate": "Scores and error rates",
     "throughput": "Speed and memory",
     "step_time": "Speed and memory",
     "memory": "Speed and memory",
-    "weight": "Weights",
+    "wall_time": "Speed and memory",
+    "system": "Speed and memory",
+    "hyperparameter": "Weights and schedules",
+    "weight": "Weights and schedules",
 }
 
 

@@ -14,7 +14,7 @@ from analysis.report.shares import component_shares, draw_shares
 from analysis.report.text import number
 from analysis.result import Result
 from analysis.timeline import main_series
-from parsers.roles import role_of
+from parsers.run_roles import Roles
 
 __all__ = ["OWN_FIGURE", "View", "check_views", "curve_views", "finding_view"]
 
@@ -52,7 +52,7 @@ def curve_views(diagnosis: Diagnosis, curves: Curves, drawings: Drawings) -> lis
     """The main loss, the learning rate and the like, each large."""
     main = main_series(diagnosis.source)
     made: list[Drawing | None] = []
-    for metric in _key_metrics(curves, main[0] if main else None):
+    for metric in _key_metrics(curves, main[0] if main else None, diagnosis.source.roles):
         shown = curves[metric]
         made.append(drawings.axes(lambda ax, shown=shown: draw_metric(shown, (), ax), _said(shown)))  # type: ignore[misc]
     drawn = tuple(drawing for drawing in made if drawing is not None)
@@ -89,11 +89,12 @@ def _options(check: str, result: Result, metric: str | None = None) -> list[dict
     return [{}]
 
 
-def _key_metrics(curves: Curves, main: str | None) -> list[str]:
+def _key_metrics(curves: Curves, main: str | None, roles: Roles) -> list[str]:
     """The metrics that every reader wants large: the main loss, learning rate and gradient norm."""
     wanted = [main] if main else []
     for role in ("generator_loss", "discriminator_loss", "learning_rate", "grad_norm", "accuracy"):
-        wanted += sorted((m for m in curves if role_of(m) == role), key=len)[:1]
+        metric = roles[role].metric
+        wanted += [metric] if metric is not None and metric in curves else []
     return list(dict.fromkeys(wanted))[:4]
 
 
