@@ -152,8 +152,8 @@ def _counted(data: bytes, table: _Table) -> _Lines:
     separator = ord(table.dialect.separator)
     whole = np.frombuffer(data, np.uint8)
     pieces = [whole[start : start + PIECE] for start in range(0, len(whole), PIECE)]
-    signs = [sum(int(np.count_nonzero(piece == sign)) for piece in pieces) for sign in (separator, 10)]
-    return _Lines(data, data, *signs, b'"' in data, data.endswith(b"\n"))
+    separators, count = (sum(int(np.count_nonzero(piece == sign)) for piece in pieces) for sign in (separator, 10))
+    return _Lines(data, data, separators, count, b'"' in data, data.endswith(b"\n"))
 
 
 def _counted_file(path: Path, table: _Table) -> _Lines:
