@@ -256,6 +256,17 @@ class RunSet(Sequence[Run]):
     runs: tuple[Run, ...]
     unread: tuple[tuple[str, str], ...] = ()
 
+    def with_roles(self, roles: Mapping[str, str]) -> RunSet:
+        """The same runs, in which what `roles` names counts as it says (see `Run.with_roles`).
+
+        A name needs to fit a series of one of the runs; one that fits none of them raises `InputError`.
+        """
+        said = overrides_of(roles)
+        wrong = unmatched([one for run in self.runs for one in run.roles], said)
+        if wrong:
+            raise InputError(f"in none of {len(self.runs)} runs: {wrong[0]}")
+        return replace(self, runs=tuple(replace(run, overrides=(*run.overrides, *said)) for run in self.runs))
+
     def __getitem__(self, key: int | str | slice) -> Any:
         if isinstance(key, str):
             for run in self.runs:
