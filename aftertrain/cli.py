@@ -12,6 +12,7 @@ from aftertrain import __version__, refuse_foreign
 
 if TYPE_CHECKING:
     from parsers.run import RunSet
+    from parsers.settings import Settings
 
 __all__ = ["entry", "main"]
 
@@ -33,12 +34,15 @@ def build_parser() -> argparse.ArgumentParser:
     ls.add_argument("paths", nargs="+", metavar="PATH")
     ls.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     ls.add_argument("--no-cache", action="store_true", help="read every run again, and remember nothing")
+    ls.add_argument("--roles", action="store_true", help="what the series of each run are taken for, and why")
+    _add_config(ls)
     ls.set_defaults(call=_ls)
 
     report = commands.add_parser("report", help="one self-contained report (.html, .md, .json)")
     report.add_argument("paths", nargs="+", metavar="PATH")
     report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: %(default)s")
     report.add_argument("--title", help="heading of the report")
+    _add_config(report)
     report.set_defaults(call=_report)
 
     check = commands.add_parser("check", help="findings of each run, for people and for CI", epilog=EXIT_CODES)
@@ -50,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="critical",
         help="lowest severity that makes the exit status 1 (default: %(default)s)",
     )
+    _add_config(check)
     check.set_defaults(call=_check)
 
     convert = commands.add_parser("convert", help="write a run as Parquet, JSONL, CSV or TensorBoard events")
@@ -62,6 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     convert.set_defaults(call=_convert)
     return parser
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings of the project; default: aftertrain.toml, or [tool.aftertrain] in pyproject.toml, in the "
+        "current folder or the nearest one above that has one",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,13 +107,24 @@ def entry() -> None:
     raise SystemExit(status)
 
 
-def _load(paths: Sequence[str]) -> RunSet:
+def _load(given: argparse.Namespace) -> RunSet:
+    from aftertrain.render import printable
     from parsers.loading import load_all
 
+    settings = _settings(given)
     with _Progress("reading") as progress:
-        runs = load_all(paths, progress=progress)
+        runs = load_all(given.paths, progress=progress)
     _say_unread(runs.unread)
+    runs, unused = settings.applied(runs)
+    for told in unused:
+        print(f"aftertrain: {printable(told)}", file=sys.stderr)
     return runs
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    from parsers.settings import find_settings, read_settings
+
+    return find_settings() if given.config is None else read_settings(given.config)
 
 
 def _say_unread(unread: Sequence[tuple[str, str]]) -> None:
@@ -113,6 +138,10 @@ def _ls(given: argparse.Namespace) -> int:
     from aftertrain import render
     from parsers.listing import list_runs
 
+    if given.roles:
+        print(render.ROLES[given.format](_load(given)))
+        return 0
+    _settings(given)  # a file with mistakes is said here too
     with _Progress("reading") as progress:
         listed = list_runs(given.paths, progress=progress, cache=not given.no_cache)
     _say_unread(listed.unread)
@@ -123,7 +152,7 @@ def _ls(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     from analysis.report import report
 
-    runs = _load(given.paths)
+    runs = _load(given)
     with _Progress("judging and drawing") as progress:
         made = report(runs, given.output, title=given.title, progress=progress)
     for diagnosis in made.diagnoses:
@@ -137,7 +166,7 @@ def _check(given: argparse.Namespace) -> int:
     from analysis.diagnose import diagnose
     from analysis.findings import SEVERITIES
 
-    runs = _load(given.paths)
+    runs = _load(given)
     with _Progress("judging") as progress:
         diagnoses = []
         for number, run in enumerate(runs):

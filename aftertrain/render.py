@@ -11,8 +11,9 @@ if TYPE_CHECKING:  # listing runs must not wait for the analyses
     from analysis.diagnose import Diagnosis
     from analysis.findings import Finding
     from parsers.listing import Listing
+    from parsers.run import RunSet
 
-__all__ = ["DIAGNOSES", "RUNS", "printable"]
+__all__ = ["DIAGNOSES", "ROLES", "RUNS", "printable"]
 
 _SIGN = {"info": "i", "warning": "!", "critical": "X", "fatal": "X"}
 
@@ -70,6 +71,26 @@ def _runs_json(runs: Listing) -> str:
     listed = runs.frame.to_dicts()
     unread = [{"path": path, "reason": reason} for path, reason in runs.unread]
     return json.dumps({"version": 1, "runs": listed, "unread": unread}, indent=2, allow_nan=False)
+
+
+_ROLE_COLUMNS = ("run", "series", "role", "for the run", "why")
+
+
+def _role_rows(runs: RunSet) -> list[list[str]]:
+    """Every series with what it is, those that stand for the run first."""
+    rows = []
+    for run in runs:
+        for row in run.roles.frame.sort("primary", descending=True, maintain_order=True).iter_rows(named=True):
+            name = f"{row['split']} {row['metric']}".strip()
+            why = run.roles[row["primary"]].why if row["primary"] else row["why"]
+            told = [printable(run.name, 60), printable(name, 80), row["role"] or "other", row["primary"]]
+            rows.append([*told, printable(why, 160)])
+    return rows
+
+
+def _roles_json(runs: RunSet) -> str:
+    listed = [{"run": run.name, "path": run.path, "series": run.roles.frame.to_dicts()} for run in runs]
+    return json.dumps({"version": 1, "runs": listed}, indent=2, allow_nan=False)
 
 
 def _location(finding: Finding) -> str:
@@ -164,6 +185,11 @@ RUNS: dict[str, Callable[[Listing], str]] = {
     "table": lambda runs: _grid(_run_rows(runs), _RUN_COLUMNS),
     "markdown": lambda runs: _markdown_table(_run_rows(runs), _RUN_COLUMNS),
     "json": _runs_json,
+}
+ROLES: dict[str, Callable[[RunSet], str]] = {
+    "table": lambda runs: _grid(_role_rows(runs), _ROLE_COLUMNS),
+    "markdown": lambda runs: _markdown_table(_role_rows(runs), _ROLE_COLUMNS),
+    "json": _roles_json,
 }
 DIAGNOSES: dict[str, Callable[[Sequence[Diagnosis]], str]] = {
     "table": _table,

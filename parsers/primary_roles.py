@@ -35,8 +35,8 @@ _GRAD = r"(?:grads?|gradients?) ?norm"
 _PREFERRED: dict[str, tuple[str, ...]] = {
     "loss": _LOSS,
     "learning_rate": (r"^(?:lr|learning rate|lrate)$", r"^current lr$", r"^(?!.*\b(?:multiplier|lrm)\b)"),
-    "grad_norm": (rf"^{_GRAD}$|^gnorm$|^norm$", rf"\b(?:total|global)\b|^\w+ {_GRAD}$|^{_GRAD} total$"),
-    "throughput": (r"\btok", r"\b(?:sample|image|img|example|word|item|frame|seq)", r"^(?!.*\b(?:mfu|hfu)\b)"),
+    "grad_norm": (rf"^{_GRAD}$|^gnorm$|^norm$", rf"\b(?:total|global)\b|^(?:avg|average|mean|unclipped|train|optim|model) {_GRAD}$"),
+    "throughput": (r"^(?!eval|val|test).*\btok", r"^(?!eval|val|test).*\b(?:sample|image|img|example|word|item|frame|seq)", r"^(?!.*\b(?:mfu|hfu)\b)"),
     "memory": (
         r"^(?=.*\b(?:gpu|cuda|vram|allocated|peak|max))(?!.*percent)",
         r"^(?!.*\b(?:rss|ram|proc|percent|cache)\b)",

@@ -58,21 +58,32 @@ def overrides_of(roles: Mapping[str, str], said: str = "by the user") -> tuple[O
 
 
 def overridden(series: Sequence[SeriesRole], overrides: Sequence[Override]) -> list[SeriesRole]:
-    """The series as the user says they are: a name goes before a glob, of two alike the later."""
-    return [_said(one, overrides) for one in series] if overrides else list(series)
+    """The series as the user says they are: a name goes before a glob, of two alike the later.
+
+    A name that fits series of training and of eval is, as `train_loss`, that of training, and the other a loss.
+    """
+    if not overrides:
+        return list(series)
+    chosen = [_strongest(one, overrides) for one in series]
+    there = {(override.pattern, one.side) for one, override in zip(series, chosen, strict=True) if override}
+    return [_said(one, override, there) if override else one for one, override in zip(series, chosen, strict=True)]
 
 
-def _said(one: SeriesRole, overrides: Sequence[Override]) -> SeriesRole:
-    fitting = [(override.names(one), place, override) for place, override in enumerate(overrides)]
-    strength, _, chosen = max(fitting, key=lambda f: f[:2])
-    if not strength:
-        return one
+def _strongest(one: SeriesRole, overrides: Sequence[Override]) -> Override | None:
+    fitting = [(override.names(one), place) for place, override in enumerate(overrides)]
+    strength, place = max(fitting)
+    return overrides[place] if strength else None
+
+
+def _said(one: SeriesRole, chosen: Override, there: set[tuple[str, str]]) -> SeriesRole:
+    side = _SIDES.get(chosen.role, one.side)
+    meant = chosen.role in _SIDES and (side == one.side or (chosen.pattern, side) not in there)
     role = "loss" if chosen.role in _SIDES else "" if chosen.role == OTHER else chosen.role
     return replace(
         one,
         role=role,
-        side=_SIDES.get(chosen.role, one.side),
-        stands_for=chosen.role if chosen.role in _SIDES else "",
+        side=side if meant else one.side,
+        stands_for=chosen.role if meant else "",
         why=f'set {chosen.said}: "{chosen.pattern}" is {chosen.role}',
         by="user",
     )
