@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from parsers.run import Run
 from parsers.tfrecord import Damage
 from parsers.wandb_log import is_wandb, read_blocks
 from parsers.wandb_records import CONSOLE, OWN, Reader
+from parsers.wandb_resumed import FOLDER, Start, resumed_in, spliced
 
-__all__ = ["read", "sniff"]
+__all__ = ["owned", "read", "sniff"]
 
-FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-[^/\\]+")
 SUMMARY, CONFIG, CONSOLE_LOG = "wandb-summary.json", "config.yaml", "output.log"
 ENDING = ".wandb"
 #: Blocks of 32 KiB from which on compiled code pays (2 MiB: loading it costs as much as reading these without it), and
@@ -28,14 +28,22 @@ _NOWHERE = (0, 0, 0, None, None, None, "")
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether `head` begins a `.wandb` file, or the folder is that of one run."""
+    """Whether `head` begins a `.wandb` file, or the folder is that of one run, or holds the starts of a resumed one."""
     if head:
         return is_wandb(head)
     if not path.is_dir():
         return False
+    if len(resumed_in(path)) == 1:
+        return True
     if FOLDER.fullmatch(path.name) and (_has(path / "files", SUMMARY) or _has(path / "files", CONFIG)):
         return True
     return any(_is_log(file) for file in _logs(path))
+
+
+def owned(folder: Path) -> set[str] | None:
+    """The starts of a resumed run in the folder that holds them; None for the folder of one start, which is all its."""
+    resumed = resumed_in(folder)
+    return {path.name for paths in resumed.values() for path in paths} if resumed else None
 
 
 def _has(folder: Path, name: str) -> bool:
@@ -69,6 +77,10 @@ def read(path: Path | str) -> Run:
     the `_step` that stands there, and the configuration is that of `files/config.yaml`. A damaged chunk is a reject
     with its offset; what stands before and after it is read. Nothing is sent anywhere, and wandb is not needed.
 
+    A run that was resumed has a folder for each start, the same identifier at the end of their names: the folder that
+    holds them (`wandb/`) is one run, each start an attempt (`parsers.wandb_resumed.spliced`). A fork is a run of its
+    own; from what it branched off stands in its event `run` (`branched_from`).
+
     Raises `InputError` where the path cannot be opened.
 
     >>> import tempfile
@@ -81,14 +93,21 @@ def read(path: Path | str) -> Run:
     ('run-20250102_030405-abc', (9, 'eval', 'acc', 0.5))
     """
     path = Path(path) if isinstance(path, str) else path
+    for starts in resumed_in(path).values():
+        return replace(spliced([_read_start(start) for start in starts]), path=str(path))
+    return _read_start(path).run
+
+
+def _read_start(path: Path) -> Start:
+    """One start of a run: its folder, or its `.wandb` file."""
     records = Records(str(path))
     if not path.is_dir():
         reader = _read_log(path, records)
-        return records.run(_name(reader, path.name.removesuffix(ENDING)), "wandb")
+        return Start(records.run(_name(reader, path.name.removesuffix(ENDING)), "wandb"), reader.about)
     readers = [_read_log(file, records) for file in _logs(path)]
     reader = readers[-1] if readers else Reader(records, Damage(str(path)))
     _add_files(records, path / "files", reader)
-    return records.run(_name(reader, folder_name(path)), "wandb")
+    return Start(records.run(_name(reader, folder_name(path)), "wandb"), reader.about)
 
 
 def _name(reader: Reader, otherwise: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from parsers.columns import number, timestamp, to_step
 from parsers.generic import Records
 from parsers.jsontext import UnreadableError, parse_line
-from parsers.protobuf import WireError, body, fields, integer, signed, text
+from parsers.protobuf import WireError, body, fields, floats, integer, signed, text
 from parsers.tfrecord import Damage
 
 __all__ = ["EPOCH", "HISTORY", "OWN", "RUNTIME", "STEP", "SUMMARY", "TIME", "Reader", "items", "put"]
@@ -25,6 +25,8 @@ _ABOUT = {
     1: "id", 2: "entity", 3: "project", 6: "group", 7: "job_type", 8: "name", 9: "notes", 12: "sweep", 13: "host",
 }  # fmt: skip
 _STARTING_STEP, _START_TIME, _TAGS, _RUN_CONFIG = 14, 17, 10, 4
+#: What a start says of one before: that the server knew it, from where it branched off, that it was asked to resume.
+_RESUMED, _BRANCH_POINT, _RESUME = 18, 23, 24
 #: What W&B keeps for itself in a configuration, a summary and a step of history.
 OWN = "_wandb"
 #: Keys of a step that place it; `_runtime` is the time once more, counted from the start.
@@ -211,6 +213,10 @@ class Reader:
                 micros = _micros(body(content))
             elif place == _STARTING_STEP:
                 self.about["starting_step"] = signed(content)
+            elif place in (_RESUMED, _RESUME) and integer(content):
+                self.about["resumed"] = True
+            elif place == _BRANCH_POINT:
+                self.about["branched_from"] = _branch_point(body(content))
         if tags:
             self.about["tags"] = tags
         self.records.event(self._index(micros), "run", self.about)
@@ -235,6 +241,17 @@ class Reader:
         if self._console_size > 4 * CONSOLE:
             self._console = ["".join(self._console)[-CONSOLE:]]
             self._console_size = CONSOLE
+
+
+def _branch_point(message: bytes) -> dict[str, Any]:
+    """The run, and its step, that a fork or a rewound run goes on from."""
+    found: dict[str, Any] = {}
+    for place, content in fields(message):
+        if place in (1, 3):
+            found["run" if place == 1 else "axis"] = text(content)
+        elif place == 2:
+            found["at"] = next(iter(floats(content, "d")), None)
+    return found
 
 
 def _plain(data: bytes) -> Any:
