@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from eventstream.errors import InputError
 from parsers.archives import Packed, packed_suffix
 from parsers.unpack import PACKED
 
-__all__ = ["is_later_part", "packed_of", "parts_of"]
+__all__ = ["is_later_part", "packed_of", "part_before", "parts_of"]
 
 #: A number (larger is older) or a date (larger is newer) after the name.
 _PART = re.compile(
@@ -38,6 +39,20 @@ def is_later_part(path: Path) -> bool:
         return True
     found = _set_of(path.parent, match["base"])
     return bool(found) and _plain(found[-1].name) != _plain(path.name)
+
+
+def part_before(path: Path, size: int) -> bytes:
+    """The beginning of the part `.1` that was rotated away last, empty where there is none: tells what a log is whose
+    newest part has nothing to tell yet. Without a look into the folder, which a tree of many small logs would feel."""
+    for packed in ("", *PACKED):
+        part = path.parent / f"{path.name}.1{packed}"
+        try:
+            if part.is_file():
+                with (packed_of(part) or part).open("rb") as file:
+                    return file.read(size)
+        except (OSError, InputError):
+            return b""  # the part is judged when it is read
+    return b""
 
 
 def packed_of(path: Path) -> Packed | None:

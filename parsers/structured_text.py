@@ -16,12 +16,14 @@ from pathlib import Path
 
 from parsers.dialect import COMMAS, INTEGER, NUMBER, TIME, Dialect, Pattern
 from parsers.lines import to_utf8
-from parsers.rotation import is_later_part
+from parsers.rotation import is_later_part, part_before
 from parsers.run import Run
 from parsers.text import read_parts
 
 __all__ = ["STRUCTURED", "is_part", "read", "sniff"]
 
+#: A part shorter than this may hold no whole record of its own yet.
+_BEGUN = 4096
 _N, _I, _C = NUMBER, INTEGER, COMMAS
 _HEADER = rf"^\[(?P<time>{TIME})\] \[[A-Za-z]+\] \[[^\]]*\]"
 _FIELD = r"^[ \t]+[-*] "
@@ -77,7 +79,12 @@ STRUCTURED = Dialect(
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a header `[time] [LEVEL] [MODULE]` and an indented field of the format stand in `head`."""
+    """Whether a header `[time] [LEVEL] [MODULE]` and an indented field of the format stand in `head`, or in the part
+    before where this one has just begun."""
+    return _fits(head) or (len(head) < _BEGUN and path.is_file() and _fits(part_before(path, 1 << 16)))
+
+
+def _fits(head: bytes) -> bool:
     text = to_utf8(head).decode("utf-8", "replace").replace("\r\n", "\n")
     return _SNIFF_HEADER.search(text) is not None and _SNIFF_FIELD.search(text) is not None
 

@@ -13,7 +13,7 @@ from parsers.dialects import DIALECTS
 from parsers.events import event_frame, payload_text
 from parsers.finish import Reject, finish
 from parsers.lines import Block, to_utf8
-from parsers.rotation import is_later_part, packed_of, parts_of
+from parsers.rotation import is_later_part, packed_of, part_before, parts_of
 from parsers.run import Run
 from parsers.text_lines import Lines, line_frame, text_lines
 from parsers.text_reader import Reader, choose
@@ -38,12 +38,15 @@ _GENERAL = re.compile(
 def sniff(path: Path, head: bytes) -> bool:
     """Whether lines of a known dialect stand in the first 4 MiB, or three lines that say a step and the same name.
 
-    A Git-LFS pointer is taken too, so that `read` can say what it is.
+    Of a rotated set whose newest part is empty or says nothing yet, the part before. A Git-LFS pointer is taken too, so
+    that `read` can say what it is.
     """
     if head.startswith(_LFS):
         return True
+    if not head:
+        return path.is_file() and _speaks(part_before(path, SEARCHED))
     if not is_text(head) or not _speaks(head):
-        if not head or not is_text(head):
+        if not is_text(head):
             return False
         if len(head) < 1 << 16:
             return _in_older_part(path)

@@ -143,3 +143,20 @@ def test_the_founding_document_itself_is_read(path: Path) -> None:
     assert run.series("losses/recon").select("step", "epoch", "value").rows() == [(225, 5.0, 0.45)]
     assert value(run, "resources/eta_s") == [8100.0]
     assert run.rejects.is_empty()
+
+
+@pytest.mark.parametrize("newest", ["", "[", "[2025-07-09 14:00:59.123] [INFO] [trainer] Training progress\n"])
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_a_log_that_was_rotated_a_moment_ago_is_still_the_whole_set(newest: str, packed: str, tmp_path: Path) -> None:
+    older = "".join(block(1, batch, second=batch) for batch in (5, 10, 15)).encode()
+    (tmp_path / f"train.log.1{packed}").write_bytes(gzip.compress(older) if packed else older)
+    (tmp_path / "train.log").write_text(newest)
+    runs = load_all(tmp_path, cache=False)
+    assert [(run.format, run.last_step) for run in runs] == [("structured-text", 15)]
+
+
+def test_an_empty_log_of_another_dialect_after_its_rotation_is_the_whole_set(tmp_path: Path) -> None:
+    lines = "".join(f"iter {k}: loss {9 / (k + 1):.4f}, time 31.52ms\n" for k in range(5))
+    (tmp_path / "train.log.1").write_text(lines)
+    (tmp_path / "train.log").write_bytes(b"")
+    assert load(tmp_path).last_step == 4
