@@ -11,7 +11,7 @@ import pytest
 
 from aftertrain.cli import main
 from eventstream.errors import InputError
-from parsers import listing as listing_module
+from parsers import reading
 from parsers.cache import WHOLE, Store, file_key
 from parsers.listing import list_runs
 from parsers.loading import load_all
@@ -33,13 +33,13 @@ def tree(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the runs that are really read for a listing."""
     read: list[str] = []
-    real = listing_module.read_run
+    real = reading.read_run
 
     def counted(where: Path, format: Any) -> Any:
         read.append(str(where))
         return real(where, format)
 
-    monkeypatch.setattr(listing_module, "read_run", counted)
+    monkeypatch.setattr(reading, "read_run", counted)
     return read
 
 
@@ -195,15 +195,6 @@ def test_a_tree_of_ten_thousand_files_and_three_hundred_levels_is_walked(tmp_pat
     (deep / "log.jsonl").write_bytes(LOG)
     assert len(load_all(tmp_path)) == 1
     assert list_runs(tmp_path, cache=False).frame.height == 1
-
-
-def test_runs_are_read_the_same_by_several_threads_and_their_number_is_checked(tree: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    runs = load_all(tree, workers=3, progress=lambda done, total, path: seen.append((done, total)))
-    assert runs.frame.equals(load_all(tree).frame)
-    assert seen == [(0, 3), (1, 3), (2, 3)]
-    with pytest.raises(ValueError, match="workers is 0; it must be 1 or more"):
-        load_all(tree, workers=0)
 
 
 def test_a_tree_without_runs_is_a_sentence(tmp_path: Path) -> None:

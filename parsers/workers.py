@@ -1,0 +1,189 @@
+"""Groups of logs read by this process or by several: the same outcomes, in the same order."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from eventstream.errors import InputError
+from parsers.archives import Packed
+from parsers.place import is_local
+from parsers.plugins import plugins
+from parsers.reading import Came, Outcome, join, read_each, read_group
+from parsers.registry import Format
+from parsers.run import Run, RunSet
+from parsers.run_bytes import from_bytes, to_bytes
+from parsers.tree import MOST, Found
+
+__all__ = ["MANY", "MUCH", "came_of", "workers_for"]
+
+#: From so many logs, or so many bytes in several, other processes pay: each begins with loading what reads.
+MANY, MUCH = 300, 128 << 20
+#: Groups that a process is given at a time.
+AT_A_TIME = 8
+
+#: Logs that travel to another process, each as whether it is packed, its path, its format.
+_Sent = list[tuple[bool, str, Format]]
+#: What is wanted of them: runs of a group in bytes, those of each log by itself, or only the rows of a listing.
+_Wanted = Literal["group", "each", "rows"]
+#: Called before each log is read with its path, or before each group with that of its first.
+Before = Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What another process found: bytes or rows, errors by the place of their log, formats that failed.
+
+    Neither bytes nor rows: what is to be read is better read where it is wanted.
+    """
+
+    data: bytes | None
+    rows: list[dict[str, Any]] | None
+    errors: dict[int, InputError]
+    broken: list[tuple[str, str]]
+
+
+def workers_for(groups: Sequence[Sequence[Found]], workers: int | None) -> int:
+    """How many processes read: as asked, else as `joblib.parallel_config` says, else by what there is to read.
+
+    >>> workers_for([], None)
+    1
+    """
+    if workers is not None:
+        return workers
+    if "joblib" in sys.modules:  # only who imported it can have configured it
+        import joblib
+
+        backend, jobs = joblib.parallel.get_active_backend()
+        if jobs is not None or type(backend) is not joblib.parallel.BACKENDS[joblib.parallel.DEFAULT_BACKEND]:
+            return int(joblib.effective_n_jobs(-1 if jobs is None else jobs))
+    if (os.cpu_count() or 1) == 1 or not _pays([where for group in groups for where, _ in group]):
+        return 1
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def _pays(places: Sequence[Path]) -> bool:
+    local = [where for where in places if _travels(where)]
+    return len(local) >= MANY or (len(local) > 1 and sum(map(_size, local)) >= MUCH)
+
+
+def _size(where: Path) -> int:
+    with suppress(OSError):  # reading will say what is wrong with it
+        if not where.is_dir():
+            return Path(str(where)).stat().st_size
+        return sum(entry.stat().st_size for entry in where.iterdir() if entry.is_file())
+    return 0
+
+
+def came_of(groups: Sequence[Sequence[Found]], before: Before, workers: int, *, rows: bool = False) -> Iterator[Came]:
+    """What comes of each group, read by so many processes; 1 is this one. `rows` asks for those instead of the runs.
+
+    Logs inside archives and behind URLs, whose places cannot travel, and runs that stay on disk are read here.
+    """
+    if workers == 1:
+        for group in groups:
+            yield _here(group, before, rows)
+        return
+    parts = [_parts(group) for group in groups]
+    jobs = [(sent, _wanted(group, rows)) for group in parts for part in group if (sent := _sent(part)) is not None]
+    replies = _replies(jobs, workers)
+    for group, pieces in zip(groups, parts, strict=True):
+        before(group[0][0])
+        if len(pieces) == 1:
+            yield _whole(group, replies, rows)
+        else:
+            outcome = join(group, [one for part in pieces for one in _each(part, replies)])
+            yield Came(outcome, rows=_rows(outcome) if rows else [])
+
+
+def _here(group: Sequence[Found], before: Before | None, rows: bool) -> Came:
+    outcome = read_group(group, before)
+    return Came(Outcome([], outcome.errors), rows=_rows(outcome)) if rows else Came(outcome)
+
+
+def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+    return RunSet(tuple(outcome.runs)).frame.to_dicts()
+
+
+def _parts(group: Sequence[Found]) -> list[Sequence[Found]]:
+    """A group as it is; in pieces where it holds many logs, so that no process has all of them."""
+    if len(group) <= MOST:
+        return [group]
+    return [group[start : start + AT_A_TIME] for start in range(0, len(group), AT_A_TIME)]
+
+
+def _wanted(parts: Sequence[Sequence[Found]], rows: bool) -> _Wanted:
+    if len(parts) > 1:
+        return "each"
+    return "rows" if rows else "group"
+
+
+def _whole(group: Sequence[Found], replies: Iterator[_Reply], rows: bool) -> Came:
+    reply = next(replies) if _sent(group) is not None else None
+    if reply is None or (reply.data is None and reply.rows is None):
+        return _here(group, None, rows)
+    runs = from_bytes(reply.data)[0] if reply.data is not None else []
+    errors = [(str(group[at][0]), error) for at, error in reply.errors.items()]
+    return Came(Outcome(runs, errors), reply.data, reply.rows or [])
+
+
+def _each(part: Sequence[Found], replies: Iterator[_Reply]) -> list[Run | InputError]:
+    reply = next(replies) if _sent(part) is not None else None
+    if reply is None or reply.data is None:
+        return read_each(part)
+    runs = iter(from_bytes(reply.data)[0])
+    return [reply.errors[at] if at in reply.errors else next(runs) for at in range(len(part))]
+
+
+def _sent(part: Sequence[Found]) -> _Sent | None:
+    if not all(_travels(where) for where, _ in part):
+        return None
+    return [(not is_local(where), str(where), format) for where, format in part]
+
+
+def _travels(where: object) -> bool:
+    """Whether a place is told by its path alone: a file or folder of this machine, packed or not."""
+    return is_local(where) or isinstance(where, Packed)
+
+
+def _replies(jobs: list[tuple[_Sent, _Wanted]], workers: int) -> Iterator[_Reply]:
+    """The reply to each job, in order; no process goes on when the caller stops."""
+    if not jobs:
+        return
+    import joblib
+
+    backend = joblib.parallel.get_active_backend()[0]
+    kept = "generator" if getattr(backend, "supports_return_generator", False) else "list"
+    made = joblib.Parallel(n_jobs=workers, return_as=kept, batch_size=AT_A_TIME)
+    for reply in made(joblib.delayed(_work)(*job) for job in jobs):
+        plugins().broken.extend(told for told in reply.broken if told not in plugins().broken)
+        yield reply
+
+
+def _work(job: _Sent, wanted: _Wanted) -> _Reply:
+    """What another process does."""
+    part = [(cast(Path, Packed(Path(path))) if packed else Path(path), format) for packed, path, format in job]
+    before = len(plugins().broken)
+    outcomes = read_each(part)
+    errors = {at: _portable(one) for at, one in enumerate(outcomes) if isinstance(one, InputError)}
+    each = Outcome([one for one in outcomes if isinstance(one, Run)])
+    outcome = each if wanted == "each" else join(part, outcomes)
+    rows = _rows(outcome) if wanted == "rows" else None
+    data = to_bytes(outcome.runs, outcome.told()) if rows is None else None
+    return _Reply(data, rows, errors, plugins().broken[before:])
+
+
+def _portable(error: InputError) -> InputError:
+    """The error as it arrives in another process; one that cannot be made again there keeps its sentence."""
+    try:
+        return cast(InputError, pickle.loads(pickle.dumps(error)))  # noqa: S301 - what this very line wrote
+    except (TypeError, AttributeError, ValueError, pickle.PickleError):
+        return InputError(str(error))
