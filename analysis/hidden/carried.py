@@ -34,6 +34,8 @@ _BLOCKS, _SHARE = 5, 0.8
 _GRAIN = 20.0
 #: Blocks of one length, where the grain is coarse: so many of them, which blocks of chance lengths do not do.
 _EQUAL, _COARSE = 10, 2.0
+#: Lengths of chance are all multiples of one number in one of so many logs, at most.
+_CHANCE = 1e6
 #: A loss with digits this much finer than its changes, in blocks this long, is carried even where evaluations are few.
 _DIGITS, _LONG = 1e4, 5
 #: Share of repeats in the training loss from which on whole rows are written again, and nothing is carried in them.
@@ -88,12 +90,22 @@ def carried_values(values: Floats, *, loss: bool = False) -> Carried | None:
     steps = np.diff(told)
     if len(inner) == 0 or len(told) < 3 or float((inner > 1).mean()) < _SHARE:
         return None
-    every = int(np.median(inner))
-    equal = float((np.abs(inner - every) <= every // 50).mean()) >= 0.9
+    every, equal = _rhythm(inner)
     if not _is_carried(told, np.abs(steps), inner, equal, loss):
         return None
     monotone = bool((steps > 0).all() or (steps < 0).all())
     return Carried(starts, len(values), every, equal, monotone)
+
+
+def _rhythm(lengths: NDArray[np.int64]) -> tuple[int, bool]:
+    """Rows from one evaluation to the next, and whether nearly all blocks keep to that.
+
+    A block of two such lengths holds two evaluations that came out alike, as printed.
+    """
+    usual, common = int(np.median(lengths)), int(np.gcd.reduce(lengths))
+    if common > 1 and (len(lengths) - 1) * np.log(common) >= np.log(_CHANCE):
+        return common, True
+    return usual, float((np.abs(lengths - usual) <= usual // 50).mean()) >= 0.9
 
 
 def _is_carried(told: Floats, apart: Floats, inner: NDArray[np.int64], equal: bool, loss: bool) -> bool:

@@ -32,6 +32,10 @@ SIZES: dict[int, str] = {
 _GAPS = 20
 #: Kolmogorov's distance, times the root of the number, that a true sample exceeds once in a thousand.
 _KOLMOGOROV = 1.95
+#: A gap agrees with one of the next so many by less than this, over the root of their number, if they are draws.
+_LAGS, _CORRELATION = 200, 6.0
+#: Where nearly all points are left, too few holes are there to show how they came about, unless TensorBoard left them.
+_MOST_LEFT = 0.9
 #: Longest series whose reservoir is filled again, point by point (a tenth of a second).
 _REPLAYED = 100_000
 #: Series of one length that are read: they were sampled together, or not at all.
@@ -54,9 +58,10 @@ class Sample:
 def sample_of(steps: NDArray[np.int64]) -> Sample | None:
     """The sample that these steps are, if they lie in a regular grid like points drawn from it at random; else None.
 
-    The gaps must be spread as draws without memory leave them (geometric), the points evenly over the run, and where
-    nearly all points are left, the holes without rhythm. Irregular logs of other making (by time, by episode, at epoch
-    ends) have gaps of other shapes; a regular log has none.
+    The gaps must be spread as draws without memory leave them (geometric), the points evenly over the run, and the
+    holes without rhythm. Where over nine in ten points are left, only the very ones that TensorBoard keeps are a sign.
+    Irregular logs of other making (by time, by episode, at epoch ends) have gaps of other shapes; a regular log has
+    none.
 
     >>> rng = np.random.default_rng(0)
     >>> sample_of(np.sort(rng.choice(10_000, 1000, replace=False)) * 10)
@@ -72,23 +77,35 @@ def sample_of(steps: NDArray[np.int64]) -> Sample | None:
     holes = np.flatnonzero(sizes > 1)
     if len(holes) < _GAPS:
         return None
-    replayed = _is_reservoir(steps, grid)
     share = len(sizes) / float(sizes.sum())
     even = (steps[1:] - steps[0]) / float(steps[-1] - steps[0])
     alike = (
         _is_geometric(sizes, share)
         and _distance(even, lambda x: x) <= _KOLMOGOROV / np.sqrt(len(even))
         and _is_geometric(np.diff(holes), len(holes) / len(sizes))
+        and _without_memory(sizes)
     )
-    return Sample(len(steps), int(sizes.sum()) + 1, grid, replayed) if replayed or alike else None
+    filled = _filled(steps, grid) if alike else None
+    if not alike or (filled is None and share > _MOST_LEFT):
+        return None
+    return Sample(len(steps), int(sizes.sum()) + 1 if filled is None else filled, grid, filled is not None)
 
 
 def _is_geometric(sizes: NDArray[np.int64], share: float) -> bool:
     """Whether whole numbers from 1 on are spread as waiting times for an event of this chance."""
     values, counts = np.unique(sizes, return_counts=True)
     seen = np.cumsum(counts) / len(sizes)
-    expected = 1 - (1 - share) ** values
-    return bool(np.abs(seen - expected).max() <= _KOLMOGOROV / np.sqrt(len(sizes)))
+    above = np.abs(seen - (1 - (1 - share) ** values)).max()
+    below = np.abs(np.append(0.0, seen[:-1]) - (1 - (1 - share) ** (values - 1))).max()
+    return bool(max(above, below) <= _KOLMOGOROV / np.sqrt(len(sizes)))
+
+
+def _without_memory(sizes: NDArray[np.int64]) -> bool:
+    """Whether no gap tells anything of a later one, as several habits of leaving rows out at once would."""
+    apart = sizes - sizes.mean()
+    lags = range(1, min(len(sizes) // 4, _LAGS))
+    most = max(abs(float(apart[lag:] @ apart[:-lag])) for lag in lags)
+    return most <= _CORRELATION * float(apart @ apart) / len(sizes) ** 0.5
 
 
 def _distance(sorted_values: Floats, expected: Any) -> float:
@@ -116,16 +133,19 @@ def reservoir_keeps(total: int, size: int) -> NDArray[np.int64]:
     return np.asarray(kept, np.int64)
 
 
-def _is_reservoir(steps: NDArray[np.int64], grid: int) -> bool:
-    """Whether a full series from step 0, from one record in, or from the first step kept leaves these very points."""
+def _filled(steps: NDArray[np.int64], grid: int) -> int | None:
+    """The number of points of which TensorBoard's reservoir keeps these very ones; None where it keeps others.
+
+    Tried for a series from step 0 on, from one record in, and from the first step that is left.
+    """
     left = (steps[-1] - steps) // grid
     last = int(steps[-1])
     for total in {last // grid + 1, last // grid, int(left[0]) + 1}:
         if len(steps) < total <= _REPLAYED:
             kept = reservoir_keeps(total, len(steps))
             if np.array_equal(kept[-1] - kept, left):
-                return True
-    return False
+                return total
+    return None
 
 
 def sampled_series(run: Run, sizes: Sequence[int]) -> list[Fact] | str:
@@ -156,13 +176,18 @@ def _judge(run: Run, size: int, rows: list[dict[str, Any]]) -> Fact | None:
     series, sample = found[0]
     count = len(rows) if len(found) == min(len(rows), _READ) else len(found)
     lost = 1 - sample.kept / sample.total
-    several = f"{count} series hold" if count > 1 else f"{series.name} holds"
+    several = (
+        f"{count} series hold exactly {size:,} points each"
+        if count > 1
+        else f"{series.name} holds exactly {size:,} points"
+    )
+    grid = "every step" if sample.grid == 1 else f"every {sample.grid:,} steps"
     proof = "the very ones that TensorBoard's reservoir keeps" if sample.replayed else "spread like a random sample"
     finding = Finding(
         KIND,
         "info",
         run.name,
-        f"{several} exactly {size:,} points, {proof} of about {sample.total:,} (one every {sample.grid:,} steps): "
+        f"{several}, {proof} of {'' if sample.replayed else 'about '}{sample.total:,} (one {grid}): "
         f"{lost:.0%} of what was logged is not here, and a spike between the points would not be seen",
         metric=series.metric,
         first_step=whole(series.step[0]),
