@@ -105,7 +105,7 @@ def _without_memory(sizes: NDArray[np.int64]) -> bool:
     apart = sizes - sizes.mean()
     lags = range(1, min(len(sizes) // 4, _LAGS))
     most = max(abs(float(apart[lag:] @ apart[:-lag])) for lag in lags)
-    return most <= _CORRELATION * float(apart @ apart) / len(sizes) ** 0.5
+    return bool(most <= _CORRELATION * float(apart @ apart) / np.sqrt(len(sizes)))
 
 
 def _distance(sorted_values: Floats, expected: Any) -> float:
