@@ -35,15 +35,22 @@ _GRAD = r"(?:grads?|gradients?) ?norm"
 _PREFERRED: dict[str, tuple[str, ...]] = {
     "loss": _LOSS,
     "learning_rate": (r"^(?:lr|learning rate|lrate)$", r"^current lr$", r"^(?!.*\b(?:multiplier|lrm)\b)"),
-    "grad_norm": (rf"^{_GRAD}$|^gnorm$|^norm$", rf"\b(?:total|global)\b|^(?:avg|average|mean|unclipped|train|optim|model) {_GRAD}$"),
-    "throughput": (r"^(?!eval|val|test).*\btok", r"^(?!eval|val|test).*\b(?:sample|image|img|example|word|item|frame|seq)", r"^(?!.*\b(?:mfu|hfu)\b)"),
+    "grad_norm": (
+        rf"^{_GRAD}$|^gnorm$|^norm$",
+        rf"\b(?:total|global)\b|^(?:avg|average|mean|unclipped|train|optim|model) {_GRAD}$",
+    ),
+    "throughput": (
+        r"^(?!eval|val|test).*\btok",
+        r"^(?!eval|val|test).*\b(?:sample|image|img|example|word|item|frame|seq)",
+        r"^(?!.*\b(?:mfu|hfu)\b)",
+    ),
     "memory": (
         r"^(?=.*\b(?:gpu|cuda|vram|allocated|peak|max))(?!.*percent)",
         r"^(?!.*\b(?:rss|ram|proc|percent|cache)\b)",
     ),
     "generator_loss": (r"^(?:g|gen|generator) loss$|^loss (?:g|gen|generator)$", r"\btotal\b"),
     "discriminator_loss": (r"^(?:d|disc|discriminator) loss$|^loss (?:d|disc|discriminator)$", r"\btotal\b"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +167,15 @@ def _reason(ranked: Sequence[SeriesRole], role: str) -> str:
 
 def _nothing(name: str, role: str, series: Sequence[SeriesRole]) -> str:
     if role == "loss":
+        trained = name == "train_loss"
+        parts = [one for one in series if one.role == "component_loss" and (one.side == "train") == trained]
+        if parts:
+            listed = ", ".join(dict.fromkeys(one.metric for one in parts[:4])) + (", ..." if len(parts) > 4 else "")
+            many = f"{len(parts)} parts" if len(parts) > 1 else "one part"
+            return f"{many} ({listed}), and no series that stands for the whole"
         elsewhere = [one for one in series if one.role == "loss"]
         if elsewhere:
             return f"the losses are of {', '.join(sorted({one.side for one in elsewhere}))} only"
-        parts = [
-            one for one in series if one.role == "component_loss" and (one.side == "train") == (name == "train_loss")
-        ]
-        if parts:
-            listed = ", ".join(dict.fromkeys(one.metric for one in parts[:4])) + (", ..." if len(parts) > 4 else "")
-            return f"{len(parts)} parts ({listed}), and no series that stands for the whole"
     if name == "discriminator_loss" and {"d_real", "d_fake"} <= {one.role for one in series}:
         return "outputs on real and generated data are logged, and no loss"
     return f"no series is known as {ROLES.get(role, role)}"

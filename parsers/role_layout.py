@@ -103,14 +103,23 @@ def _monitor(mine: Sequence[SeriesRole], every: Sequence[SeriesRole]) -> _Change
     )
 
 
+#: What stands beside a part of a loss that is not the whole: the loss itself, or the losses of several players.
+_WHOLE = {"loss", "generator_loss", "discriminator_loss", "policy_loss"}
+
+
 def _only_loss(mine: Sequence[SeriesRole], every: Sequence[SeriesRole]) -> _Changes:
-    """A loss with a name of its own is the whole loss where no other is logged on that side."""
+    """A loss with a name of its own is the whole loss where no other is logged on that side, nor it as one of many."""
     changes: _Changes = {}
-    for side in dict.fromkeys(one.side for one in every):
-        if any(one.side == side and one.role == "loss" for one in every):
+    sides = dict.fromkeys(one.side for one in every)
+    names = {
+        side: {plain_name(p.metric) for p in every if p.side == side and p.role == "component_loss"} for side in sides
+    }
+    parts_of_many = set[str]().union(*(found for found in names.values() if len(found) > 1))
+    for side, found in names.items():
+        if any(one.side == side and one.role in _WHOLE for one in every):
             continue
         parts = [one for one in every if one.side == side and one.role == "component_loss"]
-        if len({plain_name(one.metric) for one in parts}) == 1:
+        if len(found) == 1 and not found & parts_of_many:
             where = f"with split {parts[0].split}" if parts[0].split else "in the log"
             own = [one for one in mine if one in parts]
             changes |= dict(_changed(one, "loss", f"the only loss {where}") for one in own)
