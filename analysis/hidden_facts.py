@@ -66,8 +66,7 @@ class HiddenFacts(Result):
         drawn = axes(ax)
         fact = shown[kind] if kind is not None else next((f for f in self.facts if f.drawn is not None), None)
         if fact is None or fact.drawn is None:
-            found = [f for f in self.facts if f.finding is not None]
-            said = found[0].detail if found else "nothing hidden was found" if self.facts else "nothing could be judged"
+            said = "nothing hidden was found" if self.facts else "nothing could be judged"
             drawn.set_xlabel("step")
         else:
             said = fact.detail

@@ -193,9 +193,9 @@ def _finding(
             "steps_per_update": every,
             "rows_per_update": stairs.width,
             "updates_seen": count,
-            "accumulation_configured": None if told is None else told[1],
-            "changes_at_epochs": epochs,
-            "grad_norm_every_steps": norm,
+            **({} if told is None else {"accumulation_configured": told[1]}),
+            **({} if epochs is None else {"changes_at_epochs": epochs}),
+            **({} if norm is None else {"grad_norm_every_steps": norm}),
         },
         causes=_causes(told, epochs, norm, every),
         suggestions=_suggestions(every),
@@ -243,5 +243,8 @@ def _by_plan(run: Run, rows: list[dict[str, Any]], told: tuple[str, int] | None)
         causes=(f"gradients are accumulated over {told[1]} batches while the step counts batches",),
         suggestions=_suggestions(told[1]),
     )
-    points = int(row["count"])
-    return Fact(KIND, "found", row["split"], row["metric"], points, updates, float(told[1]), finding.message, finding)
+    loss = read_series(run, row)
+    marked = loss.x == loss.x[int(np.argmin(np.abs(loss.x - updates)))]
+    drawn = Drawn(loss.x, loss.value, marked, loss.axis, loss.name, f"{updates:,}, the updates configured")
+    points, every = len(loss.value), float(told[1])
+    return Fact(KIND, "found", loss.split, loss.metric, points, updates, every, finding.message, finding, drawn)

@@ -16,7 +16,7 @@ from analysis.report.drawings import Drawing, Drawings
 from analysis.report.groups import Group, group_findings
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
-from analysis.report.views import OWN_FIGURE, View, check_views, curve_views, finding_view
+from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
 from parsers.run import Source
 from parsers.run_roles import Roles
 
@@ -138,6 +138,8 @@ def _log_of(source: Source, folder: str) -> str:
 def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: dict[str, int]) -> Card:
     """The figure that shows a finding: that of its check where the kind asks for it, else its metric over steps."""
     check = _check_of(group, diagnosis)
+    if check in OWN_FIGURES:
+        return Card(group, finding_view(check, diagnosis.results[check], group, drawings), None)
     own = check is not None and group.findings[0].family in OWN_FIGURE
     if own and check is not None and check not in drawn:
         drawing = finding_view(check, diagnosis.results[check], group, drawings)

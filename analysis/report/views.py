@@ -16,7 +16,7 @@ from analysis.result import Result
 from analysis.timeline import main_series
 from parsers.run_roles import Roles
 
-__all__ = ["OWN_FIGURE", "View", "check_views", "curve_views", "finding_view"]
+__all__ = ["OWN_FIGURE", "OWN_FIGURES", "View", "check_views", "curve_views", "finding_view"]
 
 #: Headings of the checks that have something to show even where nothing was found; the others show their findings.
 TITLES: dict[str, str] = {
@@ -28,6 +28,8 @@ TITLES: dict[str, str] = {
 }
 #: Families whose figure is that of their check: the metric alone would not show what is wrong.
 OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts"}
+#: Checks that have a figure of their own for every kind of finding.
+OWN_FIGURES = {"hidden_facts"}
 SHARES = "shares of the loss components"
 
 
@@ -41,11 +43,12 @@ class View:
 
 def finding_view(check: str, result: Result, group: Group, drawings: Drawings) -> Drawing | None:
     """The figure of the check that found something, announced by what it found; None where there is nothing to draw."""
-    options = _options(check, result, group.metric)
+    options = [{"kind": group.kind}] if check in OWN_FIGURES else _options(check, result, group.metric)
     if not options:
         return None
     message = group.findings[0].message
-    return drawings.result(result, TITLES.get(check, check.replace("_", " ")), label=message, **options[0])
+    title = "the rows that show it, marked" if check in OWN_FIGURES else TITLES.get(check, check.replace("_", " "))
+    return drawings.result(result, title, label=message, **options[0])
 
 
 def curve_views(diagnosis: Diagnosis, curves: Curves, drawings: Drawings) -> list[View]:

@@ -79,6 +79,15 @@ def test_diagnosis_and_report_say_the_facts():
     assert {"hidden-non-finite", "stale-values"} <= {f.kind for f in diagnosis.findings}
     page = at.report(diagnosis).text
     assert "the log hides it" in page and "was evaluated 20 times" in page
+    assert page.count("the rows that show it, marked") >= 4, "each fact has its own figure"
+
+
+def test_every_fact_that_is_found_can_be_drawn_in_a_report():
+    planned = run_of({"loss": decay(2000, np.random.default_rng(1))}, config={"accum_iter": 4, "max_steps": 500})
+    by_epoch = run_of({"loss": decay(30, np.random.default_rng(2))}, epochs=np.arange(30), steps=False)
+    for run in (everything(), planned, by_epoch):
+        facts = [fact for fact in hidden_facts(run).facts if fact.finding is not None]
+        assert facts and all(fact.drawn is not None for fact in facts)
 
 
 def test_a_small_log_loads_no_heavy_library(tmp_path: Path):
