@@ -21,6 +21,7 @@ _PUBLIC = {
     "anomalies": "analysis.anomalies",
     "curriculum": "analysis.curriculum",
     "diagnose": "analysis.diagnose",
+    "hidden_facts": "analysis.hidden_facts",
     "load": "parsers.loading",
     "load_all": "parsers.loading",
     "losses": "analysis.losses",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from analysis.curriculum import curriculum as curriculum
     from analysis.diagnose import diagnose as diagnose
     from analysis.findings import Finding as Finding
+    from analysis.hidden_facts import hidden_facts as hidden_facts
     from analysis.losses import losses as losses
     from analysis.report import report as report
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
