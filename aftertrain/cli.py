@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     ls.add_argument("--no-cache", action="store_true", help="read every run again, and remember nothing")
     ls.add_argument("--roles", action="store_true", help="what the series of each run are taken for, and why")
     _add_config(ls)
+    _add_dialects(ls)
     ls.set_defaults(call=_ls)
 
     report = commands.add_parser("report", help="one self-contained report (.html, .md, .json)")
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: %(default)s")
     report.add_argument("--title", help="heading of the report")
     _add_config(report)
+    _add_dialects(report)
     report.set_defaults(call=_report)
 
     check = commands.add_parser("check", help="findings of each run, for people and for CI", epilog=EXIT_CODES)
@@ -55,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="lowest severity that makes the exit status 1 (default: %(default)s)",
     )
     _add_config(check)
+    _add_dialects(check)
     check.set_defaults(call=_check)
 
     convert = commands.add_parser("convert", help="write a run as Parquet, JSONL, CSV or TensorBoard events")
@@ -65,6 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("parquet", "jsonl", "csv", "tensorboard"),
         help="default: by the suffix of OUT; a folder or a name without suffix means tensorboard",
     )
+    convert.add_argument("--run", metavar="NAME", help="which of several runs, by name, path or identifier")
+    _add_dialects(convert)
     convert.set_defaults(call=_convert)
     return parser
 
@@ -75,6 +80,16 @@ def _add_config(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="settings of the project; default: aftertrain.toml, or [tool.aftertrain] in pyproject.toml, in the "
         "current folder or the nearest one above that has one",
+    )
+
+
+def _add_dialects(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dialects",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="TOML file that says how a text log prints its numbers (docs/formats.md); may be given more than once",
     )
 
 
@@ -113,7 +128,7 @@ def _load(given: argparse.Namespace) -> RunSet:
 
     settings = _settings(given)
     with _Progress("reading") as progress:
-        runs = load_all(given.paths, progress=progress)
+        runs = load_all(given.paths, progress=progress, dialects=given.dialects)
     _say_unread(runs.unread)
     runs, unused = settings.applied(runs)
     for told in unused:
@@ -143,7 +158,7 @@ def _ls(given: argparse.Namespace) -> int:
         return 0
     _settings(given)  # a file with mistakes is said here too
     with _Progress("reading") as progress:
-        listed = list_runs(given.paths, progress=progress, cache=not given.no_cache)
+        listed = list_runs(given.paths, progress=progress, cache=not given.no_cache, dialects=given.dialects)
     _say_unread(listed.unread)
     print(render.RUNS[given.format](listed))
     return 0
@@ -183,7 +198,8 @@ def _convert(given: argparse.Namespace) -> int:
     from aftertrain.convert import convert
     from parsers.loading import load
 
-    written = convert(load(given.path), given.output, format=given.format)
+    run = load(given.path, run=given.run, dialects=given.dialects)
+    written = convert(run, given.output, format=given.format)
     print(written)
     return 0
 
