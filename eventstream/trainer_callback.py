@@ -26,7 +26,7 @@ class CallbackCore:
     """Records what the Hugging Face Trainer tells its callbacks. Add it to `callbacks=[...]`, beside any others.
 
     `recorder_or_path` is a `Recorder`, which stays open after the training, or the run's folder, where the callback
-    opens one for each training and closes it with its status; without it the folder is `aftertrain` in the Trainer's
+    opens one for each training and records how it ended; without it the folder is `aftertrain` in the Trainer's
     `output_dir`. A resumed training is the next attempt of the same run. Every `every`-th step a batch is looked at,
     by trainers that derive from `RecordingTrainer` (default 100: at that pace looking costs well under 1 % of a step);
     every log of the Trainer is recorded whatever `every` is. `plan` adds to the plan, which holds `max_steps` and the
@@ -72,7 +72,7 @@ class CallbackCore:
         self._recorder: Recorder | None = recorder_or_path if isinstance(recorder_or_path, Recorder) else None
         self._path = None if isinstance(recorder_or_path, Recorder) else recorder_or_path
         self._owned, self._plan, self._digests = not given, dict(plan or {}), digests
-        self._training = False
+        self._training, self._ended = False, False
         self._guard: Any = None
         #: Which batches are looked at; a `RecordingTrainer` asks it.
         self.batches = Batches(check_every(every), shift_labels, audio_positions)
@@ -84,7 +84,7 @@ class CallbackCore:
         """Open the run and record its configuration and where training begins."""
         made = settings(args, model)
         if self._owned:
-            self.close("interrupted", _UNFINISHED)
+            self.close(*(("interrupted", _UNFINISHED) if self._training else ("finished", None)))
             steps = int(getattr(state, "max_steps", 0) or 0)
             plan = {"lr": lr_plan(args, steps), **({"max_steps": steps} if steps > 0 else {}), **self._plan}
             self._open(args, config=made, plan=plan, ends=("interrupted", _UNFINISHED))
@@ -97,7 +97,7 @@ class CallbackCore:
         recorder.note("training begins" if not begun else f"training is resumed after step {begun}", step=begun)
 
     def recorder_for(self, args: Any) -> Recorder:
-        """The recorder that is open; after a training, and before one, a further attempt for what is evaluated then."""
+        """The recorder that is open, opened where none is: what is evaluated before a training is an attempt too."""
         if self._recorder is None:
             self._open(args, ends=("finished", None))
         assert self._recorder is not None
@@ -108,9 +108,15 @@ class CallbackCore:
             known["run"] = Path(args.output_dir).absolute().name or None
         path = self._path if self._path is not None else Path(args.output_dir) / FOLDER
         rank = getattr(args, "process_index", None)
-        self._recorder = Recorder(path, rank=rank, **known)
-        # At the end of the process, should nothing else close it; it must not keep the callback alive.
-        self._guard = weakref.finalize(self, self._recorder.close, *ends)
+        self._recorder, self._ended = Recorder(path, rank=rank, **known), False
+        self._close_at_exit(*ends)
+
+    def _close_at_exit(self, status: str, error: str | None) -> None:
+        """At the end of the process, should nothing else close the recorder; without keeping the callback alive."""
+        if self._guard is not None:
+            self._guard.detach()
+        assert self._recorder is not None
+        self._guard = weakref.finalize(self, self._recorder.close, status, error)
 
     def close(self, status: str = "finished", error: str | None = None) -> None:
         """Close the recorder that the callback opened itself; a recorder that was given stays open."""
@@ -153,9 +159,20 @@ class CallbackCore:
         self._end_of_evaluation()
 
     def _end_of_evaluation(self) -> None:
-        """Outside of a training each evaluation is an attempt of its own, whole as soon as it is over."""
+        """Outside of a training the run is whole as soon as the evaluation is over."""
         if not self._training:
-            self.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Say that the run is finished, once an attempt, and leave it open: evaluations may follow a training.
+
+        A further attempt would stand for a restart, at the training's last step.
+        """
+        if self._owned and self._recorder is not None:
+            if not self._ended:
+                self._recorder.event("end", {"status": "finished"})
+            self._ended, self._training = True, False
+            self._close_at_exit("finished", None)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Record the checkpoint that the Trainer has written, on the process that writes it."""
@@ -169,7 +186,7 @@ class CallbackCore:
             recorder.event("checkpoint", _sizes(folder, recorder.path), step=step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Record where training ended and what was best, and close what the callback opened."""
+        """Record where training ended, what was best, and that the run is finished."""
         best = {key: getattr(state, key, None) for key in ("best_metric", "best_global_step", "best_model_checkpoint")}
         recorder = self.recorder_for(args)
         if best["best_metric"] is not None:
@@ -177,7 +194,7 @@ class CallbackCore:
         steps = getattr(state, "max_steps", None)
         early = steps and state.global_step < steps
         recorder.note(f"training ends{f' early, of {steps} steps' if early else ''}", step=state.global_step)
-        self.close()
+        self._end()
 
     def speaker_similarity(self, step: Any, reference: Any, generated: Any, split: str = "") -> None:
         """Record the cosine similarity of reference and generated speaker embeddings, of shape (d) or (n, d).
