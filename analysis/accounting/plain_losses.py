@@ -72,14 +72,19 @@ def plain_losses(run: Run, plan: Plan) -> PlainLosses:
 
 
 def _names(run: Run) -> tuple[str, dict[str, str]]:
-    """Metric of the total, and component name to metric of its parts."""
+    """Metric of the total, and component name to metric of its parts: by their names, but as the user says."""
     known = {metric.lower(): metric for metric in run.metrics}
-    total = next((known[name] for name in _TOTAL if name in known), "")
+    whole = run.roles["train_loss"].series
+    if whole is not None and whole.by == "user":
+        total = whole.metric
+    else:
+        total = next((known[name] for name in _TOTAL if name in known), "")
     parts = {}
     for metric in run.metrics:
-        match = _PART.match(metric)
-        if match and metric != total and not _NOT_PARTS.search(metric.lower()):
-            parts[match["after"] or match["before"]] = metric
+        match, said = _PART.match(metric), run.roles.of(metric)
+        by_name = match is not None and not _NOT_PARTS.search(metric.lower())
+        if metric != total and (said.role == "component_loss" if said.by == "user" else by_name):
+            parts[(match["after"] or match["before"]) if match else metric] = metric
     return total, parts
 
 
