@@ -28,6 +28,7 @@ _PUBLIC = {
     "report": "analysis.report",
     "speaker_embeddings": "analysis.speaker_embeddings",
     "train_eval_gap": "analysis.train_eval_gap",
+    "watch": "eventstream.watch",
     "watch_inputs": "eventstream.contracts",
 }
 __all__ = [*sorted(_PUBLIC), "__version__"]
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from eventstream.huggingface import AftertrainCallback as AftertrainCallback
     from eventstream.huggingface import RecordingTrainer as RecordingTrainer
     from eventstream.recorder import Recorder as Recorder
+    from eventstream.watch import watch as watch
     from parsers.loading import load as load
     from parsers.loading import load_all as load_all
     from parsers.run import Run as Run
