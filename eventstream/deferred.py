@@ -89,24 +89,25 @@ class Pending:
     """Records that wait for their numbers, in the order in which they were given, at most `MOST_PENDING` of them."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[list[HostCopy], Callable[[], None]]] = deque()
+        #: What waits; its truth tells callers at little cost whether there is anything to drain.
+        self.waiting: deque[tuple[list[HostCopy], Callable[[], None]]] = deque()
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def add(self, copies: Iterable[HostCopy], write: Callable[[], None]) -> None:
         """Call `write` once all of `copies` have arrived: now, at a later `drain`, or when too many wait."""
-        self._waiting.append((list(copies), write))
+        self.waiting.append((list(copies), write))
         self.drain()
 
     def drain(self, *, wait: bool = False) -> None:
         """Write the records whose numbers have arrived, oldest first; with `wait`, all of them."""
         with self._lock:
-            while self._waiting:
-                copies, write = self._waiting[0]
-                late = not wait and len(self._waiting) <= MOST_PENDING
+            while self.waiting:
+                copies, write = self.waiting[0]
+                late = not wait and len(self.waiting) <= MOST_PENDING
                 if late and not all(copy.ready() for copy in copies):
                     return
-                self._waiting.popleft()
+                self.waiting.popleft()
                 write()

@@ -106,6 +106,7 @@ class Recorder:
         self._process = os.getpid()
         self._closing, self._closed = threading.Lock(), False
         self._pending, self._sources = Pending(), list[Callable[[], None]]()
+        self._waiting = self._pending.waiting
         #: The optimiser step that the loop is at, for those who record besides it (`watch`); None lets them count.
         self.step: int | None = None
         settings = None if config is None else self._settings(config)
@@ -166,7 +167,7 @@ class Recorder:
                 self._log_any(step, values, split, epoch)
             else:
                 self._append(line)
-            if self._pending:
+            if self._waiting:
                 self._pending.drain()
         except Exception as error:  # noqa: BLE001 - foreign values raise anything, and training must go on
             self._troubles.lose(error)
@@ -201,6 +202,8 @@ class Recorder:
         return named
 
     def _line(self, head: dict[str, Any], values: Mapping[str, Any]) -> bytes:
+        if _NUMBERS.issuperset(map(type, values.values())) and (total := sum(values.values())) - total == 0.0:
+            return strict_line({**head, "values": values}, self._dumps)
         finite: dict[str, int | float | None] = {}
         others: dict[str, str] = {}
         for name, value in values.items():
@@ -230,6 +233,10 @@ class Recorder:
     @_never_raises
     def _arrived(self, head: dict[str, Any], values: Callable[[], Mapping[str, Any]]) -> None:
         self._append(self._line(head, values()))
+
+    def trouble(self, kind: str, message: str) -> None:
+        """Warn of something that an adapter could not record, once for each kind."""
+        self._troubles.say(kind, message)
 
     def before_flush(self, source: Callable[[], None]) -> None:
         """Call `source` first at every `flush` and at `close`: it hands over what it has gathered."""
@@ -383,6 +390,7 @@ class Recorder:
         self._troubles, self._dumps = Troubles(str(self.path)), fast_dumps()
         self._closing, self._closed, self._process = threading.Lock(), True, os.getpid()
         self._pending, self._sources, self.step = Pending(), [], None
+        self._waiting = self._pending.waiting
         self._segments = SegmentWriter.stopped()
         self._append = self._segments.write
 

@@ -1,0 +1,255 @@
+"""What is measured of gradients and parameters on their own devices: a few vectors a step, nothing read by the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventstream.deferred import HostCopy
+
+__all__ = [
+    "DEAD_AFTER",
+    "Numbers",
+    "Sample",
+    "Table",
+    "UnitMemory",
+    "count_nonfinite",
+    "dense",
+    "measure_counts",
+    "measure_norms",
+]
+
+#: Observations in a row without any gradient after which a unit counts as dead. One batch proves nothing.
+DEAD_AFTER = 5
+#: Elements of one tensor that the update ratio looks at: all of small tensors, an even sample of large ones, so that
+#: the old weights held for the time of one step take little memory. The ratio's error is then about one in a hundred.
+SAMPLE = 8192
+#: Neighbours that are sampled together: one cache line of 32-bit floats.
+_RUN = 16
+#: Below this size a tensor of the host is measured together with others: a call costs more than its numbers.
+_SMALL = 2048
+#: Elements counted at once, which bounds the memory of their comparison.
+_COUNTED = 1 << 24
+
+#: Statistic -> key of the tensor (its place among the step's) -> number.
+Table = dict[str, dict[int, float]]
+
+
+class Numbers:
+    """Vectors of numbers by statistic, each number with the key of its tensor; one copy a device takes them over."""
+
+    def __init__(self) -> None:
+        self._parts: dict[Any, list[tuple[str, Sequence[int], Any]]] = {}
+        self._read: list[tuple[list[tuple[str, Sequence[int]]], HostCopy]] = []
+
+    def add(self, statistic: str, keys: Sequence[int], vector: Any) -> None:
+        """Add one number for each key."""
+        self._parts.setdefault(vector.device, []).append((statistic, keys, vector))
+
+    def on_host(self, statistic: str) -> dict[int, float]:
+        """Those numbers of a statistic that the host can read without waiting for a device."""
+        found: dict[int, float] = {}
+        for device, parts in self._parts.items():
+            if device.type == "cpu":
+                for name, keys, vector in parts:
+                    if name == statistic:
+                        found.update(zip(keys, vector.reshape(-1).tolist(), strict=True))
+        return found
+
+    def copies(self) -> list[HostCopy]:
+        """Start the copies to the host; later numbers go into later copies."""
+        import torch
+
+        parts, self._parts = self._parts, {}
+        for found in parts.values():
+            labels = [(statistic, keys) for statistic, keys, _ in found]
+            self._read.append((labels, HostCopy(torch.cat([vector.reshape(-1) for *_, vector in found]))))
+        return [copy for _, copy in self._read]
+
+    def table(self) -> Table:
+        """The numbers on the host; waits for those that have not arrived."""
+        table: Table = {}
+        for labels, copy in self._read:
+            numbers = iter(copy.numbers())
+            for statistic, keys in labels:
+                table.setdefault(statistic, {}).update(zip(keys, numbers, strict=False))
+        return table
+
+
+def dense(tensor: Any) -> Any:
+    """What this process holds of a tensor: the local part of a distributed one, the values of a sparse one."""
+    import torch
+
+    to_local = getattr(tensor, "to_local", None)
+    local = to_local() if callable(to_local) else tensor
+    if local.layout is torch.sparse_coo:
+        return local.coalesce().values()
+    return local if local.layout is torch.strided else local.values()
+
+
+def _grouped(tensors: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
+    groups: dict[tuple[Any, Any], list[tuple[int, Any]]] = {}
+    for key, tensor in tensors:
+        if tensor.numel():
+            groups.setdefault((tensor.device, tensor.dtype), []).append((key, tensor))
+    return list(groups.values())
+
+
+def _wide(dtype: Any) -> Any:
+    """The type to sum squares in: half precision overflows at 65,504."""
+    import torch
+
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
+
+
+def measure_norms(numbers: Numbers, statistic: str, tensors: Sequence[tuple[int, Any]]) -> None:
+    """The 2-norm of each tensor, in one fused pass for each device and type."""
+    import torch
+
+    for group in _grouped(tensors):
+        small = [pair for pair in group if pair[1].device.type == "cpu" and pair[1].numel() <= _SMALL]
+        if len(small) > 1 and not small[0][1].is_complex():
+            group = [pair for pair in group if pair[1].numel() > _SMALL]
+            flat = torch.cat([tensor.reshape(-1) for _, tensor in small]).double()
+            lengths = torch.tensor([tensor.numel() for _, tensor in small])
+            squares = torch.segment_reduce(flat.square_(), "sum", lengths=lengths, unsafe=True)
+            numbers.add(statistic, [key for key, _ in small], squares.sqrt_())
+        if group:
+            found = torch._foreach_norm([tensor for _, tensor in group], 2.0, dtype=_wide(group[0][1].dtype))
+            numbers.add(statistic, [key for key, _ in group], torch.stack(found))
+
+
+def measure_counts(numbers: Numbers, tensors: Sequence[tuple[int, Any]]) -> None:
+    """How many elements of each gradient are not zero (`nonzero`), and how many not finite (`nonfinite`).
+
+    The second pass is made where it must be: the host can see beforehand whether a norm is finite, and a device
+    cannot without being waited for.
+    """
+    import torch
+
+    for group in _grouped(tensors):
+        keys = [key for key, _ in group]
+        numbers.add("nonzero", keys, torch.stack([_count(tensor) for _, tensor in group]))
+        if group[0][1].device.type != "cpu":
+            numbers.add("nonfinite", keys, torch.stack([count_nonfinite(tensor) for _, tensor in group]))
+
+
+def _count(tensor: Any) -> Any:
+    import torch
+
+    if tensor.numel() <= _COUNTED:
+        return torch.count_nonzero(tensor)
+    return torch.stack([torch.count_nonzero(piece) for piece in _pieces(tensor)]).sum()
+
+
+def count_nonfinite(tensor: Any) -> Any:
+    """How many elements are NaN or infinite, as a tensor of no dimension."""
+    import torch
+
+    # A finite number less itself is 0, every other one NaN: one comparison for both.
+    return torch.stack([torch.count_nonzero(piece - piece) for piece in _pieces(tensor)]).sum()
+
+
+def _pieces(tensor: Any) -> Sequence[Any]:
+    if tensor.numel() <= _COUNTED or tensor.ndim == 0:
+        return (tensor,)
+    row = max(1, tensor.numel() // tensor.shape[0])
+    return tensor.split(max(1, _COUNTED // row))  # type: ignore[no-any-return]
+
+
+class UnitMemory:
+    """For how many observations in a row each unit has had no gradient at all."""
+
+    def __init__(self) -> None:
+        self._quiet: dict[Any, tuple[tuple[Any, ...], Any, Any]] = {}
+
+    def measure(self, numbers: Numbers, units: Sequence[tuple[int, Any, Any, Any]]) -> None:
+        """Note the gradients of (key, weight, its gradient, the bias's gradient or None); count dead units (`dead`).
+
+        A unit without gradient in its row of the weight may still learn by its bias, where only its inputs are dead. A
+        change of the set of parameters starts the count again: it is then another part of the model that is trained.
+        """
+        import torch
+
+        devices: dict[Any, list[tuple[int, Any, Any, Any]]] = {}
+        for entry in units:
+            devices.setdefault(entry[2].device, []).append(entry)
+        for device, found in devices.items():
+            rows = torch.cat([_row_norms(gradient) for _, _, gradient, _ in found])
+            layout = tuple((id(weight), bias is None) for _, weight, _, bias in found)
+            known = self._quiet.get(device)
+            if known is None or known[0] != layout or known[1].numel() != rows.numel():
+                lengths = torch.tensor([gradient.shape[0] for _, _, gradient, _ in found], device=device)
+                known = layout, torch.zeros_like(rows), lengths
+                self._quiet[device] = known
+            biases = [
+                rows.new_zeros(gradient.shape[0]) if bias is None else bias.abs().float()
+                for _, _, gradient, bias in found
+            ]
+            known[1].add_(1.0).mul_((rows == 0) & (torch.cat(biases) == 0))
+            dead = (known[1] >= DEAD_AFTER).float()
+            counts = torch.segment_reduce(dead, "sum", lengths=known[2], unsafe=True)
+            numbers.add("dead", [key for key, *_ in found], counts)
+
+
+def _row_norms(gradient: Any) -> Any:
+    import torch
+
+    return torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=_wide(gradient.dtype)).float()
+
+
+class Sample:
+    """Parameters before the step, so that `measure` after it can tell how far they moved."""
+
+    def __init__(self, tensors: Sequence[tuple[int, Any]], most: int = SAMPLE) -> None:
+        self._groups = [([key for key, _ in group], [t for _, t in group]) for group in _grouped(tensors)]
+        self._most = most
+        self._old = [self._taken(tensors) for _, tensors in self._groups]
+
+    def _taken(self, tensors: Sequence[Any]) -> Any:
+        import torch
+
+        large = [_runs(t, self._most) for t in tensors if t.numel() > self._most]
+        small = [t.reshape(-1) for t in tensors if t.numel() <= self._most]
+        return torch.cat(large) if large else None, torch.cat(small) if small else None
+
+    def measure(self, numbers: Numbers) -> None:
+        """The norm of what each parameter moved (`moved`) and of what it was (`was`), over the same elements."""
+        for (keys, tensors), before in zip(self._groups, self._old, strict=True):
+            after = self._taken(tensors)
+            for large, old, new in zip((True, False), before, after, strict=True):
+                if old is not None:
+                    mine = [
+                        (k, t.numel()) for k, t in zip(keys, tensors, strict=True) if (t.numel() > self._most) is large
+                    ]
+                    lengths = [self._most // _RUN * _RUN if large else size for _, size in mine]
+                    old, new = (_widened(vector.reshape(-1)) for vector in (old, new))
+                    for statistic, vector in (("moved", new - old), ("was", old)):
+                        _segment_norms(numbers, statistic, [key for key, _ in mine], vector, lengths)
+
+
+def _widened(tensor: Any) -> Any:
+    wide = _wide(tensor.dtype)
+    return tensor if wide is None else tensor.to(wide)
+
+
+def _segment_norms(numbers: Numbers, statistic: str, keys: Sequence[int], vector: Any, lengths: Sequence[int]) -> None:
+    import torch
+
+    if len(set(lengths)) == 1:
+        numbers.add(statistic, keys, torch.linalg.vector_norm(vector.reshape(len(lengths), -1), dim=1))
+    else:
+        measure_norms(numbers, statistic, list(zip(keys, vector.split(list(lengths)), strict=True)))
+
+
+def _runs(tensor: Any, most: int) -> Any:
+    """Runs of neighbours at even distances, (runs, 16): a view where the memory has no gaps."""
+    import torch
+
+    flat = tensor.detach()
+    if not (flat.is_contiguous() or (flat.ndim == 4 and flat.is_contiguous(memory_format=torch.channels_last))):
+        flat = flat.reshape(-1)
+    runs = most // _RUN
+    # An odd distance, so that the runs walk through all columns of a matrix whose width is a power of two.
+    distance = max(1, ((flat.numel() - _RUN) // (runs - 1) - 1) | 1)
+    return flat.as_strided((runs, _RUN), (distance, 1))
