@@ -8,7 +8,7 @@ from pathlib import Path
 from eventstream.errors import InputError
 from parsers.choosing import chosen, short
 from parsers.gathering import existing, found_below
-from parsers.options import Dialects, options
+from parsers.options import Dialects, Options, options
 from parsers.place import StrPath
 from parsers.plugins import plugins
 from parsers.progress import Progress, shown
@@ -17,12 +17,20 @@ from parsers.refusal import nothing_at
 from parsers.remembered import remembered
 from parsers.run import Run, RunSet
 from parsers.run_names import uniquely_named
+from parsers.settings import GivenRoles, given_roles
 from parsers.tree import Unread, find_groups
 
 __all__ = ["load", "load_all"]
 
 
-def load(path: StrPath, *, run: str | None = None, dialects: Dialects | None = None, histograms: bool = False) -> Run:
+def load(
+    path: StrPath,
+    *,
+    run: str | None = None,
+    roles: GivenRoles | None = None,
+    dialects: Dialects | None = None,
+    histograms: bool = False,
+) -> Run:
     """The one run at `path`, whatever wrote it.
 
     `path` is a log file, a run folder, or a folder or archive (.zip, .tar and its packed kinds) that holds exactly one
@@ -31,6 +39,8 @@ def load(path: StrPath, *, run: str | None = None, dialects: Dialects | None = N
     rows of `run.rejects`.
 
     `run` chooses one of several, by its name, its path (whole, or from `path` on) or its identifier (MLflow).
+    `roles` says what series are, `{"energy": "train_loss", "val/*": "eval_loss"}` (see `Run.with_roles`), or is the
+    settings file that does (`parsers.settings`); no file is looked for by itself.
     `dialects` is a TOML file of dialects of text logs (`parsers.dialect_toml.from_toml`), or a list of files or of
     `parsers.dialect.Dialect`: a text that speaks one of them is read in it. `histograms=True` makes scalars of
     TensorBoard's histograms (`<tag>/min`, `/p50`, `/max`, ...), which are many and seldom asked for.
@@ -43,7 +53,11 @@ def load(path: StrPath, *, run: str | None = None, dialects: Dialects | None = N
     ...
     eventstream.errors.InputError: no/such/run: no such file or folder
     """
-    how = options(dialects, histograms=histograms)
+    found = _one(path, run, options(dialects, histograms=histograms))
+    return found if roles is None else given_roles(RunSet((found,)), roles).runs[0]
+
+
+def _one(path: StrPath, run: str | None, how: Options) -> Run:
     root = existing(path)
     unread: Unread = []
     groups = find_groups(root, unread, asked=how.formats)
@@ -72,6 +86,7 @@ def load_all(
     progress: Progress | bool | None = None,
     workers: int | None = None,
     cache: Path | str | bool = True,
+    roles: GivenRoles | None = None,
     dialects: Dialects | None = None,
     histograms: bool = False,
 ) -> RunSet:
@@ -91,7 +106,7 @@ def load_all(
     1 GiB, the last used ones; nor logs given by name, URLs, and tables that stay on disk (long Parquet), which are not
     read before they are asked for. A cache that is damaged or cannot be written is as none; `cache=False` uses none.
 
-    `dialects` and `histograms` are those of `load`.
+    `roles`, `dialects` and `histograms` are those of `load`; a name in `roles` needs to fit a series of one run.
 
     >>> load_all([])
     <RunSet: 0 runs>
@@ -102,4 +117,5 @@ def load_all(
     gathered = found_below(paths, how, remembered(cache, how))
     with shown(progress, "reading") as told:
         runs = [run for came in gathered.come(told, workers) for run in came.outcome.runs]
-    return RunSet(tuple(uniquely_named(runs)), (*gathered.unread, *plugins().broken))
+    found = RunSet(tuple(uniquely_named(runs)), (*gathered.unread, *plugins().broken))
+    return found if roles is None else given_roles(found, roles)

@@ -263,8 +263,9 @@ class RunSet(Sequence[Run]):
         """
         said = overrides_of(roles)
         wrong = unmatched([one for run in self.runs for one in run.roles], said)
-        if wrong:
-            raise InputError(f"in none of {len(self.runs)} runs: {wrong[0]}")
+        if wrong and self.runs:
+            where = self.runs[0].name if len(self.runs) == 1 else f"in none of {len(self.runs)} runs"
+            raise InputError(f"{where}: {wrong[0]}")
         return replace(self, runs=tuple(replace(run, overrides=(*run.overrides, *said)) for run in self.runs))
 
     def __getitem__(self, key: int | str | slice) -> Any:

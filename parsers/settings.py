@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from eventstream.errors import InputError, unknown_name
 from parsers.role_overrides import overrides_of, unmatched
 from parsers.run import RunSet
 
-__all__ = ["NAMES", "Settings", "find_settings", "read_settings"]
+__all__ = ["NAMES", "GivenRoles", "Settings", "find_settings", "given_roles", "read_settings"]
 
 #: Looked for in each folder, in this order.
 NAMES = ("aftertrain.toml", "pyproject.toml")
@@ -39,6 +40,23 @@ class Settings:
         known = [one for run in runs for one in run.roles]
         found = tuple(replace(run, overrides=(*run.overrides, *said)) for run in runs)
         return replace(runs, runs=found), [f"{self.path}: {told}" for told in unmatched(known, said)]
+
+
+#: Roles as a caller gives them: a mapping, or the settings file that holds one.
+GivenRoles = Mapping[str, str] | Path | str
+
+
+def given_roles(runs: RunSet, roles: GivenRoles) -> RunSet:
+    """The runs with roles from a mapping (`RunSet.with_roles`), or from a settings file.
+
+    A name that fits no series is an error in a mapping; in a file, which serves other runs too, it is a warning.
+    """
+    if isinstance(roles, Mapping):
+        return runs.with_roles(roles)
+    found, unused = read_settings(roles).applied(runs)
+    for told in unused:
+        warnings.warn(told, UserWarning, stacklevel=3)
+    return found
 
 
 def find_settings(start: Path | str | None = None) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 
 from eventstream.errors import InputError
 from parsers.finish import finish
+from parsers.loading import load, load_all
 from parsers.run import Run, RunSet
 from parsers.settings import Settings, find_settings, read_settings
 
@@ -107,3 +109,43 @@ def test_settings_count_for_every_run_and_name_where_they_were_said(tmp_path: Pa
 def test_settings_without_roles_leave_the_runs_as_they_are() -> None:
     runs = RunSet((run_of("loss"),))
     assert Settings().applied(runs) == (runs, [])
+
+
+def logged(path: Path, *tags: str) -> Path:
+    lines = [json.dumps({"step": step, **dict.fromkeys(tags, 1.0)}) for step in range(3)]
+    return written(path, "\n".join(lines) + "\n")
+
+
+def test_a_run_is_loaded_with_its_roles(tmp_path: Path) -> None:
+    log = logged(tmp_path / "a.jsonl", "energy", "loss")
+    assert load(log, roles={"energy": "train_loss"}).roles["train_loss"].metric == "energy"
+    assert load(log).roles["train_loss"].metric == "loss"
+    with pytest.raises(InputError, match="a: roles: 'enrgy' names no series; did you mean 'energy'"):
+        load(log, roles={"enrgy": "train_loss"})
+    with pytest.raises(ValueError, match="unknown role 'train-loss'; did you mean 'train_loss'"):
+        load(log, roles={"energy": "train-loss"})
+
+
+def test_a_run_is_loaded_with_the_roles_of_a_file_that_is_named_and_of_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logged(tmp_path / "a.jsonl", "energy", "loss")
+    file = written(tmp_path / "aftertrain.toml", '[roles]\nenergy = "train_loss"\n')
+    monkeypatch.chdir(tmp_path)
+    assert load(log, roles=file).roles["train_loss"].metric == "energy"
+    assert load(log, roles=str(file)).roles["train_loss"].metric == "energy"
+    assert load(log).roles["train_loss"].metric == "loss", "code sees what it is given"
+    written(file, '[roles]\nelsewhere = "train_loss"\n')
+    with pytest.warns(
+        UserWarning, match=r"aftertrain\.toml: roles: 'elsewhere' names no series; there are energy, loss"
+    ):
+        assert load(log, roles=file).roles["train_loss"].metric == "loss"
+
+
+def test_of_all_runs_loaded_one_must_have_the_series(tmp_path: Path) -> None:
+    logged(tmp_path / "a.jsonl", "energy", "x")
+    logged(tmp_path / "b.jsonl", "loss", "x")
+    runs = load_all(tmp_path, roles={"energy": "loss"}, cache=False)
+    assert [run.roles["train_loss"].metric for run in runs] == ["energy", "loss"]
+    with pytest.raises(InputError, match="in none of 2 runs"):
+        load_all(tmp_path, roles={"nothing": "loss"}, cache=False)
