@@ -38,10 +38,10 @@ def watch_inputs(
 ) -> InputWatch:
     """Records which keys, on which devices, reach each stage on the way to `forward`; see `InputWatch`.
 
-    Of a Hugging Face Trainer the stages are `training_step` and `prediction_step` (as given), `_prepare_inputs` (what
-    it returns), `compute_loss` (as given), every wrapper of the model (`wrapper:ClassName`) and the model's own
-    `forward`; of a bare module the wrappers and `forward`. `inner` names the model inside a wrapper of your own (a
-    submodule or its dotted name): its call is `forward` then, and yours a wrapper.
+    Of a Hugging Face Trainer the stages are `training_step` and `prediction_step`, `_prepare_inputs`, `compute_loss`,
+    every wrapper of the model (`wrapper:ClassName`) and the model's own `forward`, each as it is given the batch, and
+    `_prepare_inputs:returned`; of a bare module the wrappers and `forward`. `inner` names the model inside a wrapper of
+    your own (a submodule or its dotted name): its call is `forward` then, and yours a wrapper.
 
     `forbid` and `require` are what `forward` must not and must be given, `require_outputs` what it must give back:
     names or shell patterns (`*_labels`), or a mapping of stages to them. They are recorded with the run, and the

@@ -13,8 +13,9 @@ Seen = Callable[[str, Any, Any], None]
 
 #: Method -> the split that it begins; a method that begins none runs inside another.
 _SPLITS = {"training_step": "train", "prediction_step": "eval", "compute_loss": ""}
-#: Recorded by what it returns: what it is given was seen at the stage before.
-_RETURNING = "_prepare_inputs"
+#: Given the batch first, and recorded by what it returns too: it hands no model that would show its work.
+_PREPARING = "_prepare_inputs"
+_PREPARED = "_prepare_inputs:returned"
 
 
 def observe_trainer(trainer: Any, seen: Seen) -> TrainerStages:
@@ -35,8 +36,8 @@ class TrainerStages:
         self._covers: dict[str, Any] = {}
         for name in _SPLITS:
             self._cover(name, self._given(name, getattr(trainer, name)))
-        if hasattr(trainer, _RETURNING):
-            self._cover(_RETURNING, self._returning(getattr(trainer, _RETURNING)))
+        if hasattr(trainer, _PREPARING):
+            self._cover(_PREPARING, self._preparing(getattr(trainer, _PREPARING)))
 
     def now(self) -> tuple[int, str] | None:
         """Step and split that the trainer is in; None outside of its steps."""
@@ -69,12 +70,14 @@ class TrainerStages:
 
         return stage
 
-    def _returning(self, method: Any) -> Any:
+    def _preparing(self, method: Any) -> Any:
         @functools.wraps(method)
         def stage(*args: Any, **kwargs: Any) -> Any:
+            if not self._covers:
+                return method(*args, **kwargs)
+            self._seen(_PREPARING, None, _argument(0, "inputs", args, kwargs))
             result = method(*args, **kwargs)
-            if self._covers:
-                self._seen(_RETURNING, None, result)
+            self._seen(_PREPARED, None, result)
             return result
 
         return stage

@@ -381,7 +381,7 @@ def test_a_wrapped_model_is_seen_through(tmp_path: Path):
     run = at.load(tmp_path / "run")
     assert steps(run, "outputs/logits/top1_agreement") == [1, 5, 10]  # the class inside says that labels are shifted
     stages = dict.fromkeys(p["stage"] for p in payloads(run, "inputs", "train"))
-    assert list(stages) == ["training_step", "_prepare_inputs", "compute_loss", "wrapper:Data", "forward"]
+    assert list(stages)[-3:] == ["compute_loss", "wrapper:Data", "forward"]
 
 
 def two_heads(folder: Path, rows: list[dict[str, Any]], **options: Any) -> Run:
