@@ -35,7 +35,10 @@ def sniff(path: Path, head: bytes) -> bool:
         if any(SegmentName.parse(entry.name) for entry in path.iterdir()):
             return True
         manifest = path / MANIFEST
-        return manifest.is_file() and FORMAT.encode() in manifest.open("rb").read(1 << 16)
+        if not manifest.is_file():
+            return False
+        with manifest.open("rb") as file:
+            return FORMAT.encode() in file.read(1 << 16)
     except OSError:
         return False  # a folder that cannot be listed holds nothing that can be read
 
