@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy.typing as npt
 import polars as pl
 
 from eventstream.values import plain_text
-from parsers.attempts import attempt_of, restarts
+from parsers.attempts import attempt_of, restarts, with_starts
 from parsers.constants import Constants, constant
+from parsers.epoch_steps import counted_over_epochs
 from parsers.names import resolve
 from parsers.rows import INDEX, Row, go_on, row_frame, tidy_rows
 from parsers.schema import SCALARS
@@ -84,10 +85,42 @@ class Pieces:
         """Many numbers, one a row: the columns of `INDEX` and `tag`, `value`."""
         self._long.append(rows.with_columns(named=True).select(_LONG.names()))
 
-    def find_attempts(self) -> dict[int, npt.NDArray[np.int64]]:
-        """Number the attempts by where the steps of a rank go back and go on; gives what `restarts` found."""
-        if self._go_on():
+    def find_attempts(self, starts: Sequence[int] = ()) -> dict[int, npt.NDArray[np.int64]]:
+        """Number the attempts by where the steps of a rank go back and go on; gives what `restarts` found.
+
+        `starts` are places (`order`) at which the log itself says that the program was started: each opens another
+        attempt with the first record after it, where records stand before it.
+        """
+        if not starts and self._go_on():
             return {}
+        rows = self._records()
+        opened = restarts(rows)
+        if starts:
+            opened = with_starts(rows, opened, starts)
+        if opened:
+            self._wide = [(_numbered(completed(index), opened), values) for index, values in self._wide]
+            self._long = [_numbered(rows, opened) for rows in self._long]
+        return opened
+
+    def count_over_epochs(self, *, sure: bool) -> int | None:
+        """Where steps begin again with every epoch, let them count over the whole run (`parsers.epoch_steps`).
+
+        Gives how many an epoch was taken to have, None where nothing was changed.
+        """
+        if self._go_on():
+            return None
+        rows = self._records().drop_nulls("step")
+        epoch = rows["epoch"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        counted = counted_over_epochs(epoch, rows["step"].to_numpy(), sure=sure)
+        if counted is None:
+            return None
+        known = rows.select("order", _step=pl.Series(counted[0], dtype=pl.Int64))
+        self._wide = [(_with_steps(completed(index), known), values) for index, values in self._wide]
+        self._long = [_with_steps(long, known) for long in self._long]
+        return counted[1]
+
+    def _records(self) -> pl.DataFrame:
+        """One row a record, in the order read: order, rank, step, epoch, and its tag where it is one number."""
         self._flush()
         columns = ["order", "rank", "step", "epoch"]
         records = [completed(index).select(*columns, series=pl.lit("")) for index, _ in self._wide]
@@ -95,16 +128,12 @@ class Pieces:
         series = pl.when("named").then("tag").otherwise(pl.lit(""))
         records += [rows.select(*columns, series=series).unique("order", keep="first") for rows in self._long]
         if not records:
-            return {}
+            return completed(pl.DataFrame(schema={"order": pl.Int64})).select(*columns, series=pl.lit(""))
         rows = pl.concat(records)
         order = rows["order"].to_numpy()
         if not (order[1:] > order[:-1]).all():  # else each record stands once and in its place already
             rows = rows.unique("order", keep="first").sort("order")
-        opened = restarts(rows)
-        if opened:
-            self._wide = [(_numbered(completed(index), opened), values) for index, values in self._wide]
-            self._long = [_numbered(rows, opened) for rows in self._long]
-        return opened
+        return rows
 
     def tags(self) -> set[str]:
         """Every tag that has a number so far."""
@@ -216,6 +245,12 @@ def _ends(table: pl.DataFrame) -> list[Row] | None:
             if len(column):
                 ends[0][place], ends[1][place] = column[0], column[-1]
     return [tuple(end) for end in ends]
+
+
+def _with_steps(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the steps that are known by their order."""
+    joined = rows.join(known, on="order", how="left", maintain_order="left")
+    return joined.with_columns(step=pl.coalesce("_step", "step")).select(rows.columns)
 
 
 def _picked(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:

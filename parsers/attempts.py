@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["attempt_of", "restarts"]
+__all__ = ["attempt_of", "restarts", "with_starts"]
 
 #: More backward steps than this share of the records (and than `A_FEW`) is interleaving or disorder, not resuming.
 DISORDER, A_FEW = 0.1, 3
@@ -71,6 +71,27 @@ def _goes_on(step: npt.NDArray[np.int64], i: int, top: int) -> bool:
     recent = np.diff(step[max(i - RECENT, 0) : i])
     usual = float(np.median(recent[recent > 0])) if (recent > 0).any() else 1.0
     return abs(after - int(step[i]) - usual) < abs(after - top - usual)
+
+
+def with_starts(
+    records: pl.DataFrame, opened: Mapping[int, npt.NDArray[np.int64]], starts: Sequence[int]
+) -> dict[int, npt.NDArray[np.int64]]:
+    """What `restarts` found, and the first record of each rank after each of the `starts`, where one stands before it.
+
+    A step that goes back right after a start is the same restart: it is counted once.
+
+    >>> rows = pl.DataFrame({"order": [0, 2, 3], "rank": [0] * 3})
+    >>> with_starts(rows, {}, [1])
+    {0: array([2])}
+    """
+    found = dict(opened)
+    for (rank,), rows in records.group_by(["rank"], maintain_order=True):
+        order = np.sort(rows["order"].to_numpy())
+        firsts = order[[i for i in np.searchsorted(order, starts) if 0 < i < len(order)]]
+        known = found.get(int(str(rank)), np.empty(0, np.int64))
+        if len(places := np.unique(np.concatenate([known, firsts]))):
+            found[int(str(rank))] = places
+    return found
 
 
 def _within_epochs(epoch: npt.NDArray[np.float64], i: int) -> bool:

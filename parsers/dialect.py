@@ -57,7 +57,8 @@ class Pattern:
     epoch; `pairs` is a text of names and values (`style`, one of `PAIRS`); `key` and `value` are one name and its
     number; any other named group is a number under that name. `roles` tells which names of `pairs` are a step or an
     epoch. A line that matches `opening` and not `regex` is a damaged line. `setting` marks lines of configuration, and
-    `event` is the kind of event that a line is instead of numbers. `prefix` stands before the names of `pairs`.
+    `event` is the kind of event that a line is instead of numbers; `start` is one that the program writes
+    at each start, which opens another attempt. `prefix` stands before the names of `pairs`.
     A line that does not end with `closing` (blanks apart) does not match: told apart from `regex` because that is
     faster. Groups `eta__h`, `eta__min` and the like are parts of one duration `eta`, in seconds. Lines of a pattern
     that `shares` are left for the patterns after it too: one line then tells of two splits. `redrawn` finds the count
@@ -107,6 +108,8 @@ class Dialect:
     prefix: str = ""
     carry: tuple[str, ...] = ()
     first_step: int | None = None
+    #: Steps are iterations that begin again with every epoch: they are counted over the whole run.
+    per_epoch: bool = False
     #: Used only where no other dialect fits: what it finds may be a copy of what the log says better elsewhere.
     fallback: bool = False
 

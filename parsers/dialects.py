@@ -322,6 +322,7 @@ ESPNET = Dialect(
         ),
     ),
     metrics={"optim0_lr0": "lr", "lr_0": "lr"},
+    per_epoch=True,
 )
 #: An objective with a term of regularisation is printed as `a + b = sum`.
 _SUM = rf"(?:{_N} \+ {_N} = )?"
@@ -365,9 +366,11 @@ PIX2PIX = Dialect(
             "colon",
             opening=rf"^\(epoch: {_I}, iters: {_I}",
         ),
+        Pattern(" Training Loss (", r"^=+ Training Loss \((?P<text>[^)]*)\) =+$", event="start"),
     ),
     names={"time_per_image": "time"},
     metrics={"time": "time_per_image_s", "data": "data_time_s"},
+    per_epoch=True,
 )
 SPEAKER = Dialect(
     "speaker",
@@ -436,6 +439,7 @@ TQDM = Dialect(
         ),
     ),
     carry=("epoch",),
+    per_epoch=True,
     fallback=True,
 )
 

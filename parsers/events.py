@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 
 from eventstream.records import encode_numbers
+from parsers.attempts import attempt_of
 from parsers.rows import INDEX, row_frame
 
 __all__ = ["event_frame", "payload_text"]
@@ -29,10 +33,16 @@ def payload_text(payload: object) -> str:
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
 
-def event_frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+def event_frame(rows: list[tuple[Any, ...]], opened: Mapping[int, npt.NDArray[np.int64]] | None = None) -> pl.DataFrame:
     """Rows of order, rank, attempt, step, epoch, time (microseconds since 1970), split, kind and payload as a table.
+
+    `opened` is what `parsers.attempts.restarts` found: the attempts are then numbered by it.
 
     >>> event_frame([(0, 0, 0, 5, None, 1_700_000_000_000_000, "", "note", '{"text":"hi"}')])["kind"].to_list()
     ['note']
     """
-    return row_frame(rows, _EVENT)
+    frame = row_frame(rows, _EVENT)
+    if not opened:
+        return frame
+    attempt = attempt_of(frame["rank"].to_numpy(), frame["order"].to_numpy(), opened)
+    return frame.with_columns(pl.Series("attempt", attempt))

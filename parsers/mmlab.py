@@ -125,7 +125,7 @@ def _placed(records: Records, rows: list[_Row]) -> Iterator[_Row]:
     if many is not None:
         text = (
             f"iterations begin again with every epoch; the step is (epoch - 1) x {many:,} + iteration, "
-            f"where {many:,} is the last iteration of an epoch that was logged"
+            f"where {many:,} is how many an epoch has by what was logged"
         )
         records.event((0, 0, 0, None, None, None, ""), "note", {"text": text, "level": "info"})
     following = iter(steps)

@@ -135,6 +135,7 @@ def _blocks(part: Path, order: int, *, whole: bool) -> Iterator[Lines | Reject]:
 
 def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
     name = _name(path)
+    table = reader.table(name)
     events = [_note(reader, parts)]
     events += [_event(*event) for event in reader.events]
     if (end := ending(tail)) is not None:
@@ -146,8 +147,8 @@ def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
         name,
         str(path),
         format,
-        reader.table(name).lazy(),
-        events=event_frame(events),
+        table.lazy(),
+        events=event_frame(events, reader.opened),
         rejects=reader.rejects,
         config=_config(reader),
     )
@@ -161,8 +162,14 @@ def _note(reader: Reader, parts: int) -> tuple[Any, ...]:
     said = f"read as {reader.chosen.name} ({reader.chosen.what}): {used:,} of {reader.total:,} lines used ({kinds})"
     if reader.chosen.carry:
         said += f"; {' and '.join(reader.chosen.carry)} of the last line that says it hold for the lines after it"
+    if reader.epoch_length is not None:
+        said += (
+            "; iterations begin again with every epoch: the step is that of the epochs before, "
+            f"{reader.epoch_length:,} iterations each, plus the iteration"
+        )
     payload = {
         "text": said, "level": "info", "dialect": reader.chosen.name, "lines": reader.total, "used": used,
+        "iterations_per_epoch": reader.epoch_length,
         "used_by": dict(reader.used), "example": text, "example_line": line, "parts": parts,
     }  # fmt: skip
     return (0, 0, 0, None, None, None, "", "note", payload_text(payload))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from parsers.assemble import INDEX, Pieces
@@ -29,6 +30,8 @@ SAMPLE = 4_000
 PLENTY = 4
 #: Lines with the same name that the automatic mode needs before it believes in a log.
 BELIEVE = 3
+#: The kind of event that a program writes at each of its starts.
+START = "start"
 
 
 @dataclass(slots=True)
@@ -47,6 +50,10 @@ class Reader:
     used: Counter[str] = field(default_factory=Counter)
     examples: dict[str, tuple[int, str]] = field(default_factory=dict)
     last: tuple[int, str] = (0, "")
+    #: Per rank, the `order` of each line that opens another attempt; known when the table was made.
+    opened: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+    #: How many iterations an epoch has, where steps that began again with every epoch were counted on.
+    epoch_length: int | None = None
     _matchers: list[Matcher] = field(default_factory=list)
     _carried: dict[str, Any] = field(default_factory=dict)
     #: The last line that each matcher found: what the end of a file is held against.
@@ -187,7 +194,11 @@ class Reader:
     def table(self, run: str) -> pl.DataFrame:
         """All numbers in the columns of `SCALARS`, names brought to the field's words, attempts numbered."""
         self.pieces.named = partial(_canonical, self.chosen or AUTO)
-        self.pieces.find_attempts()
+        dialect = self.chosen or AUTO
+        if dialect.per_epoch or dialect is AUTO:
+            self.epoch_length = self.pieces.count_over_epochs(sure=dialect.per_epoch)
+        starts = [place["order"] for place, kind, _ in self.events if kind == START]
+        self.opened = self.pieces.find_attempts(starts)
         return self.pieces.table(run)
 
 
