@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 import aftertrain as at
@@ -99,6 +102,38 @@ def test_a_small_log_loads_no_heavy_library(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+NUMBERS = st.one_of(st.sampled_from([0.0, 1.0, np.nan, np.inf, -np.inf, 1e308, 5e-324]), st.floats())
+TAGS = st.sampled_from(["loss", "eval_loss", "grad_norm", "lr", "epoch", "val_acc", "kd_loss", ""])
+CONFIGS = st.sampled_from(
+    [{}, {"accum_iter": 4, "max_steps": 10}, {"gradient_accumulation_steps": -1}, {"logging_nan_inf_filter": True}]
+)
+
+
+@given(
+    st.dictionaries(TAGS, st.lists(st.tuples(st.integers(-(2**62), 2**62), NUMBERS), max_size=40), max_size=5),
+    st.integers(1, 20),
+    st.booleans(),
+    st.booleans(),
+    CONFIGS,
+)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_was_logged_gets_a_verdict_or_a_reason(
+    rows: dict[str, list[tuple[int, float]]], times: int, stepped: bool, ordered: bool, config: dict[str, object]
+):
+    columns = {
+        tag: ([i if ordered else s for i, (s, _) in enumerate(v * times)], [x for _, x in v * times])
+        for tag, v in rows.items()
+    }
+    result = hidden_facts(run_of(columns, steps=stepped, format="huggingface", config=config))
+    told, untold = set(result.frame["kind"]), {n.kind for n in result.not_applicable}
+    assert told.isdisjoint(untold) and len(told | untold) == 5
+    assert result.frame.schema == hidden_facts(run_of({})).frame.schema
+    assert {f.kind for f in result.findings} == set(result.frame.filter(pl.col("verdict") == "found")["kind"])
+    for fact in result.facts:
+        if fact.drawn is not None:
+            result.plot(kind=fact.kind).figure.canvas.draw()
 
 
 def test_the_sample_runs_hide_nothing(samples: Path):
