@@ -122,7 +122,7 @@ def hidden_nan(run: Run) -> list[Fact] | str:
 
 def _by_trainer(run: Run, rows: list[dict[str, Any]]) -> bool:
     tags = {str(row["tag"]) for row in rows}
-    named = "transformers_version" in run.config or "logging_nan_inf_filter" in run.config
+    named = "logging_nan_inf_filter" in run.config
     return run.format.startswith("huggingface") or named or tags >= _TRAINER_TAGS
 
 
