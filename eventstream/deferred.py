@@ -68,7 +68,7 @@ class HostCopy:
         if self._numbers is None:
             if self._event is not None:
                 self._event.synchronize()
-            self._numbers = self._held.tolist()
+            self._numbers = self._held.cpu().tolist()
             del self._held
         return self._numbers
 

@@ -111,8 +111,7 @@ def measure_norms(numbers: Numbers, statistic: str, tensors: Sequence[tuple[int,
         if len(small) > 1 and not small[0][1].is_complex():
             group = [pair for pair in group if pair[1].numel() > _SMALL]
             flat = torch.cat([tensor.reshape(-1) for _, tensor in small]).double()
-            lengths = torch.tensor([tensor.numel() for _, tensor in small])
-            squares = torch.segment_reduce(flat.square_(), "sum", lengths=lengths, unsafe=True)
+            squares = _sums_of_segments(flat.square_(), [tensor.numel() for _, tensor in small])
             numbers.add(statistic, [key for key, _ in small], squares.sqrt_())
         if group:
             found = torch._foreach_norm([tensor for _, tensor in group], 2.0, dtype=_wide(group[0][1].dtype))
@@ -161,7 +160,7 @@ class UnitMemory:
     """For how many observations in a row each unit has had no gradient at all."""
 
     def __init__(self) -> None:
-        self._quiet: dict[Any, tuple[tuple[Any, ...], Any, Any]] = {}
+        self._quiet: dict[Any, tuple[tuple[Any, ...], Any]] = {}
 
     def measure(self, numbers: Numbers, units: Sequence[tuple[int, Any, Any, Any]]) -> None:
         """Note the gradients of (key, weight, its gradient, the bias's gradient or None); count dead units (`dead`).
@@ -179,8 +178,7 @@ class UnitMemory:
             layout = tuple((id(weight), bias is None) for _, weight, _, bias in found)
             known = self._quiet.get(device)
             if known is None or known[0] != layout or known[1].numel() != rows.numel():
-                lengths = torch.tensor([gradient.shape[0] for _, _, gradient, _ in found], device=device)
-                known = layout, torch.zeros_like(rows), lengths
+                known = layout, torch.zeros_like(rows)
                 self._quiet[device] = known
             biases = [
                 rows.new_zeros(gradient.shape[0]) if bias is None else bias.abs().float()
@@ -188,8 +186,18 @@ class UnitMemory:
             ]
             known[1].add_(1.0).mul_((rows == 0) & (torch.cat(biases) == 0))
             dead = (known[1] >= DEAD_AFTER).float()
-            counts = torch.segment_reduce(dead, "sum", lengths=known[2], unsafe=True)
+            counts = _sums_of_segments(dead, [gradient.shape[0] for _, _, gradient, _ in found])
             numbers.add("dead", [key for key, *_ in found], counts)
+
+
+def _sums_of_segments(vector: Any, lengths: Sequence[int]) -> Any:
+    """The sum of each segment of a vector without negative numbers."""
+    import torch
+
+    if vector.device.type == "cpu":
+        return torch.segment_reduce(vector, "sum", lengths=torch.tensor(lengths), unsafe=True)
+    # A vector of lengths would have to be sent to the device, which waits; the 1-norm is the sum.
+    return torch.stack(torch._foreach_norm(vector.split(list(lengths)), 1.0))
 
 
 def _row_norms(gradient: Any) -> Any:
