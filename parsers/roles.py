@@ -88,7 +88,7 @@ _BENCHMARKS = (
 
 #: Asked from top to bottom; the first that fits decides, so that false friends stand before those that they resemble.
 ALIASES: tuple[Alias, ...] = (
-    Alias("best", r"\bbest\b"),
+    Alias("best", r"\b(?:best|lowest|highest)\b"),
     Alias("loss_scale", r"\b(?:loss|grad|gradient|amp) ?scal(?:e|er|ing)\b|\bscaler\b", r"\blr\b|\blearning\b"),
     Alias(
         "param_norm", r"\b(?:param|parameter|weight|update)s? ?(?:l2 )?norms?\b|\bpnorm\b|\bupdate ratio\b", r"\bgrad"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from analysis.hidden.facts import (
     training,
     whole,
 )
-from parsers.roles import is_loss, role_of
+from parsers.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["Carried", "carried_values", "evaluations_of", "stale_values"]
@@ -130,7 +132,7 @@ def evaluations_of(values: Floats, *, loss: bool) -> NDArray[np.int64]:
 def stale_values(run: Run) -> list[Fact] | str:
     """One fact for each eval split, about all its losses and scores; or why there is none."""
     rows = catalogue(run)
-    scores = [row for row in rows if row["split"] not in ("", "train") and _is_score(str(row["metric"]))]
+    scores = [row for row in rows if row["side"] != "train" and _is_score(row)]
     if not scores:
         return "no loss or score of an eval split was logged"
     if max(int(row["count"]) for row in scores) < 2 * _LONG:
@@ -144,24 +146,26 @@ def stale_values(run: Run) -> list[Fact] | str:
     return facts
 
 
-def _is_score(metric: str) -> bool:
+def _is_score(row: Mapping[str, Any]) -> bool:
     """Losses and scores; a best so far is carried by its nature."""
-    name = metric.lower()
-    known = is_loss(metric) or role_of(metric) in ("accuracy", "error_rate")
+    name = str(row["metric"]).lower()
+    known = row["role"] in LOSSES or row["role"] in ("accuracy", "reward", "error_rate")
     return known and not any(word in name for word in ("best", "lowest", "highest"))
 
 
 def _judge(run: Run, split: str, series: list[Series], train: Series | None) -> Fact:
     found: list[tuple[Series, Carried]] = []
     for one in series:
-        carried = carried_values(one.value, loss=is_loss(one.metric))
+        carried = carried_values(one.value, loss=run.roles.is_loss(one.metric, one.split))
         if carried is not None and not (train is not None and _rows_again(one, carried, train)):
             found.append((one, carried))
     # what only ever improves, at odd rows, may be a best so far; beside one that does not it is an evaluation
     if not any(carried.regular or not carried.monotone for _, carried in found):
         first = series[0]
         return Fact(KIND, "clear", split, first.metric, len(first.value), 0, None, "every row has a value of its own")
-    main, carried = min(found, key=lambda f: (not is_loss(f[0].metric), -len(f[1].starts), f[0].metric))
+    main, carried = min(
+        found, key=lambda f: (not run.roles.is_loss(f[0].metric, f[0].split), -len(f[1].starts), f[0].metric)
+    )
     finding = _finding(run, main, carried, [c for _, c in found])
     marked = np.zeros(carried.rows, bool)
     marked[carried.starts] = True

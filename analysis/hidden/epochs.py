@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.findings import Finding
 from analysis.hidden.facts import Drawn, Fact, Series, catalogue, read_series, training
-from parsers.roles import is_loss
+from parsers.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["epoch_only", "steps_are_epochs"]
@@ -36,7 +36,7 @@ def epoch_only(run: Run) -> list[Fact] | str:
     rows = catalogue(run)
     if not rows:
         return "no number was logged"
-    row = training(rows, "loss") or max(rows, key=lambda r: (is_loss(str(r["metric"])), int(r["count"])))
+    row = training(rows, "loss") or max(rows, key=lambda r: (r["role"] in LOSSES, int(r["count"])))
     series = read_series(run, row)
     points = len(series.value)
     stepped = any(r["first_step"] is not None for r in rows)

@@ -11,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.findings import Finding
-from parsers.roles import role_of
 from parsers.run import Run
 
 __all__ = [
@@ -28,8 +27,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-#: The names under which the whole training loss goes; components of it may well be 0 where the whole is not.
-_THE_LOSS = ("loss", "total_loss", "train_loss", "losses/total", "loss/total")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +92,17 @@ class Series:
 
 
 def catalogue(run: Run) -> list[dict[str, Any]]:
-    """The series of the first rank: what one process hides, all of them hide."""
-    table = run.catalogue
-    return [] if table.is_empty() else table.filter(pl.col("rank") == table["rank"].min()).to_dicts()
+    """The series of the first rank: what one process hides, all of them hide.
+
+    Beside the columns of `run.catalogue` each has its `role` and `side`, and `primary`: whether it stands for the run.
+    """
+    table, roles = run.catalogue, run.roles
+    rows = [] if table.is_empty() else table.filter(pl.col("rank") == table["rank"].min()).to_dicts()
+    for row in rows:
+        known = roles.of(row["metric"], row["split"], row["tag"])
+        chosen = roles["train_loss" if known.role == "loss" else known.role].series if known.role else None
+        row.update(role=known.role, side=known.side, primary=known is chosen)
+    return rows
 
 
 def read_series(run: Run, row: Mapping[str, Any]) -> Series:
@@ -118,17 +123,17 @@ def _numbers(rows: pl.DataFrame, column: str) -> Floats:
 
 
 def training(rows: list[dict[str, Any]], role: str) -> dict[str, Any] | None:
-    """The training series of a role: for `loss` the whole loss by its name, else the longest, then the shortest name.
+    """The training series of a role, of the rows of `catalogue`: what stands for the run, else the longest.
 
-    >>> names = [{"split": "train", "metric": m, "count": 9} for m in ("kd_loss", "loss")]
-    >>> training(names, "loss")["metric"]
+    >>> known = {"side": "train", "role": "loss", "count": 9}
+    >>> training([{**known, "metric": m, "primary": m == "loss"} for m in ("nll_loss", "loss")], "loss")["metric"]
     'loss'
     """
-    fit = [row for row in rows if row["split"] in ("train", "") and role_of(str(row["metric"])) == role]
+    fit = [row for row in rows if row["side"] == "train" and row["role"] == role]
 
     def rank(row: dict[str, Any]) -> tuple[bool, int, int, str]:
-        name = str(row["metric"]).lower()
-        return role == "loss" and name in _THE_LOSS, int(row["count"]), -len(name), name
+        name = str(row["metric"])
+        return bool(row["primary"]), int(row["count"]), -len(name), name
 
     return max(fit, key=rank, default=None)
 

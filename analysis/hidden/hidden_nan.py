@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from analysis.findings import Finding, Severity
 from analysis.hidden.facts import Drawn, Fact, Floats, Series, catalogue, read_series, training, whole
-from parsers.roles import role_of
 from parsers.run import Run
 
 __all__ = ["Hidden", "hidden_nan", "hidden_rows"]
@@ -173,9 +172,7 @@ def _spacing(loss: Series) -> int:
 
 def _eval_broken(run: Run, rows: list[dict[str, Any]]) -> int:
     """Rows of the eval losses that are not finite."""
-    return sum(
-        int(r["non_finite"]) for r in rows if r["split"] in ("eval", "test") and role_of(str(r["metric"])) == "loss"
-    )
+    return sum(int(r["non_finite"]) for r in rows if r["side"] in ("eval", "test") and r["role"] == "loss")
 
 
 def _where(loss: Series, marked: Mask) -> tuple[int | None, int | None, str]:

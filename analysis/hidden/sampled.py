@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.findings import Finding
 from analysis.hidden.facts import Drawn, Fact, Floats, catalogue, read_series, whole
-from parsers.roles import is_loss
+from parsers.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["SIZES", "Sample", "reservoir_keeps", "sample_of", "sampled_series"]
@@ -157,7 +157,7 @@ def sampled_series(run: Run, sizes: Sequence[int]) -> list[Fact] | str:
     facts = []
     for size in sizes:
         alike = [row for row in rows if int(row["count"]) == size]
-        alike.sort(key=lambda row: not is_loss(str(row["metric"])))  # the reader knows the loss best
+        alike.sort(key=lambda row: row["role"] not in LOSSES)  # the reader knows the loss best
         fact = _judge(run, size, alike) if alike else None
         if fact is not None:
             facts.append(fact)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.integrity.rhythm import usual_step
-from parsers.roles import is_loss, role_of
+from parsers.roles import LOSSES
 from parsers.run import Run, live_branch
 
 __all__ = ["Resume", "loss_rows", "resumes_of"]
@@ -55,8 +55,9 @@ def loss_rows(run: Run) -> pl.DataFrame:
     """
     best: tuple[tuple[bool, int, int], tuple[int, str, str]] | None = None
     for rank, split, metric, tag, count in run.catalogue.select("rank", "split", "metric", "tag", "count").iter_rows():
-        if split in ("train", "") and is_loss(metric):
-            mark = (role_of(metric) == "loss", -rank, count)
+        known = run.roles.of(metric, split, tag)
+        if known.side == "train" and known.role in LOSSES:
+            mark = (known.role == "loss", -rank, count)
             if best is None or mark > best[0]:
                 best = mark, (rank, split, tag)
     keep = pl.lit(False)
