@@ -207,3 +207,52 @@ def test_a_report_that_cannot_be_written_is_status_two_and_a_sentence(
     for out, words in [("r.pdf", "ends in .html, .md or .json"), ("file/r.html", "cannot be written")]:
         assert main(["report", log, "-o", str(tmp_path / out)]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_the_roles_of_every_series_are_shown_with_their_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = write_log(tmp_path / "a.jsonl", metric="energy")
+    assert main(["ls", "--roles", str(log), str(write_log(tmp_path / "b.jsonl"))]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "series", "role", "for", "the", "run", "why"]
+    assert [row.split()[:3] for row in rows] == [["a", "energy", "other"], ["b", "loss", "loss"]]
+    assert main(["ls", "--roles", str(log), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)["runs"][0]
+    assert told["run"] == "a" and told["series"][0] == {
+        "split": "", "metric": "energy", "tag": "energy", "role": "", "side": "train", "primary": "",
+        "why": "its name says nothing", "by": "",
+    }  # fmt: skip
+
+
+def test_settings_of_the_folder_count_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    log = write_log(tmp_path / "a.jsonl", nan_from=200, metric="energy")
+    assert main(["check", str(log)]) == 0, "a metric that is no loss is only a warning"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "aftertrain.toml").write_text('[roles]\nenergy = "train_loss"\nother = "memory"\n')
+    capsys.readouterr()
+    assert main(["check", str(log)]) == 1
+    told = capsys.readouterr()
+    assert "critical non-finite" in told.out
+    assert "roles: 'other' names no series; there are energy" in told.err and "aftertrain.toml" in told.err
+
+
+def test_a_settings_file_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    log = str(write_log(tmp_path / "a.jsonl", nan_from=200, metric="energy"))
+    settings = tmp_path / "mine.toml"
+    settings.write_text('[roles]\nenergy = "loss"\n')
+    assert main(["check", log, "--config", str(settings)]) == 1
+    assert main(["report", log, "--config", str(settings), "-o", str(tmp_path / "r.html")]) == 0
+    assert "critical" in capsys.readouterr().out
+
+
+def test_a_mistake_in_the_settings_stops_every_command_that_takes_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    log = str(write_log(tmp_path / "a.jsonl"))
+    settings = tmp_path / "mine.toml"
+    settings.write_text('[roles]\nenergy = "los"\n')
+    for command in (["ls"], ["ls", "--roles"], ["check"], ["report", "-o", str(tmp_path / "r.html")]):
+        assert main([*command, log, "--config", str(settings)]) == 2
+        told = capsys.readouterr()
+        assert told.out == "" and "mine.toml: [roles] 'energy': unknown role 'los'; did you mean 'loss'" in told.err
