@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from parsers.names import split_tag
+from parsers.role_overrides import SETTABLE
 from parsers.roles import ALIASES, LOSSES, ROLES, alias_of, is_loss, role_of, words_of
 
 #: Tags as trainers log them (their split is taken off first), by what they are.
@@ -177,3 +180,8 @@ def test_losses_fall_and_learning_rates_need_not() -> None:
 )
 def test_any_name_gets_an_answer(name: str) -> None:
     assert role_of(name) in {"", *ROLES}
+
+
+def test_the_page_of_roles_has_every_role_and_the_words_of_the_user() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "roles.md").read_text(encoding="utf-8")
+    assert [name for name in SETTABLE if f"`{name}`" not in page] == []
