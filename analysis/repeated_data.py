@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import NotApplicable
 from analysis.integrity.data_position import rewinds
+from analysis.integrity.replay import LEAST_PAIRS
 from analysis.integrity.replay_findings import finding_of, findings_without_losses
 from analysis.integrity.replay_verdict import Verdict, judge
 from analysis.integrity.resumes import loss_rows, resumes_of
@@ -155,8 +156,19 @@ def _reasons(rows: pl.DataFrame, verdicts: tuple[Verdict, ...]) -> Iterator[NotA
     elif not verdicts:
         yield NotApplicable(_KIND, "no resume with a training loss on both sides")
     elif all(verdict.name == "too short" for verdict in verdicts):
-        most = max(int(np.isfinite(verdict.resume.after).sum()) for verdict in verdicts)
-        yield NotApplicable(_KIND, f"{most} regular records of the loss after a resume are too few to tell its order")
+        yield NotApplicable(_KIND, _too_short(verdicts))
+
+
+def _too_short(verdicts: tuple[Verdict, ...]) -> str:
+    """Why no resume could be judged, of the one with most records."""
+    sides = [(int(np.isfinite(v.resume.before).sum()), int(np.isfinite(v.resume.after).sum())) for v in verdicts]
+    before, after = max(sides, key=min)
+    if min(before, after) >= LEAST_PAIRS:
+        return "the training loss hardly moves from record to record: it tells no batch from another"
+    return (
+        f"{before} regular records of the training loss on the live branch before the resume and {after} after it; "
+        f"{LEAST_PAIRS} on either side are needed to tell the order of the data"
+    )
 
 
 def _row(verdict: Verdict, metric: str) -> tuple[Any, ...]:

@@ -39,6 +39,8 @@ _CUT = 3.0
 #: How far a series is looked at for correlation with itself (a loss that is logged as a running mean).
 _OWN_LAGS = 64
 _MAD = 1.4826
+#: Share of the records that may be their own running median (of noise, one in 31 is).
+_FOLLOWED = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +63,42 @@ class Match:
 
 
 def fingerprint(values: Floats) -> Floats:
-    """The loss less its local median, on the log scale where all is positive, in robust standard deviations.
+    """The loss less its trend, on the log scale where all is positive, in robust standard deviations.
 
-    Cut at three; NaN where the value is not finite, and all NaN where more than half of it does not move.
+    The trend is the running median of up to 31 records; where the loss falls so steeply that its median follows it
+    record by record, the running mean of that. Cut at three; NaN where the value is not finite, and all NaN where more
+    than half of it does not move.
 
     >>> fingerprint(np.array([1.0, 1.1, 0.9, 1.0, 1.2, 0.8, 1.0])).round(1).tolist()
     [0.0, 0.7, -0.7, 0.0, 1.3, -1.6, 0.0]
     """
-    from scipy.ndimage import median_filter
-
     known = np.isfinite(values)
     if known.sum() < 3:
         return np.full(len(values), np.nan)
     level = np.log(values, where=known, out=np.zeros(len(values))) if (values[known] > 0).all() else values
     places = np.flatnonzero(known)
     whole = np.interp(np.arange(len(values)), places, level[places])
-    window = min(_WINDOW, 2 * (len(values) // 6) + 1)
-    left = whole - median_filter(whole, size=max(window, 3), mode="nearest") if len(values) > 6 else whole
+    left = whole - _trend(whole)
     left = np.where(known, left - np.median(left[known]), np.nan)
     spread = _MAD * float(np.median(np.abs(left[known])))
     if not spread > 1e-12:
         return np.full(len(values), np.nan)
     return np.clip(left / spread, -_CUT, _CUT)
+
+
+def _trend(values: Floats) -> Floats:
+    """The running median, or the running mean of it where too many values are their own median."""
+    from scipy.ndimage import median_filter, uniform_filter1d
+
+    half = min(_WINDOW, 2 * (len(values) // 6) + 1) // 2
+    if half == 0:
+        return np.full(len(values), float(np.median(values)))
+    middle = np.asarray(median_filter(values, size=2 * half + 1, mode="nearest"), np.float64)
+    if (middle == values).mean() <= _FOLLOWED:
+        return middle
+    # beyond the ends the series goes on as its mirror image, turned round: a slope stays a slope
+    long = np.pad(middle, half, mode="reflect", reflect_type="odd")
+    return np.asarray(uniform_filter1d(long, size=2 * half + 1)[half:-half], np.float64)
 
 
 def correlations(after: Floats, before: Floats) -> tuple[Floats, NDArray[np.int64]]:

@@ -269,9 +269,12 @@ def test_ignore_data_skip_is_named_first_where_data_came_again_and_is_info_where
     ("parts", "reason"),
     [
         ([(range(50), [1.0] * 50)], "no resume"),
-        ([(range(50), np.arange(50.0)), (range(50, 60), np.arange(10.0))], "10 regular records"),
-        ([([1, 2, 4, 8, 16], [1.0] * 5), ([20, 40, 80], [1.0] * 3)], "0 regular records"),
-        ([(range(50), [2.0] * 50), (range(50, 100), [2.0] * 50)], "too few"),
+        (
+            [(range(50), np.arange(50.0)), (range(50, 60), np.arange(10.0))],
+            "50 regular records of the training loss on the live branch before the resume and 10 after",
+        ),
+        ([([1, 2, 4, 8, 16], [1.0] * 5), ([20, 40, 80], [1.0] * 3)], "0 after"),
+        ([(range(50), [2.0] * 50), (range(50, 100), [2.0] * 50)], "hardly moves"),
     ],
 )
 def test_what_cannot_be_judged_is_said_with_the_reason(parts: list[tuple[list[int], list[float]]], reason: str) -> None:
