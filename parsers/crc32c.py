@@ -20,12 +20,12 @@ _START = np.uint32(0xFFFFFFFF)
 
 
 @cache
-def tables(count: int = 8) -> _Crc:
+def tables(count: int = 8, polynomial: int = POLYNOMIAL) -> _Crc:
     """`count` tables of 256 entries: row 0 moves the checksum over one byte, row k over k zero bytes more."""
     rows = np.empty((count, 256), np.uint32)
     crc = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        crc = np.where(crc & 1, (crc >> 1) ^ np.uint32(POLYNOMIAL), crc >> 1)
+        crc = np.where(crc & 1, (crc >> 1) ^ np.uint32(polynomial), crc >> 1)
     rows[0] = crc
     for k in range(1, count):
         rows[k] = rows[0][rows[k - 1] & 255] ^ (rows[k - 1] >> 8)

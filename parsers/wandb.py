@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from parsers.generic import Records
 from parsers.lines import to_utf8
 from parsers.run import Run
 from parsers.tfrecord import Damage
-from parsers.wandb_log import is_wandb, read_blocks
+from parsers.wandb_log import Batch, is_wandb, read_batches
 from parsers.wandb_records import CONSOLE, OWN, Reader
 from parsers.wandb_resumed import FOLDER, Start, resumed_in, spliced
 
@@ -117,30 +117,23 @@ def _name(reader: Reader, otherwise: str) -> str:
 def _read_log(path: Path, records: Records) -> Reader:
     damage = Damage(str(path))
     reader = Reader(records, damage)
-    _add_all(reader, read_blocks(path, damage))
+    _add_all(reader, path, damage)
     reader.end()
     records.config.update(reader.config)
     records.rejects += damage.all()
     return reader
 
 
-def _add_all(reader: Reader, blocks: Iterator[list[tuple[int, bytes]]]) -> None:
+def _add_all(reader: Reader, path: Path, damage: Damage) -> None:
     """Every record: of a small file one by one, of a large one many at a time by compiled code."""
-    batch: list[tuple[int, bytes]] = []
-    count, large = 0, False
-    for records in blocks:
-        batch += records
-        count += 1
-        if count == (MANY if large else SMALL):
+    for batch, large in read_batches(path, damage, SMALL, MANY):
+        if large:
             from parsers.wandb_fast import add_batch
 
-            add_batch(reader, batch)
-            batch, count, large = [], 0, True
-    if large and batch:
-        add_batch(reader, batch)
-        return
-    for offset, data in batch:
-        reader.add(offset, data)
+            add_batch(reader, batch if isinstance(batch, Batch) else Batch.of(batch))
+        else:
+            for offset, data in batch:
+                reader.add(offset, data)
 
 
 def _add_files(records: Records, folder: Path, reader: Reader) -> None:

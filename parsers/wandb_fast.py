@@ -12,6 +12,7 @@ import polars as pl
 from parsers import wandb_kernel as kernel
 from parsers.assemble import INDEX
 from parsers.protobuf import fields, text
+from parsers.wandb_log import Batch
 from parsers.wandb_records import EPOCH, HISTORY, OWN, RUNTIME, STEP, SUMMARY, TIME, Reader
 
 __all__ = ["add_batch"]
@@ -40,15 +41,12 @@ class _Taken:
     value: _Floats
 
 
-def add_batch(reader: Reader, batch: list[tuple[int, bytes]]) -> None:
-    """Add records (offset and bytes), with the same outcome as `Reader.add` of each.
+def add_batch(reader: Reader, batch: Batch) -> None:
+    """Add records, with the same outcome as `Reader.add` of each.
 
     Only the last value of each name in the summary is read: damage of one that was replaced is not told.
     """
-    parts = [data for _, data in batch]
-    joined = b"".join(parts)
-    ends = np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
-    records, items, names, values = _walk(joined, ends)
+    records, items, names, values = _walk(batch.joined, batch.ends)
     base = reader.order + 1
     kinds = records[items[:, 0], 0] if len(items) else items[:, 0]
     history = items[kinds == HISTORY]
@@ -61,21 +59,21 @@ def add_batch(reader: Reader, batch: list[tuple[int, bytes]]) -> None:
     index, number = placed
     index = index.with_columns(pl.col("order") + base)
     _add_history(reader, index, taken, number)
-    summary = _Summary(items[kinds == SUMMARY], names, joined, batch)
+    summary = _Summary(items[kinds == SUMMARY], names, batch)
     _one_by_one(reader, batch, records, index, lambda start, end: summary.apply(reader, start, end))
 
 
-def _walk(joined: bytes, ends: _Ints) -> tuple[_Ints, _Ints, list[tuple[str, ...]], _Floats | None]:
+def _walk(data: npt.NDArray[np.uint8], ends: _Ints) -> tuple[_Ints, _Ints, list[tuple[str, ...]], _Floats | None]:
     """Kind and step of each record, record and name of each item, the names, and the numbers (None where some fail)."""
-    data = np.frombuffer(joined, np.uint8)
     room = len(data) // SMALLEST + 1
     where = np.empty((kernel.KEYS, 2), np.int64)
     keys = np.full(kernel.SLOTS, -1, np.int64), np.empty(kernel.KEYS, np.uint64), where
     records, items = np.empty((len(ends), 2), np.int64), np.empty((room, 4), np.int64)
     written, offsets = np.empty(len(data), np.uint8), np.zeros(room + 1, np.int64)
-    count, known, used, valued = kernel.walk(data, ends, records, (keys, items, written, offsets))
-    paths = [_path(joined[start : start + size]) for start, size in where[:known].tolist()]
-    return records, items[:count], paths, _numbers(written[:used], offsets[: valued + 1])
+    usual = np.full((2, kernel.USUAL), -1, np.int64)
+    count, known, used, valued, odd = kernel.walk(data, ends, records, (keys, items, written, offsets, usual))
+    paths = [_path(data[start : start + size].tobytes()) for start, size in where[:known].tolist()]
+    return records, items[:count], paths, None if odd else _numbers(written[:used], offsets[: valued + 1])
 
 
 def _path(header: bytes) -> tuple[str, ...]:
@@ -87,13 +85,10 @@ def _numbers(written: npt.NDArray[np.uint8], offsets: _Ints) -> _Floats | None:
     import pyarrow as pa
 
     count = len(offsets) - 1
-    if not written.size or (written > 127).any():
-        return np.empty(0) if not count else None
+    if not count:
+        return np.empty(0)
     texts = pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(written))
-    column = pl.Series(pl.from_arrow(texts))
-    if column.str.contains(r"[^0-9eE+\-.NaInfity]|^-?0\d|\.$").any():
-        return None
-    values = column.cast(pl.Float64, strict=False)
+    values = pl.Series(pl.from_arrow(texts)).cast(pl.Float64, strict=False)
     return None if values.null_count() else values.to_numpy()
 
 
@@ -183,7 +178,7 @@ def _add_long(reader: Reader, index: pl.DataFrame, taken: _Taken, used: dict[str
 
 def _one_by_one(
     reader: Reader,
-    batch: list[tuple[int, bytes]],
+    batch: Batch,
     records: _Ints,
     index: pl.DataFrame,
     summarise: Callable[[int, int], None],
@@ -207,12 +202,11 @@ def _one_by_one(
 
 @dataclass(frozen=True, slots=True)
 class _Summary:
-    """The items of the summary: record, name, and where the value stands in `joined`."""
+    """The items of the summary: record, name, and where the value stands in the batch."""
 
     items: _Ints
     names: list[tuple[str, ...]]
-    joined: bytes
-    batch: list[tuple[int, bytes]]
+    batch: Batch
 
     def apply(self, reader: Reader, start: int, end: int) -> None:
         """Keep the last value of each name, of the records from `start` up to `end`."""
@@ -220,4 +214,5 @@ class _Summary:
         last = np.full(len(self.names), -1, np.int64)
         last[self.items[first:stop, 1]] = np.arange(first, stop)
         for record, name, at, size in self.items[np.sort(last[last >= 0])].tolist():
-            reader.summarise(self.names[name], self.joined[at : at + size], self.batch[record][0])
+            data = self.batch.joined[at : at + size].tobytes()
+            reader.summarise(self.names[name], data, int(self.batch.offsets[record]))

@@ -11,13 +11,17 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
 
 from eventstream.errors import InputError
 from parsers.tfrecord import Damage
 
-__all__ = ["MAGIC", "is_wandb", "read_blocks", "read_records"]
+__all__ = ["MAGIC", "Batch", "is_wandb", "read_batches", "read_records"]
 
 MAGIC = b":W&B"
 HEADER = MAGIC + struct.pack("<HB", 0xBEE1, 0)
@@ -28,6 +32,37 @@ BLOCKS = 128
 LIMIT = 256 << 20
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 _CHUNK = struct.Struct("<IHB")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Whole records, one after another in `joined`: where each ends there, and where it begins in the file."""
+
+    joined: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, records: list[tuple[int, bytes]]) -> Batch:
+        """Offset and bytes of each record as a batch.
+
+        >>> list(Batch.of([(7, b"ab"), (16, b"c")]))
+        [(7, b'ab'), (16, b'c')]
+        """
+        sizes = np.fromiter((len(data) for _, data in records), np.int64, len(records))
+        offsets = np.fromiter((offset for offset, _ in records), np.int64, len(records))
+        joined = np.frombuffer(b"".join([data for _, data in records]), np.uint8)
+        return cls(joined, np.cumsum(sizes), offsets)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: int) -> tuple[int, bytes]:
+        start = int(self.ends[place - 1]) if place else 0
+        return int(self.offsets[place]), self.joined[start : self.ends[place]].tobytes()
 
 
 def is_wandb(head: bytes) -> bool:
@@ -41,29 +76,37 @@ def read_records(path: Path, damage: Damage) -> Iterator[tuple[int, bytes]]:
     After a damaged chunk reading goes on with the chunk that follows it, where one does, else with the next block.
     Raises `InputError` where the file cannot be opened or read.
     """
-    for records in read_blocks(path, damage):
-        yield from records
+    for batch, _ in read_batches(path, damage, 0, BLOCKS):
+        yield from batch
 
 
-def read_blocks(path: Path, damage: Damage) -> Iterator[list[tuple[int, bytes]]]:
-    """As `read_records`, the records that end in one block together."""
+def read_batches(
+    path: Path, damage: Damage, small: int, many: int
+) -> Iterator[tuple[Batch | list[tuple[int, bytes]], bool]]:
+    """As `read_records`, many records together, and whether they are of a file of `small` blocks or more.
+
+    Of such a file, all but the first of these batches are put together by compiled code, `many` blocks at a time. With
+    0 for `small`, no file is.
+    """
     try:
         with path.open("rb") as file:
-            yield from _read(file, damage)
+            yield from _read(file, damage, small, many)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _read(file: BinaryIO, damage: Damage) -> Iterator[list[tuple[int, bytes]]]:
+def _read(
+    file: BinaryIO, damage: Damage, small: int, many: int
+) -> Iterator[tuple[Batch | list[tuple[int, bytes]], bool]]:
     joiner = _Joiner(damage)
     origin = 0
-    while data := _filled(file, BLOCK * BLOCKS):
+    large = False
+    while data := _filled(file, BLOCK * (many if origin else small or many)):
         if not origin and data[: len(HEADER)] != HEADER:
             damage.note(0, "the header is not that of a .wandb file of version 0", data[: len(HEADER)])
-        for start in range(0, len(data), BLOCK):
-            block = data[start : start + BLOCK]
-            at = len(HEADER) if origin + start == 0 else 0
-            yield joiner.block(block, at, origin + start)
+        batch = joiner.at_once(data, origin) if large else None
+        large = large or len(data) == BLOCK * small
+        yield joiner.blocks(data, origin) if batch is None else batch, large
         origin += len(data)
     if not origin:
         damage.note(0, "the file is empty")
@@ -86,6 +129,37 @@ class _Joiner:
         self._damage = damage
         self._parts: list[bytes] = []
         self._start, self._size = 0, 0
+
+    def blocks(self, data: bytes, origin: int) -> list[tuple[int, bytes]]:
+        """The records that end in these blocks, which begin at `origin` in the file."""
+        found: list[tuple[int, bytes]] = []
+        for start in range(0, len(data), BLOCK):
+            at = len(HEADER) if origin + start == 0 else 0
+            found += self.block(data[start : start + BLOCK], at, origin + start)
+        return found
+
+    def at_once(self, data: bytes, origin: int) -> Batch | None:
+        """The same by compiled code; None, and nothing done, where a chunk is damaged or out of place."""
+        from parsers.wandb_chunks import walk_chunks
+
+        before = b"".join(self._parts)
+        room = len(data) // _CHUNK.size + 1
+        out, ends, starts = (
+            np.empty(len(before) + len(data), np.uint8),
+            np.empty(room, np.int64),
+            np.empty(room, np.int64),
+        )
+        out[: len(before)] = np.frombuffer(before, np.uint8)
+        state = np.array([len(before), bool(self._parts), self._start - origin], np.int64)
+        count = walk_chunks(np.frombuffer(data, np.uint8), LIMIT, out, ends, starts, state)
+        if count < 0:
+            return None
+        done = int(ends[count - 1]) if count else 0
+        rest = out[done : state[0]].tobytes()
+        self._parts, self._size = [rest] if state[1] else [], len(rest)
+        self._start = int(state[2]) + origin
+        out.flags.writeable = False  # as what is made of bytes: compiled code tells the two apart
+        return Batch(out[:done], ends[:count], starts[:count] + origin)
 
     def block(self, block: bytes, at: int, origin: int) -> list[tuple[int, bytes]]:
         """The records that end in this block; `at` is where its chunks begin, `origin` where it stands in the file."""

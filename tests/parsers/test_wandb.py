@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from parsers.loading import load, load_all
 from parsers.run import Run
 from parsers.tfrecord import Damage
-from parsers.wandb_log import BLOCK, HEADER, read_records
+from parsers.wandb_log import BLOCK, HEADER, Batch, read_records
 from tests.parsers.wild import disagreement, told, wild
 
 STEPS = 60
@@ -340,7 +340,7 @@ def read_both(records: list[bytes], size: int) -> list[Run]:
         placed = list(enumerate(records))
         for start in range(0, len(records), size):
             if fast:
-                add_batch(reader, placed[start : start + size])
+                add_batch(reader, Batch.of(placed[start : start + size]))
                 continue
             for offset, data in placed[start : start + size]:
                 reader.add(offset, data)
@@ -384,3 +384,29 @@ def test_a_large_log_is_read_by_compiled_code_with_the_same_numbers(
     monkeypatch.setattr(wandb, "SMALL", 1)
     monkeypatch.setattr(wandb, "MANY", 2)
     assert sortable(numbers(wandb.read(path))) == sortable(numbers(plain))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_damaged_large_log_tells_the_same_damage_by_compiled_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    from parsers import wandb
+
+    draw = random.Random(seed)
+    records = [step_record(draw, step) for step in range(1500)]
+    records.insert(700, records[0] * 400)  # longer than a block, and no record that means anything
+    path = tmp_path / "run-a.wandb"
+    data = bytearray(log_bytes(records))
+    for _ in range(seed):
+        data[draw.randrange(len(HEADER), len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(data[: draw.randrange(len(data) // 2, len(data))] if seed else data)
+    monkeypatch.setattr(wandb, "SMALL", 0)
+    plain = wandb.read(path)
+    monkeypatch.setattr(wandb, "SMALL", 1)
+    monkeypatch.setattr(wandb, "MANY", 3)
+    fast = wandb.read(path)
+    assert len(data) > 9 * BLOCK
+    assert sortable(numbers(fast)) == sortable(numbers(plain))
+    by = ["offset", "line", "reason"]
+    assert fast.rejects.sort(by).rows() == plain.rejects.sort(by).rows()
+    assert any("chunk" in reason for reason in plain.rejects["reason"]) == bool(seed)
