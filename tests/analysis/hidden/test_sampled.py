@@ -60,14 +60,14 @@ def test_the_reservoir_is_that_of_tensorboard(total: int, size: int):
 
 def test_every_random_sample_is_known_and_its_length_estimated():
     hits = 0
-    for seed in range(200):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         size = int(rng.choice([500, 1000, 5000]))
-        total = int(size * rng.choice([1.2, 1.5, 3, 10, 100]))
+        total = int(size * rng.choice([1.2, 1.5, 3, 10, 30]))
         kept = np.sort(rng.choice(total, size, replace=False))
         sample = sample_of(7 + kept * int(rng.integers(1, 500)))
         hits += sample is not None and abs(sample.total - total) <= 0.05 * total
-    assert hits >= 194, hits  # the tests are set to err once in a thousand each
+    assert hits >= 98, hits  # the tests are set to err once in a thousand each
 
 
 def irregular(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
