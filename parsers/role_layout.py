@@ -103,6 +103,14 @@ def _monitor(mine: Sequence[SeriesRole], every: Sequence[SeriesRole]) -> _Change
     )
 
 
+def _since_start(mine: Sequence[SeriesRole], every: Sequence[SeriesRole]) -> _Changes:
+    """`results.csv` of Ultralytics counts its `time` from the start of the training, others give that of a step."""
+    if not any(one.metric == "lr/pg0" for one in every):
+        return {}
+    why = "seconds since the start: time stands beside lr/pg0, as Ultralytics writes them"
+    return dict(_changed(one, "wall_time", why) for one in mine if one.metric == "time")
+
+
 #: What stands beside a part of a loss that is not the whole: the loss itself, or the losses of several players.
 _WHOLE = {"loss", "generator_loss", "discriminator_loss", "policy_loss"}
 
@@ -130,5 +138,6 @@ _RULES: tuple[Callable[[Sequence[SeriesRole], Sequence[SeriesRole]], _Changes], 
     _critic,
     _norm,
     _monitor,
+    _since_start,
     _only_loss,
 )

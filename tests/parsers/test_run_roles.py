@@ -128,6 +128,11 @@ def test_the_letters_of_monitor_mean_something_together_alone() -> None:
     assert run_of(r=9, l=9).roles.of("r").role == ""
 
 
+def test_the_time_of_ultralytics_is_that_since_the_start() -> None:
+    assert run_of(time=9, lr__pg0=9).roles.of("time").role == "wall_time"
+    assert run_of(time=9, lr=9).roles.of("time").role == "step_time"
+
+
 # asking
 
 
