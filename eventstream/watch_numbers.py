@@ -7,30 +7,15 @@ from typing import Any
 
 from eventstream.deferred import HostCopy
 
-__all__ = [
-    "DEAD_AFTER",
-    "Numbers",
-    "Sample",
-    "Table",
-    "UnitMemory",
-    "count_nonfinite",
-    "dense",
-    "measure_counts",
-    "measure_norms",
-]
+__all__ = ["SAMPLE", "Numbers", "Sample", "Table", "dense", "grouped", "measure_norms", "sums_of_segments", "wide_type"]
 
-#: Observations in a row without any gradient after which a unit counts as dead. One batch proves nothing.
-DEAD_AFTER = 5
 #: Elements of one tensor that the update ratio looks at: all of small tensors, an even sample of large ones, so that
-#: the old weights held for the time of one step take little memory. The ratio's error is then about one in a hundred.
-SAMPLE = 8192
-#: Neighbours that are sampled together: one cache line of 32-bit floats.
-_RUN = 16
+#: the old weights held for the time of one step take little memory. The ratio's error is then one or two in a hundred.
+SAMPLE = 4096
+#: Neighbours that are sampled together: two cache lines of 32-bit floats.
+_RUN = 32
 #: Below this size a tensor of the host is measured together with others: a call costs more than its numbers.
 _SMALL = 2048
-#: Elements counted at once, which bounds the memory of their comparison.
-_COUNTED = 1 << 24
-
 #: Statistic -> key of the tensor (its place among the step's) -> number.
 Table = dict[str, dict[int, float]]
 
@@ -87,7 +72,8 @@ def dense(tensor: Any) -> Any:
     return local if local.layout is torch.strided else local.values()
 
 
-def _grouped(tensors: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
+def grouped(tensors: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
+    """The tensors that hold anything, those of one device and type together."""
     groups: dict[tuple[Any, Any], list[tuple[int, Any]]] = {}
     for key, tensor in tensors:
         if tensor.numel():
@@ -95,7 +81,7 @@ def _grouped(tensors: Sequence[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
     return list(groups.values())
 
 
-def _wide(dtype: Any) -> Any:
+def wide_type(dtype: Any) -> Any:
     """The type to sum squares in: half precision overflows at 65,504."""
     import torch
 
@@ -106,91 +92,19 @@ def measure_norms(numbers: Numbers, statistic: str, tensors: Sequence[tuple[int,
     """The 2-norm of each tensor, in one fused pass for each device and type."""
     import torch
 
-    for group in _grouped(tensors):
+    for group in grouped(tensors):
         small = [pair for pair in group if pair[1].device.type == "cpu" and pair[1].numel() <= _SMALL]
         if len(small) > 1 and not small[0][1].is_complex():
             group = [pair for pair in group if pair[1].numel() > _SMALL]
             flat = torch.cat([tensor.reshape(-1) for _, tensor in small]).double()
-            squares = _sums_of_segments(flat.square_(), [tensor.numel() for _, tensor in small])
+            squares = sums_of_segments(flat.square_(), [tensor.numel() for _, tensor in small])
             numbers.add(statistic, [key for key, _ in small], squares.sqrt_())
         if group:
-            found = torch._foreach_norm([tensor for _, tensor in group], 2.0, dtype=_wide(group[0][1].dtype))
+            found = torch._foreach_norm([tensor for _, tensor in group], 2.0, dtype=wide_type(group[0][1].dtype))
             numbers.add(statistic, [key for key, _ in group], torch.stack(found))
 
 
-def measure_counts(numbers: Numbers, tensors: Sequence[tuple[int, Any]]) -> None:
-    """How many elements of each gradient are not zero (`nonzero`), and how many not finite (`nonfinite`).
-
-    The second pass is made where it must be: the host can see beforehand whether a norm is finite, and a device
-    cannot without being waited for.
-    """
-    import torch
-
-    for group in _grouped(tensors):
-        keys = [key for key, _ in group]
-        numbers.add("nonzero", keys, torch.stack([_count(tensor) for _, tensor in group]))
-        if group[0][1].device.type != "cpu":
-            numbers.add("nonfinite", keys, torch.stack([count_nonfinite(tensor) for _, tensor in group]))
-
-
-def _count(tensor: Any) -> Any:
-    import torch
-
-    if tensor.numel() <= _COUNTED:
-        return torch.count_nonzero(tensor)
-    return torch.stack([torch.count_nonzero(piece) for piece in _pieces(tensor)]).sum()
-
-
-def count_nonfinite(tensor: Any) -> Any:
-    """How many elements are NaN or infinite, as a tensor of no dimension."""
-    import torch
-
-    # A finite number less itself is 0, every other one NaN: one comparison for both.
-    return torch.stack([torch.count_nonzero(piece - piece) for piece in _pieces(tensor)]).sum()
-
-
-def _pieces(tensor: Any) -> Sequence[Any]:
-    if tensor.numel() <= _COUNTED or tensor.ndim == 0:
-        return (tensor,)
-    row = max(1, tensor.numel() // tensor.shape[0])
-    return tensor.split(max(1, _COUNTED // row))  # type: ignore[no-any-return]
-
-
-class UnitMemory:
-    """For how many observations in a row each unit has had no gradient at all."""
-
-    def __init__(self) -> None:
-        self._quiet: dict[Any, tuple[tuple[Any, ...], Any]] = {}
-
-    def measure(self, numbers: Numbers, units: Sequence[tuple[int, Any, Any, Any]]) -> None:
-        """Note the gradients of (key, weight, its gradient, the bias's gradient or None); count dead units (`dead`).
-
-        A unit without gradient in its row of the weight may still learn by its bias, where only its inputs are dead. A
-        change of the set of parameters starts the count again: it is then another part of the model that is trained.
-        """
-        import torch
-
-        devices: dict[Any, list[tuple[int, Any, Any, Any]]] = {}
-        for entry in units:
-            devices.setdefault(entry[2].device, []).append(entry)
-        for device, found in devices.items():
-            rows = torch.cat([_row_norms(gradient) for _, _, gradient, _ in found])
-            layout = tuple((id(weight), bias is None) for _, weight, _, bias in found)
-            known = self._quiet.get(device)
-            if known is None or known[0] != layout or known[1].numel() != rows.numel():
-                known = layout, torch.zeros_like(rows)
-                self._quiet[device] = known
-            biases = [
-                rows.new_zeros(gradient.shape[0]) if bias is None else bias.abs().float()
-                for _, _, gradient, bias in found
-            ]
-            known[1].add_(1.0).mul_((rows == 0) & (torch.cat(biases) == 0))
-            dead = (known[1] >= DEAD_AFTER).float()
-            counts = _sums_of_segments(dead, [gradient.shape[0] for _, _, gradient, _ in found])
-            numbers.add("dead", [key for key, *_ in found], counts)
-
-
-def _sums_of_segments(vector: Any, lengths: Sequence[int]) -> Any:
+def sums_of_segments(vector: Any, lengths: Sequence[int]) -> Any:
     """The sum of each segment of a vector without negative numbers."""
     import torch
 
@@ -200,17 +114,11 @@ def _sums_of_segments(vector: Any, lengths: Sequence[int]) -> Any:
     return torch.stack(torch._foreach_norm(vector.split(list(lengths)), 1.0))
 
 
-def _row_norms(gradient: Any) -> Any:
-    import torch
-
-    return torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=_wide(gradient.dtype)).float()
-
-
 class Sample:
     """Parameters before the step, so that `measure` after it can tell how far they moved."""
 
     def __init__(self, tensors: Sequence[tuple[int, Any]], most: int = SAMPLE) -> None:
-        self._groups = [([key for key, _ in group], [t for _, t in group]) for group in _grouped(tensors)]
+        self._groups = [([key for key, _ in group], [t for _, t in group]) for group in grouped(tensors)]
         self._most = most
         self._old = [self._taken(tensors) for _, tensors in self._groups]
 
@@ -237,7 +145,7 @@ class Sample:
 
 
 def _widened(tensor: Any) -> Any:
-    wide = _wide(tensor.dtype)
+    wide = wide_type(tensor.dtype)
     return tensor if wide is None else tensor.to(wide)
 
 
@@ -251,7 +159,7 @@ def _segment_norms(numbers: Numbers, statistic: str, keys: Sequence[int], vector
 
 
 def _runs(tensor: Any, most: int) -> Any:
-    """Runs of neighbours at even distances, (runs, 16): a view where the memory has no gaps."""
+    """Runs of neighbours at even distances, (runs, 32): a view where the memory has no gaps."""
     import torch
 
     flat = tensor.detach()

@@ -6,17 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from eventstream.watch_counts import Counts, count_nonfinite
 from eventstream.watch_names import Names
-from eventstream.watch_numbers import (
-    SAMPLE,
-    Numbers,
-    Sample,
-    UnitMemory,
-    count_nonfinite,
-    dense,
-    measure_counts,
-    measure_norms,
-)
+from eventstream.watch_numbers import SAMPLE, Numbers, Sample, dense, measure_norms
 from eventstream.watch_observers import Clipping, Scaling
 from eventstream.watch_summary import Entry, Part
 
@@ -27,7 +19,7 @@ class Roster:
     """The trainable parameters of one optimizer, with their places, and what is remembered of their units."""
 
     def __init__(self, names: Names) -> None:
-        self.units = UnitMemory()
+        self.counts = Counts()
         self._names = names
         self._identities: tuple[int, ...] = ()
         self._entries: list[Entry] = []
@@ -111,14 +103,9 @@ class Step:
             # A fused optimizer takes the loss scale out of the gradients itself.
             numbers.add("grad_scale", [0], scale)
         if self._slow:
-            measure_counts(numbers, gradients)
-            entries, known = self.part.entries, dict(gradients)
-            units = [
-                (key, p, g, known.get(self._roster.biases.get(key, -1)))
-                for key, p, g in held
-                if entries[key].units and g.ndim == p.ndim and g.numel()
-            ]
-            self._roster.units.measure(numbers, units)
+            entries = self.part.entries
+            units = [key for key, p, g in held if entries[key].units and g.ndim == p.ndim]
+            self._roster.counts.measure(numbers, gradients, units, self._roster.biases)
         self._nonfinite_on_host(gradients)
 
     def _nonfinite_on_host(self, gradients: Sequence[tuple[int, Any]]) -> None:
