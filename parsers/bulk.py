@@ -121,9 +121,10 @@ def parts(block: Block, shape: Shape, numbers: npt.NDArray[np.int64] | None = No
     """
     if numbers is None:
         numbers = np.arange(block.first, block.first + block.count())
-    if not shape.tree and shape.fit:
+    many = len(numbers) > FEW
+    if many and not shape.tree and shape.fit:
         _learn_sample(block, shape)
-    bulk = _parse(block.data, shape, numbers) if shape.fit and len(numbers) > FEW else None
+    bulk = _parse(block.data, shape, numbers) if many and shape.fit else None
     if bulk is not None:
         yield bulk
         return

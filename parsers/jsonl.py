@@ -157,6 +157,9 @@ def _objects(text: str) -> list[Any]:
 
 
 def _value(line: bytes) -> Any:
+    """The object in a line, or None; a line that begins with no brace is not looked at, which most of a table are."""
+    if not line.lstrip(b"\x00 \t\r\n").startswith(b"{"):
+        return None
     try:
         return parse_line(line)[0]
     except UnreadableError:
