@@ -11,6 +11,7 @@ from parsers.beside import GENERIC, load_beside, run_name
 from parsers.finish import Reject
 from parsers.generic import Records
 from parsers.jsontext import plain_pairs
+from parsers.lines import LINE_LIMIT
 from parsers.run import Run
 from parsers.table_rows import add_table
 from parsers.table_text import Dialect, find_dialect
@@ -26,7 +27,15 @@ def sniff(path: Path, head: bytes) -> bool:
     """Whether `head` begins a table with a header that names a step or an epoch, and rows that hold one."""
     if not head or (b"\x00" in head[:512] and not head.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"))):
         return False
-    return find_dialect(head) is not None
+    return find_dialect(_with_first_line(path, head)) is not None
+
+
+def _with_first_line(path: Path, head: bytes) -> bytes:
+    """`head`, or more of the file where its first line does not end there: thousands of columns have a long header."""
+    if len(head) < HEAD or b"\n" in head:
+        return head
+    with path.open("rb") as file:
+        return file.readline(LINE_LIMIT) + file.read(HEAD)
 
 
 def read(path: Path) -> Run:
@@ -74,7 +83,8 @@ def dialect_of(path: Path) -> Dialect:
     """How the table at `path` is written; raises `InputError` where it is none."""
     try:
         with path.open("rb") as file:
-            dialect = find_dialect(file.read(HEAD))
+            head = file.read(HEAD)
+        dialect = find_dialect(_with_first_line(path, head))
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
     if dialect is None:

@@ -132,6 +132,8 @@ def _add_file(records: Records, name: str, file: Path, first: int) -> int:
             if isinstance(block, Reject):
                 records.rejects.append(block)
                 continue
+            if not block.ended:
+                block = _ended(block, str(file), records)
             table = _bulk(block)
             if table is None:
                 table = _by_line(records, str(file), block)
@@ -140,6 +142,15 @@ def _add_file(records: Records, name: str, file: Path, first: int) -> int:
     except InputError as error:
         records.rejects.append(Reject(str(file), str(error)))
     return count
+
+
+def _ended(block: Block, file: str, records: Records) -> Block:
+    """The block without its last line: MLflow ends every line, and of one without its end digits may be missing."""
+    data, _, last = block.data.rpartition(b"\n")
+    line = block.first + block.count() - 1
+    text = last[:200].decode("utf-8", "replace")
+    records.rejects.append(Reject(file, "the last line is cut: it has no line end", line=line, text=text))
+    return Block(data + b"\n" if data else b"", block.first)
 
 
 def _bulk(block: Block) -> pl.DataFrame | None:

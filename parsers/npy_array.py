@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import math
-import re
 import struct
 from typing import Any
 
@@ -15,11 +15,8 @@ __all__ = ["MAGIC", "UnreadableArrayError", "array_of", "header_of"]
 MAGIC = b"\x93NUMPY"
 #: Longest header that is read: a table of some hundred columns.
 _LONGEST = 1 << 16
-_DESCR = re.compile(r"'descr':\s*'([<>|=]?[a-zA-Z]\d{0,3})'")
-_FIELDS = re.compile(r"'descr':\s*\[(.*?)\],\s*'fortran_order'", re.DOTALL)
-_FIELD = re.compile(r"\(\s*'((?:[^'\\]|\\.){1,300})',\s*'([<>|=]?[a-zA-Z]\d{0,3})'\s*\)")
-_ORDER = re.compile(r"'fortran_order':\s*(True|False)")
-_SHAPE = re.compile(r"'shape':\s*\(([\d, ]{0,200})\)")
+#: Kinds of numbers: truth values, integers with and without sign, floats.
+_NUMBERS = "biuf"
 
 
 class UnreadableArrayError(ValueError):
@@ -29,8 +26,8 @@ class UnreadableArrayError(ValueError):
 def header_of(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
     """Type, shape, whether columns come first, and where the numbers begin, from the first bytes of a `.npy`.
 
-    Nothing in the header is evaluated. Raises `UnreadableArrayError` on damage, on Python objects, and on types that
-    are no numbers. Source: NumPy, `numpy.lib.format`, versions 1.0 to 3.0.
+    The header is read as literals, and nothing in it is evaluated. Raises `UnreadableArrayError` on damage, on Python
+    objects, and on types that are no numbers. Source: NumPy, `numpy.lib.format`, versions 1.0 to 3.0.
 
     >>> import io
     >>> file = io.BytesIO()
@@ -45,26 +42,38 @@ def header_of(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
     if length > _LONGEST or begin + length > len(data):
         raise UnreadableArrayError(f"the header says that it has {length:,} bytes; that many are not here or not read")
     text = data[begin : begin + length].decode("utf-8" if data[6] >= 3 else "latin-1", "replace")
-    order, shape = _ORDER.search(text), _SHAPE.search(text)
-    if order is None or shape is None:
+    held = _literals(text)
+    shape, order, descr = held.get("shape"), held.get("fortran_order"), held.get("descr")
+    sides = shape if isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) else None
+    if sides is None or not isinstance(order, bool) or not isinstance(descr, str | list):
         raise UnreadableArrayError("the header is damaged")
-    sides = tuple(int(side) for side in shape[1].split(",") if side.strip())
-    return _type(text), sides, order[1] == "True", begin + length
+    return _type(descr), sides, order, begin + length
 
 
-def _type(text: str) -> np.dtype[Any]:
-    fields = _FIELDS.search(text)
-    one = _DESCR.search(text)
-    names = _FIELD.findall(fields[1]) if fields else []
-    kinds = [kind for _, kind in names] if fields else [one[1]] if one else []
-    if any(kind.lstrip("<>|=")[0] == "O" for kind in kinds):
-        raise UnreadableArrayError("it holds Python objects (a pickle), which can run code when opened; it was not")
+def _literals(text: str) -> dict[str, Any]:
+    """The dictionary of literals of the header: read as such, so that no name or call in it means anything."""
     try:
-        found: np.dtype[Any] = np.dtype(names if fields else kinds[0])
-    except (TypeError, ValueError, IndexError) as error:
+        held = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _type(descr: str | list[Any]) -> np.dtype[Any]:
+    fields = [("", descr)] if isinstance(descr, str) else descr
+    if not all(isinstance(field, tuple) and len(field) == 2 and isinstance(field[0], str) for field in fields):
+        raise UnreadableArrayError("the header names no type of numbers")
+    kinds = [str(kind).lstrip("<>|=") for _, kind in fields]
+    if any(kind.startswith("O") for kind in kinds):
+        raise UnreadableArrayError("it holds Python objects (a pickle), which can run code when opened; it was not")
+    if not kinds or any(not isinstance(kind, str) for _, kind in fields):
+        raise UnreadableArrayError("the header names no type of numbers")
+    try:
+        found: np.dtype[Any] = np.dtype(descr)
+    except (TypeError, ValueError) as error:
         raise UnreadableArrayError("the header names no type of numbers") from error
     parts = [found] if found.names is None else [found[name] for name in found.names]
-    if not parts or any(part.kind not in "fiub" or not part.itemsize for part in parts):
+    if any(part.kind not in _NUMBERS or not part.itemsize for part in parts):
         raise UnreadableArrayError(f"it holds {found}, and no numbers")
     return found
 

@@ -46,7 +46,7 @@ STRUCTURED = Dialect(
         Pattern("Epoch: ", rf"{_FIELD}Epoch: (?P<epoch>{_I})/{_I}(?:, Batch: (?P<step>{_I})/(?P<total>{_I}))?$"),
         Pattern(
             "Files processed: ",
-            rf"{_FIELD}Files processed: (?P<files>{_C})(?: \((?P<augmented>{_C}) augmented\))?$",
+            rf"{_FIELD}Files processed: (?P<files>{_C})(?: \((?P<augmented>{_C}) augmented\)| )?$",
         ),
         Pattern("Losses: ", rf"{_FIELD}Losses: \{{(?P<pairs>.*)\}}$", "colon", prefix="losses/"),
         Pattern(

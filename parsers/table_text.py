@@ -166,16 +166,18 @@ def _names(raw: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names for all columns: an unnamed first one (an index) and an unnamed last one are left out."""
     names: list[str] = []
     twice: list[str] = []
+    taken, given = set[str](), set(raw)
     for place, name in enumerate(raw):
         if not name:
             name = "" if place in (0, len(raw) - 1) else f"column {place + 1}"
-        if name and name in names:
+        if name and name in taken:
             twice.append(name)
             count = 1
-            while f"{name}.{count}" in names or f"{name}.{count}" in raw:
+            while f"{name}.{count}" in taken or f"{name}.{count}" in given:
                 count += 1
             name = f"{name}.{count}"
         names.append(name)
+        taken.add(name)
     return tuple(names), tuple(twice)
 
 

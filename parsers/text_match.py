@@ -30,8 +30,9 @@ _SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
 ODD, FEW = 50, 256
 #: How a pattern says that all that follows is names and numbers: a template then takes the place of this.
 _REST = "(?P<pairs>.*)"
-#: Names in one line; what has more is a dump.
-MANY = 500
+#: Names in one line up to which it becomes a template (a pattern with more holes takes seconds to compile), and names
+#: that are read at all: as many as a line that is searched can hold.
+WIDE, MANY = 100, 8000
 _PLAIN, _COMMAS = re.compile(NUMBER), re.compile(COMMAS)
 _DIGITS = re.compile(r"[0-9][0-9.:]*")
 
@@ -302,7 +303,7 @@ def _learn(text: str, style: str) -> _Template | None:
         parts += [_literal(text[at:start]), _escaped(name), _literal(text[start + len(name) : place]), f"({kind})"]
         names.append(name)
         at = place + hole.end()
-    if not names:
+    if not names or len(names) > WIDE:
         return None
     return _Template("".join([*parts, _literal(text[at:]), "$"]), tuple(names))
 

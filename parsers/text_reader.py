@@ -162,7 +162,7 @@ class Reader:
 
     def _count(self, matcher: Matcher, found: Found) -> None:
         holds = found.long is not None or (found.values is not None and found.values.width > 0)
-        if holds or found.events is not None:
+        if (holds or found.events is not None) and not matcher.pattern.shares:  # what shares is counted once
             lines = found.index.height if found.long is None else found.index["order"].n_unique()
             self.used[matcher.pattern.literal.strip() or "key: value"] += lines
 

@@ -223,11 +223,24 @@ def test_lines_that_are_no_numbers_are_rejects_with_their_place(written: Path, t
     path = root / "metrics" / "train" / "loss"
     lines = path.read_bytes().splitlines()
     lines[50:53] = [b"1700000000000 0,5 50", b"", b"1700000000000"]
-    path.write_bytes(b"\n".join(lines))
+    path.write_bytes(b"\n".join(lines) + b"\n")
     run = files.read(root)
     assert run.series("loss").height == STEPS - 3
     assert run.rejects["line"].to_list() == [51, 53]
     assert run.rejects["text"][0] == "1700000000000 0,5 50"
+
+
+@pytest.mark.parametrize("count", [3, STEPS])
+def test_a_last_line_without_its_end_may_have_lost_digits_and_is_a_reject(
+    count: int, written: Path, tmp_path: Path
+) -> None:
+    root = copied(written, tmp_path)
+    path = root / "metrics" / "train" / "loss"
+    lines = path.read_bytes().splitlines(keepends=True)[:count]
+    path.write_bytes(b"".join(lines)[:-2])
+    run = files.read(root)
+    assert run.series("loss").height == count - 1
+    assert run.rejects.select("line", "reason").rows() == [(count, "the last line is cut: it has no line end")]
 
 
 def test_the_table_and_the_line_by_line_reading_are_one(written: Path, tmp_path: Path) -> None:

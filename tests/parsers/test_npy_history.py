@@ -208,3 +208,30 @@ def test_damage_is_named(tmp_path: Path) -> None:
     path.write_bytes(CONTENTS[2][1][:-50])
     with pytest.raises(InputError, match="cut or damaged"):
         read(path)
+
+
+def test_columns_keep_their_names_whatever_signs_are_in_them(tmp_path: Path) -> None:
+    names = ["a'b", 'c"d', "new\nline", "back\\slash", "größe", "loss), ('x', '<f8"]
+    kind = np.dtype([("step", "<i8"), *((name, "<f4") for name in names)])
+    path = saved(tmp_path, "table.npy", np.array([(s, *range(s, s + len(names))) for s in range(5)], kind))
+    run = load(path)
+    found = run.scalars.select("tag", "step", "value").rows()
+    assert sorted(found) == sorted((name, s, float(s + k)) for s in range(5) for k, name in enumerate(names))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (__import__('os').getpid(),)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}",
+        "{'descr': [('a', [('b', '<f8')])], 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': [], 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': 3, 'fortran_order': 0, 'shape': (1,)}",
+        "(" * 5000,
+        "[1]",
+    ],
+)
+def test_a_header_that_is_no_dictionary_of_plain_values_is_refused(header: str) -> None:
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80)
+    with pytest.raises(UnreadableArrayError, match=r"damaged|no type of numbers|no numbers"):
+        array_of(data)
