@@ -63,7 +63,7 @@ _WHOLE = (
     r"|lm|mlm|clm|language|masked|causal|ce|nll|cross|entropy|xent|softmax|bce|ctc|rnnt|mse|log|label) )*"
 )
 _AFTER = (
-    r"(?: (?:avg|average|mean|epoch|iter|step|batch|global|total|sum|all|smooth|smoothed|ema|value|displayed|train"
+    r"(?: (?:avg|average|mean|epoch|iter|step|batch|global|total|sum|all|smooth|smoothed|ema|displayed|train"
     r"|val))*"
 )
 _ITEM = (
@@ -121,10 +121,10 @@ ALIASES: tuple[Alias, ...] = (
     ),
     Alias(
         "wall_time",
-        r"\b(?:elapsed|eta|remaining|wall ?time|wall ?clock|timestamp|runtime|datetime)\b|\btime (?:left|since)\b"
+        r"\b(?:elapsed|eta|remaining|wall ?time|wall ?clock|timestamp|runtime|datetime)\b|\bwall$|\btime (?:left|since)\b"
         r"|\b(?:start|end|stop|total|train|training|relative|unix|wall|cumulative|overall) time\b",
     ),
-    Alias("step_time", rf"\btime(?: {_SECONDS})?$"),
+    Alias("step_time", rf"\btime(?: {_SECONDS})?$|^duration(?: {_SECONDS})?$"),
     Alias(
         "weight",
         r"^curriculum weight\b|\b\w+ weights?$|\bloss (?:weights?|coef|coefficient|lambda)\b|\blambda\b",
@@ -152,7 +152,7 @@ ALIASES: tuple[Alias, ...] = (
     ),
     Alias(
         "policy_loss",
-        r"\b(?:policy|policy gradient|pg|actor|surrogate|entropy) loss\b|\bloss (?:pi|policy|actor|entropy)\b",
+        r"\b(?:policy|policy gradient|pg|actor|surrogate|entropy|ent coef) loss\b|\bloss (?:pi|policy|actor|entropy)\b",
         r"\bcross entropy\b",
     ),
     Alias("perplexity", r"\b(?:ppl|perplexity|perp)\b"),
@@ -160,11 +160,11 @@ ALIASES: tuple[Alias, ...] = (
         "loss",
         rf"^{_WHOLE}(?:loss|losses|cost|objective|nll|elbo|bpb|bpc|bits per (?:byte|char|token)|crossentropy"
         rf"|cross entropy|xent|logloss)(?: (?:mean words|per token|per word))?{_AFTER}$"
-        rf"|^{_WHOLE}(?:ce|mse|mae)(?: mean words)?{_AFTER}$",
+        rf"|^{_WHOLE}(?:ce|mse|mae)(?: mean words)?{_AFTER}$|^lm loss value$",
     ),
     Alias(
         "component_loss",
-        r"\w*loss(?:es)?\b|\b(?:nll|bce|mse|mae|elbo|cross entropy|crossentropy|ce)\b",
+        r"\w*loss(?:es)?\b|\b(?:info ?nce|huber|smooth l1|nll|bce|mse|mae|elbo|cross entropy|crossentropy|ce)\b",
         r"\b(?:lossless|gloss|packet loss|weight loss)\b|\bloss z$"
         r"|\b(?:acc|accuracy|accuracies|score|corr|scale|weights?|ratio|std|var)$",
     ),
@@ -174,32 +174,35 @@ ALIASES: tuple[Alias, ...] = (
         r"|\berr(?:or)?s?(?: (?:rate|top ?\d))?\b|\bedit distance\b",
         r"\b(?:count|num)\b",
     ),
+    Alias("reward", r"\b(?:rewards?|rew|returns?)\b", r"\b(?:std|var|variance|scale|accuracy|accuracies)\b"),
     Alias(
         "accuracy",
         r"\b(?:acc\d?|accuracy|accuracies|top ?\d+|f1|f ?beta|dice|auc|au ?roc|au ?prc?|roc|m?ap ?\d*|m?iou|bleu ?\d?"
-        r"|sacrebleu|rouge ?\w*|meteor|chrf|cider|precision|recall|mcc|corr|correlation|pearsonr?|spearmanr?|r2|kappa"
-        r"|ndcg|mrr|hits? (?:at )?\d+|exact match|score|psnr|ssim|pesq|stoi|dnsmos|mos|pass (?:at )?\d+"
+        r"|sacrebleu|rouge ?\w*|meteor|chr ?f|cider|precision|prec ?\d|recall|mcc|corr|correlation|pearsonr?|spearmanr?|r2"
+        r"|kappa|ndcg|mrr|hits? (?:at )?\d+|exact match|score|psnr|ssim|pesq|stoi|dnsmos|mos|pass (?:at )?\d+"
         rf"|success(?: rate)?|win ?rate|{_BENCHMARKS})\b|^precision b$|^core(?: metric)?$",
         r"\b(?:feature map|std|var|grad|steps|accum\w*|time|count|attention)\b",
     ),
-    Alias("reward", r"\b(?:rewards?|rew|returns?)\b", r"\b(?:std|var|variance|scale)\b"),
     Alias(
         "hyperparameter",
         r"\b(?:momentum|weight decay|wd|betas?|dropout|ema decay|teacher forcing\w*|epsilon|eps"
-        r"|clip (?:range|threshold)|temperature|batch ?size|seq(?:uence)? ?len(?:gth)?|mask ratio|drop path|gamma"
+        r"|clip (?:range|threshold)|temperature|batch ?size|bsz|wpb|seq(?:uence)? ?len(?:gth)?|mask ratio|drop path|gamma"
         r"|context length)\b",
         r"\b(?:gpu|cpu|system)\b",
     ),
     Alias(
         "system",
-        r"^system\b(?!.*\b(?:memory allocated(?: bytes)?|memory percent|rss(?: mb)?)$)|\bgpu \d+ memory$"
-        r"|\b(?:fan ?speed|watts?|temp|temperature|disk|network|(?:sm|memory) clock|power|cpu|util|utili[sz]ation)\b",
-        r"\b(?:peak|max|used)\b",
+        r"^system\b(?!.*\b(?:memory allocated(?: bytes)?|memory percent|rss(?: mb)?)$)(?!.*\b(?:peak|max|used)\b)"
+        r"|\bgpu \d+ memory$",
     ),
     Alias(
         "memory",
         r"\b(?:mem|memory|vram|rss|ram|hbm|maxrss)\b|\bgpu (?:gb|mb)\b|\b(?:gpu|max|peak)mem\b",
         r"\b(?:clock|bank|bandwidth|replay|attention|total|limit|capacity|available|free|tokens|slots?)\b",
+    ),
+    Alias(
+        "system",
+        r"\b(?:fan ?speed|watts?|temp|temperature|disk|network|(?:sm|memory) clock|power|cpu|util|utili[sz]ation)\b",
     ),
     Alias(
         "counter",

@@ -26,7 +26,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "dfl_loss", "TrainIterStats/loss_1", "TrainIterStats/loss_mel_ce", "EvalStats/avg_loss_text_ce", "loss_kl",
         "loss_mel", "aux_loss", "z_loss", "losses/kd/raw", "losses/kd/contribution", "value_loss", "train/value_loss",
         "critic_loss", "recon_loss", "load_balancing_loss", "feature_matching_loss", "loss_soft_epoch", "memory_loss",
-        "loss/feature", "loss/g/mel", "perceptual_loss", "semantic_loss", "loss_duration", "kldloss", "td_loss",
+        "loss/feature", "loss/g/mel", "perceptual_loss", "semantic_loss", "loss_duration", "kldloss", "td_loss", "loss/value_avg", "loss_0", "info_nce", "decode.loss_ce", "rec_loss", "router_z_loss",
         "commitment_loss",
     ),
     "generator_loss": (
@@ -38,7 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "Loss_D", "d_loss_real", "disc_loss", "dLoss",
     ),
     "policy_loss": (
-        "policy_gradient_loss", "train/policy_loss", "entropy_loss", "actor_loss", "pg_loss", "loss_pi",
+        "policy_gradient_loss", "train/policy_loss", "entropy_loss", "train/ent_coef_loss", "loss/policy_avg", "actor_loss", "pg_loss", "loss_pi",
     ),
     "perplexity": (
         "ppl", "perplexity", "train/Perplexity", "lm_loss_ppl", "lm loss PPL", "valid_ppl",
@@ -48,10 +48,10 @@ NAMES: dict[str, tuple[str, ...]] = {
         "mAP_0.5", "metrics/mAP50-95(B)", "metrics/precision(B)", "metrics/recallB", "bbox_mAP", "mIoU", "val/auroc",
         "AUC", "f1", "eval_f1", "BLEU", "bleu-detok", "rougeL", "sacrebleu", "pesq", "psnr", "ssim", "pearsonr",
         "hellaswag", "mmlu", "exact_match", "win_rate", "success_rate", "Acc@1", "hits@10", "accuracy_percent",
-        "rewards/accuracies", "corr", "pass@1", "dice", "d_real_acc",
+        "rewards/accuracies", "corr", "pass@1", "dice", "chrF++", "prec1", "train_acc1", "val_f1_macro", "bbox_mAP_50", "decode.acc_seg", "CIDEr", "mean_iou", "d_real_acc",
     ),
     "reward": (
-        "rollout/ep_rew_mean", "eval/mean_reward", "episode_reward", "reward", "rewards/margins", "episodic_return",
+        "rollout/ep_rew_mean", "eval/mean_reward", "episode_reward", "reward", "rewards/margins", "rewards/chosen", "objective/non_score_reward", "episodic_return",
     ),
     "error_rate": (
         "wer", "cer", "dev_eer", "EER", "valid_wer", "fid", "FID", "min_dcf", "mindcf", "t-DCF", "error_rate",
@@ -97,11 +97,11 @@ NAMES: dict[str, tuple[str, ...]] = {
         "batch_time", "eval_runtime", "forward_time", "step_avg", "perf/step_time_s", "backward_ms",
     ),
     "wall_time": (
-        "ETA", "eta", "elapsed_time", "remaining_time", "time/time_elapsed", "train_runtime", "total_time",
+        "ETA", "wall", "train_wall", "eta_seconds", "eta", "elapsed_time", "remaining_time", "time/time_elapsed", "train_runtime", "total_time",
         "wall_time", "timestamp", "elapsed_ms", "walltime",
     ),
     "memory": (
-        "memory", "gpu_memory_mb", "resources/gpu_memory_gb", "memory/peak_gb", "max_mem", "vram_gb", "rss_mb",
+        "memory", "gpu_memory_mb", "resources/gpu_memory_gb", "memory/peak_gb", "max_mem", "vram_gb", "cpu_mem", "ram_used", "gpu_max_cached_mem_GB", "rss_mb",
         "gpu_mem", "system.gpu.0.memoryAllocated", "system.proc.memory.rssMB", "system.memory_percent", "mem",
         "cuda_max_memory", "GPU_mem", "memory_allocated", "peak_memory_gb", "ram_gb",
     ),
