@@ -135,6 +135,11 @@ class Recorder:
         self._sealer.add_leftovers(leftovers(self.path, self.rank, self.attempt))
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing can be recorded any more: after `close`, and in a copy or a forked child."""
+        return self._closed or self._process != os.getpid()
+
+    @property
     def lost(self) -> int:
         """How many records and values could not be recorded so far."""
         return self._troubles.lost
@@ -429,4 +434,4 @@ class Recorder:
 def open_recorder() -> Recorder | None:
     """The recorder that was made last in this process, or None where there is none or it is closed."""
     found = None if _newest is None else _newest()
-    return None if found is None or found._closed or found._process != os.getpid() else found
+    return None if found is None or found.closed else found
