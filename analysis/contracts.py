@@ -164,7 +164,21 @@ def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed], F
             use.first = first if use.first is None else use.first
         if direction == "inputs" and len(devices) > 1:
             mixed.append(Mixed(stage, ", ".join(sorted(devices)), first, last, count))
+    for counted in _records(run, "watched"):
+        stages = counted.get("stages")
+        flow.count(stages if isinstance(stages, dict) else {})
     return uses, mixed, flow
+
+
+def _records(run: Run, kind: str) -> list[dict[str, Any]]:
+    """The payloads of a kind that are objects; damaged records are rejects of the reader."""
+    made = []
+    for payload in run.events_of(kind)["payload"]:
+        try:
+            made.append(orjson.loads(payload or "null"))
+        except orjson.JSONDecodeError:
+            continue
+    return [record for record in made if isinstance(record, dict)]
 
 
 def _parse(payload: str | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -192,13 +206,7 @@ def _mark(use: _Seen, first: int | None, last: int | None, count: int) -> _Seen:
 
 def _all_rules(run: Run) -> dict[str, dict[str, tuple[list[str], list[str]]]]:
     """The plan's rules with those of every `contract` event, by direction and stage."""
-    agreed: list[Mapping[str, Any]] = [run.plan]
-    for payload in run.events_of("contract")["payload"].unique(maintain_order=True):
-        try:
-            made = orjson.loads(payload or "null")
-        except orjson.JSONDecodeError:
-            continue  # damaged records are rejects of the reader
-        agreed += [made] if isinstance(made, dict) else []
+    agreed: list[Mapping[str, Any]] = [run.plan, *_records(run, "contract")]
     rules: dict[str, dict[str, tuple[list[str], list[str]]]] = {"inputs": {}, "outputs": {}}
     for direction, by_stage in rules.items():
         for said in agreed:

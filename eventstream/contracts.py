@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +14,7 @@ from eventstream.batches import check_every
 from eventstream.errors import InputError
 from eventstream.layers import FORWARD, argument_names, model_layers, named_arguments
 from eventstream.payloads import tensors as described
-from eventstream.recorder import Recorder
+from eventstream.recorder import Recorder, open_recorder
 from eventstream.trainer_stages import observe_trainer
 from eventstream.troubles import Troubles
 
@@ -51,9 +53,12 @@ def watch_inputs(
     every `every` steps (default 100); a call in between costs a few microseconds. Nothing is changed, copied or kept
     of a batch, and a failure of recording is warned of once and never raised in the training.
 
-    `recorder` is a `Recorder`, or a folder for one that the watch opens and closes. A Trainer does without: what its
-    `AftertrainCallback` records into is taken, and such a callback added where it has none (add your own before).
-    Steps are those of the Trainer; of a bare module what `step()` returns, else its calls in training mode, from 1.
+    When the watch is removed, it records how often each stage was called, and how often with a forbidden key.
+
+    `recorder` is a `Recorder`, or a folder for one that the watch opens and closes; the one made last in this process
+    where none is given. A Trainer does without: what its `AftertrainCallback` records into is taken, and such a
+    callback added where it has none (add your own before). Steps are those of the Trainer; of a bare module what
+    `step()` returns, else `recorder.step` once it is set, else its calls in training mode, from 1.
 
     Raises InputError for what is no module and no trainer, for a module without a recorder and for an unknown
     submodule; ValueError for an `every` below 1 and for a name that is forbidden and required at one stage.
@@ -89,7 +94,9 @@ class InputWatch:
         self._contract, self._every = contract, every
         #: How often each stage was called so far.
         self.calls: dict[str, int] = {}
-        self._known: dict[tuple[str, str], dict[Any, int]] = {}
+        self._known: dict[tuple[str, str], dict[Any, _KeySet]] = {}
+        self._forbidden = {name for rule in contract.get("inputs", {}).values() for name in rule.get("forbid", ())}
+        self._counted: dict[str, dict[str, Any]] = {}
         self._undo: list[Callable[[], None]] = []
         self._hooked: set[int] = set()
         self._recorder: Callable[[], Recorder]
@@ -97,17 +104,18 @@ class InputWatch:
         self._troubles = Troubles("watch_inputs")
         self._inner: Any = None
         self._steps = 0
-        self._step = step if step is not None else lambda: self._steps
+        self._step = step
         self._at: Callable[[], tuple[int, str] | None] = lambda: None
 
     def observe_module(self, model: Any, recorder: Recorder | str | os.PathLike[str] | None, inner: Any = None) -> None:
         """Watch the calls of a module and of what it wraps."""
-        if recorder is None:
+        found = open_recorder() if recorder is None else recorder
+        if found is None:
             raise InputError(
-                "watch_inputs of a module needs somewhere to record: pass recorder= (a Recorder or a folder)"
+                "there is no open recorder to watch into; make at.Recorder(folder) first, or pass recorder="
             )
         layers = model_layers(model, inner)
-        self._record_into(recorder)
+        self._record_into(found)
         self._inner = inner
         self.observe_layers(layers)
 
@@ -178,37 +186,59 @@ class InputWatch:
     def _see(
         self, kind: str, stage: str, given: Mapping[str, Any], split: str = "train", accepted: tuple[str, ...] = ()
     ) -> None:
-        if kind == "inputs":
-            self.calls[stage] = self.calls.get(stage, 0) + 1
-        step, split = self._at() or (self._step(), split)
+        recorder = self._recorder()
+        if recorder is not self._told:
+            self._begin(recorder)
+        step, split = self._at() or (self._own_step(recorder), split)
         held = tuple(
             (name, getattr(value, "dtype", None), getattr(value, "device", None))
             for name, value in given.items()
             if value is not None
         )
-        recorder = self._recorder()
-        if recorder is not self._told:
-            self._begin(recorder)
         known = self._known.setdefault((f"{kind} {stage}", split), {})
-        last = known.get(held)
-        if last is not None and step - last < self._every:
+        keys = known.get(held)
+        if keys is None:
+            keys = _KeySet(tuple(name for name, *_ in held if any(fnmatchcase(name, p) for p in self._forbidden)))
+            if len(known) >= _MOST:
+                known.clear()
+            known[held] = keys
+        if kind == "inputs":
+            self._count(stage, keys.forbidden)
+        if keys.recorded is not None and step - keys.recorded < self._every:
             return
-        if len(known) >= _MOST:
-            known.clear()
-        known[held] = step
+        keys.recorded = step
         there = {name: value for name, value in given.items() if value is not None}
         status = given_status(given, accepted) if accepted and stage == FORWARD else {}
         recorder.event(kind, described(stage, there, status or None), step=step, split=split)
 
+    def _own_step(self, recorder: Recorder) -> int:
+        if self._step is not None:
+            return self._step()
+        return self._steps if recorder.step is None else recorder.step
+
+    def _count(self, stage: str, forbidden: tuple[str, ...]) -> None:
+        self.calls[stage] = self.calls.get(stage, 0) + 1
+        counted = self._counted.setdefault(stage, {"calls": 0, "held": {}})
+        counted["calls"] += 1
+        for name in forbidden:
+            counted["held"][name] = counted["held"].get(name, 0) + 1
+
     def _begin(self, recorder: Recorder) -> None:
         """Another attempt: say what was agreed, and record every stage anew."""
+        self._tell_counts()
         self._told = recorder
         self._known.clear()
         if self._contract:
             recorder.event("contract", self._contract)
 
+    def _tell_counts(self) -> None:
+        if self._told is not None and not self._told.closed and self._counted:
+            self._told.event("watched", {"stages": self._counted})
+        self._counted = {}
+
     def remove(self) -> None:
         """Take every hook off, and close a recorder that the watch opened; a second call does nothing."""
+        self._tell_counts()
         while self._undo:
             self._undo.pop()()
 
@@ -219,6 +249,14 @@ class InputWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove()
+
+
+@dataclass(slots=True)
+class _KeySet:
+    """Keys, types and devices that a stage was called with: what of it is forbidden somewhere, and when recorded."""
+
+    forbidden: tuple[str, ...]
+    recorded: int | None = None
 
 
 class _CallHook:

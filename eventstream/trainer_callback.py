@@ -126,6 +126,10 @@ class CallbackCore:
             self._recorder.close(status, error)
             self._recorder = None
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell those who record beside the Trainer (`watch`) which step it is in."""
+        self.recorder_for(args).step = state.global_step + 1
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Record the numbers that the Trainer logs, as it names them."""
         recorder, step = self.recorder_for(args), state.global_step

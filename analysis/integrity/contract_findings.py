@@ -95,7 +95,7 @@ def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
         "forbidden-input",
         "critical",
         run,
-        f"forbidden input {use.label} was seen in {use.seen} event{'s' if use.seen != 1 else ''}{only}"
+        f"forbidden input {use.label} was seen in {_seen(use, flow)}{only}"
         f"{_at(use.first, ', first')}; "
         f"it first appeared in stage {way.entered!r}{_at(way.step)}{without}",
         metric=use.name,
@@ -110,6 +110,8 @@ def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
             "last_clean_stage": way.clean or None,
             "removed_stage": way.removed or None,
             "splits": ", ".join(split or "none" for split in splits),
+            "calls": flow.calls.get(use.stage),
+            "calls_with_it": flow.held.get((use.stage, use.name)),
         },
         causes=(
             f"stage {way.clean!r} puts {use.name!r} in{' again' if way.removed else ''} on its way to {way.entered!r}"
@@ -122,6 +124,16 @@ def _forbidden(run: str, use: TensorUse, flow: Flow) -> Finding | None:
             f"remove {use.name!r} where stage {maker!r} hands on; scores so far may owe to it",
         ),
     )
+
+
+def _seen(use: TensorUse, flow: Flow) -> str:
+    """In how many calls, where they were counted, else in how many recorded events."""
+    times = flow.held.get((use.stage, use.name))
+    return f"{times} of {flow.calls[use.stage]} calls" if times else _events(use.seen)
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'s' if count != 1 else ''}"
 
 
 def kept_out(run: str, table: Sequence[TensorUse], forbidden: Mapping[str, Sequence[str]], flow: Flow) -> list[Finding]:
@@ -140,16 +152,25 @@ def _kept_out(run: str, table: Sequence[TensorUse], stage: str, name: str, flow:
     if way is None:
         return []
     clean = max(use.seen for use in table if (use.direction, use.stage) == ("inputs", stage))
+    calls = flow.calls.get(stage)
+    looked = f"{calls} calls, all clean" if calls else f"clean in {_events(clean)}"
     said = f"{name!r} stood in stage {', '.join(map(repr, way.held))}, was taken out before stage {way.removed!r}"
     return [
         Finding(
             "forbidden-input",
             "info",
             run,
-            f"forbidden input {name!r} never reached stage {stage!r} ({clean} events are clean): {said}",
+            f"forbidden input {name!r} never reached stage {stage!r} ({looked}): {said}",
             metric=name,
             first_step=way.step,
-            evidence={"stage": stage, "seen": 0, "clean": clean, "held": ", ".join(way.held), "removed": way.removed},
+            evidence={
+                "stage": stage,
+                "seen": 0,
+                "clean": clean,
+                "calls": calls,
+                "held": ", ".join(way.held),
+                "removed": way.removed,
+            },
             causes=(f"what stands between stage {way.held[-1]!r} and stage {way.removed!r} takes it out",),
             suggestions=("nothing to do; look again when the collate function or the trainer changes",),
         )
@@ -179,7 +200,7 @@ def _status(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | N
         "info" if count <= total / 2 else "critical" if use.planned == "require" else "warning",
         run,
         f"{use.direction.removesuffix('s')} {use.label} is {said} in {count} of {total} status reports"
-        + (f", while stage {elsewhere.stage!r} held it {_times(elsewhere.seen)}" if elsewhere else ""),
+        + (f", while stage {elsewhere.stage!r} held it in {_events(elsewhere.seen)}" if elsewhere else ""),
         metric=use.name,
         first_step=use.first,
         last_step=use.last,
@@ -209,23 +230,19 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", name.lower())
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
 def _blind(use: TensorUse, elsewhere: TensorUse | None) -> tuple[str, ...]:
     if elsewhere is None:
         return ()
     return (
         f"stage {use.stage!r} is blind: it is not handed {elsewhere.name!r}, which stage {elsewhere.stage!r} held "
-        f"{_times(elsewhere.seen)} (a Trainer callback's on_log carries metrics, neither inputs nor outputs)",
+        f"in {_events(elsewhere.seen)} (a Trainer callback's on_log carries metrics, neither inputs nor outputs)",
     )
 
 
 def _look(elsewhere: TensorUse | None) -> tuple[str, ...]:
     if elsewhere is None:
         return ()
-    return (f"report from stage {elsewhere.stage!r}, or derive the trainer from RecordingTrainer; the model is fine",)
+    return (f"report from stage {elsewhere.stage!r}, or derive the trainer from RecordingTrainer; the tensor is there",)
 
 
 def _mixed_devices(run: str, mixed: Sequence[Mixed]) -> list[Finding]:

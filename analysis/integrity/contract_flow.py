@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["Flow", "Way"]
@@ -36,6 +36,9 @@ class Flow:
 
     #: Split -> stage -> name -> first step.
     stages: dict[str, dict[str, dict[str, int | None]]] = field(default_factory=dict)
+    #: Stage -> how often it was called under watch, and with which forbidden names how often.
+    calls: dict[str, int] = field(default_factory=dict)
+    held: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, split: str, stage: str, names: Iterable[str], step: int | None) -> None:
         """An event of a stage."""
@@ -43,6 +46,17 @@ class Flow:
         for name in names:
             known = held.get(name)
             held[name] = step if known is None else known if step is None else min(known, step)
+
+    def count(self, stages: Mapping[str, object]) -> None:
+        """What a watch counted; counts of several attempts and ranks add up. What has another shape is left out."""
+        for stage, counted in stages.items():
+            if not isinstance(counted, Mapping) or not isinstance(counted.get("calls"), int):
+                continue
+            self.calls[stage] = self.calls.get(stage, 0) + counted["calls"]
+            held = counted.get("held")
+            for name, times in held.items() if isinstance(held, Mapping) else ():
+                if isinstance(times, int):
+                    self.held[stage, name] = self.held.get((stage, name), 0) + times
 
     def splits_of(self, name: str, stage: str) -> list[str]:
         """Splits in which a stage held the tensor, the one that held it first at the front."""
@@ -76,15 +90,19 @@ class Flow:
         return ""
 
     def taken_out(self, name: str, stage: str) -> Way | None:
-        """How the tensor was kept from a stage that never held it though an earlier one did; None for no such way."""
-        for split, stages in self.stages.items():
+        """How the tensor was kept from a stage that never held it though an earlier one did; None for no such way.
+
+        `removed` is the stage right after the last that held it.
+        """
+        for stages in self.stages.values():
             order = list(stages)
             if stage not in stages or self.splits_of(name, stage):
                 continue
-            before = order[: order.index(stage) + 1]
+            before = order[: order.index(stage)]
             held = tuple(s for s in before if name in stages[s])
             if held:
-                return Way(held[0], self.stages[split][held[0]][name], held, self._removed(split, name, before))
+                after = order[order.index(held[-1]) + 1]
+                return Way(held[0], stages[held[0]][name], held, after)
         return None
 
     def names_before(self, stage: str) -> list[str]:
