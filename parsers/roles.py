@@ -121,7 +121,8 @@ ALIASES: tuple[Alias, ...] = (
     ),
     Alias(
         "wall_time",
-        r"\b(?:elapsed|eta|remaining|wall ?time|wall ?clock|timestamp|runtime|datetime)\b|\bwall$|\btime (?:left|since)\b"
+        r"\b(?:elapsed|eta|remaining|wall ?time|wall ?clock|timestamp|runtime|datetime)\b|\bwall$"
+        r"|\btime (?:left|since)\b"
         r"|\b(?:start|end|stop|total|train|training|relative|unix|wall|cumulative|overall) time\b",
     ),
     Alias("step_time", rf"\btime(?: {_SECONDS})?$|^duration(?: {_SECONDS})?$"),
@@ -178,16 +179,16 @@ ALIASES: tuple[Alias, ...] = (
     Alias(
         "accuracy",
         r"\b(?:acc\d?|accuracy|accuracies|top ?\d+|f1|f ?beta|dice|auc|au ?roc|au ?prc?|roc|m?ap ?\d*|m?iou|bleu ?\d?"
-        r"|sacrebleu|rouge ?\w*|meteor|chr ?f|cider|precision|prec ?\d|recall|mcc|corr|correlation|pearsonr?|spearmanr?|r2"
-        r"|kappa|ndcg|mrr|hits? (?:at )?\d+|exact match|score|psnr|ssim|pesq|stoi|dnsmos|mos|pass (?:at )?\d+"
+        r"|sacrebleu|rouge ?\w*|meteor|chr ?f|cider|precision|prec ?\d|recall|mcc|corr|correlation|pearsonr?|spearmanr?"
+        r"|r2|kappa|ndcg|mrr|hits? (?:at )?\d+|exact match|score|psnr|ssim|pesq|stoi|dnsmos|mos|pass (?:at )?\d+"
         rf"|success(?: rate)?|win ?rate|{_BENCHMARKS})\b|^precision b$|^core(?: metric)?$",
         r"\b(?:feature map|std|var|grad|steps|accum\w*|time|count|attention)\b",
     ),
     Alias(
         "hyperparameter",
         r"\b(?:momentum|weight decay|wd|betas?|dropout|ema decay|teacher forcing\w*|epsilon|eps"
-        r"|clip (?:range|threshold)|temperature|batch ?size|bsz|wpb|seq(?:uence)? ?len(?:gth)?|mask ratio|drop path|gamma"
-        r"|context length)\b",
+        r"|clip (?:range|threshold)|temperature|batch ?size|bsz|wpb|seq(?:uence)? ?len(?:gth)?|mask ratio|drop path"
+        r"|gamma|context length)\b",
         r"\b(?:gpu|cpu|system)\b",
     ),
     Alias(
