@@ -137,3 +137,72 @@ def test_the_plot_names_the_breach():
     ax = result.plot()
     assert "forbidden input" in ax.get_title(loc="left") + ax.get_title()
     assert [t.get_text() for t in ax.get_yticklabels()] == ["forward: labels", "forward: input_ids"]
+
+
+def way(*stages: tuple[str, bool]) -> list[tuple[str, int | None, Any]]:
+    """Events of one batch on its way: the stages in order, with labels or without."""
+    return [("inputs", 5, batch(stage, "input_ids", *(["labels"] if held else []))) for stage, held in stages]
+
+
+def test_a_forbidden_key_that_comes_back_is_laid_to_the_last_stage_without_it():
+    events = way(("training_step", True), ("compute_loss", False), ("wrapper", True), ("forward", True))
+    (finding,) = contracts(run_of(events)).findings
+    assert finding.evidence["entered_stage"] == "wrapper" and finding.evidence["last_clean_stage"] == "compute_loss"
+    assert finding.evidence["removed_stage"] == "compute_loss"
+    assert finding.causes[0] == "stage 'compute_loss' puts 'labels' in again on its way to 'wrapper'"
+
+
+def test_a_forbidden_key_that_was_never_in_before_is_laid_to_the_stage_that_adds_it():
+    (finding,) = contracts(run_of(way(("training_step", False), ("compute_loss", False), ("forward", True)))).findings
+    assert finding.evidence["last_clean_stage"] == "compute_loss" and finding.evidence["removed_stage"] is None
+    assert finding.causes[0] == "stage 'compute_loss' puts 'labels' in on its way to 'forward'"
+
+
+def test_a_forbidden_key_that_is_kept_out_is_told_as_info_with_where():
+    events = way(("training_step", True), ("compute_loss", False), ("wrapper", True), ("forward", False))
+    result = contracts(run_of(events))
+    (finding,) = result.findings
+    assert (result.status, finding.severity) == ("healthy", "info")
+    assert (finding.evidence["held"], finding.evidence["removed"]) == ("training_step, wrapper", "forward")
+    assert "(clean in 1 event)" in finding.message
+
+
+def test_counts_of_calls_are_said_and_odd_ones_left_out():
+    counts = {
+        "forward": {"calls": 80, "held": {"labels": 3, "x": "many"}},
+        "a": 5,
+        "b": {"calls": "x"},
+        "c": {"calls": 1},
+    }
+    events = way(("forward", True))
+    events += [("watched", None, {"stages": counts}), ("watched", None, {"stages": 7}), ("watched", None, "[")]
+    events += [("watched", None, {"stages": {"forward": {"calls": 20, "held": {"labels": 1}}}})]
+    (finding,) = contracts(run_of(events)).findings
+    assert "was seen in 4 of 100 calls" in finding.message
+    assert (finding.evidence["calls"], finding.evidence["calls_with_it"]) == (100, 4)
+
+
+def test_contract_events_add_to_the_plan():
+    said = {"inputs": {"forward": {"forbid": ["reward"], "require": ["audio"]}, "wrapper": {"forbid": "x"}}}
+    events = [("contract", None, said), ("contract", None, "[1]"), ("inputs", 1, batch("forward", "reward", "labels"))]
+    found = {(f.kind, f.metric) for f in contracts(run_of(events)).findings}
+    assert found == {
+        ("forbidden-input", "reward"),
+        ("forbidden-input", "labels"),
+        ("missing-input", "audio"),
+        ("missing-input", "input_ids"),
+    }
+
+
+def test_a_reporter_that_is_not_handed_what_another_stage_holds_is_called_blind():
+    blind = {"stage": "on_log", "tensors": {}, "status": {"Input IDs": "NOT FOUND", "Whisper": "NOT FOUND"}}
+    events = [("inputs", 2, blind), ("inputs", 1, batch("forward", "input_ids"))]
+    found = {f.metric: f for f in contracts(run_of(events)).findings}
+    assert "stage 'on_log' is blind" in found["Input IDs"].causes[0] and found["Input IDs"].evidence["held"] == 1
+    assert "blind" not in found["Whisper"].causes[0] and "held_by" not in found["Whisper"].evidence
+
+
+def test_stages_that_were_handed_nothing_are_no_kept_contract_and_the_reason_says_so():
+    result = contracts(run_of([("inputs", 3, {"stage": "on_log", "tensors": {}})]))
+    assert not result.findings and len(result.not_applicable) == 5
+    assert all("the only stage recorded (on_log) was handed no inputs" in n.reason for n in result.not_applicable)

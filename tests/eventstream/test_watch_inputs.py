@@ -104,7 +104,7 @@ def trained(folder: Path, removing: tuple[str, ...] = (), adding: str = "", step
 def test_each_layer_of_defence_keeps_forward_clean_and_is_named(tmp_path: Path, layer: str):
     (finding,) = at.diagnose(trained(tmp_path, (layer,)), checks=["contracts"]).findings
     assert (finding.kind, finding.severity, finding.metric) == ("forbidden-input", "info", "labels")
-    assert finding.evidence["removed"] == NEXT[layer]
+    assert finding.evidence["removed"] == NEXT[layer] and "(6 calls, all clean)" in finding.message
 
 
 @pytest.mark.parametrize("adding", ["_prepare_inputs", "compute_loss", "wrapper"])
@@ -152,6 +152,7 @@ def plain_loop(folder: Path, leak_at: tuple[int, ...], steps: int = 250, **optio
 def test_one_leaking_step_of_a_plain_loop_is_found_between_the_recorded_ones(tmp_path: Path, leak_at: tuple[int, ...]):
     (finding,) = contracts(plain_loop(tmp_path / "run", leak_at)).findings
     assert (finding.kind, finding.severity, finding.first_step) == ("forbidden-input", "critical", leak_at[0])
+    assert f"was seen in {len(leak_at)} of 250 calls" in finding.message
 
 
 def test_a_clean_loop_is_silent_and_its_stream_small(tmp_path: Path):
@@ -167,6 +168,26 @@ def test_steps_are_those_of_the_loop_where_it_tells_them(tmp_path: Path):
             model(torch.ones(1, 2, dtype=torch.long))
             model(torch.ones(1, 2, dtype=torch.long))
     assert [step for step, _ in events(tmp_path / "run")] == [1000, 1010, 1020]
+
+
+def test_the_open_recorder_and_its_step_are_taken(tmp_path: Path):
+    model = HiggsAudioModel()
+    with at.Recorder(tmp_path / "run") as recorder:
+        recorder.step = 40
+        with at.watch_inputs(model, forbid={"labels"}):
+            model(torch.ones(1, 2, dtype=torch.long))
+    assert [step for step, _ in events(tmp_path / "run")] == [40]
+    with pytest.raises(InputError, match=r"no open recorder to watch into; make at\.Recorder"):
+        at.watch_inputs(model)
+
+
+def test_a_recorder_that_was_closed_first_is_left_alone(tmp_path: Path):
+    model = HiggsAudioModel()
+    with at.Recorder(tmp_path / "run") as recorder:
+        watch = at.watch_inputs(model, recorder, forbid={"labels"})
+        model(torch.ones(1, 2, dtype=torch.long))
+    watch.remove()
+    assert events(tmp_path / "run", "watched") == [] and len(events(tmp_path / "run")) == 1
 
 
 def test_what_never_arrives_is_missing_and_what_never_comes_back_too(tmp_path: Path):
@@ -288,7 +309,6 @@ def test_a_failure_of_watching_is_said_once_and_the_model_is_called(tmp_path: Pa
     ("given", "options", "error", "match"),
     [
         ("model", {}, InputError, "got str"),
-        (HiggsAudioModel(), {}, InputError, "pass recorder="),
         (HiggsAudioModel(), {"inner": "nowhere"}, InputError, "no submodule 'nowhere'.*embed, head"),
         (HiggsAudioModel(), {"forbid": {"a"}, "require": ["a"]}, ValueError, "'a' is both forbidden and required"),
         (HiggsAudioModel(), {"forbid": 5}, ValueError, "forbid must be names of tensors.*got 5"),
@@ -299,9 +319,9 @@ def test_a_failure_of_watching_is_said_once_and_the_model_is_called(tmp_path: Pa
 def test_what_cannot_be_watched_is_refused_with_the_reason(
     tmp_path: Path, given: Any, options: dict[str, Any], error: type[Exception], match: str
 ):
-    recorder = None if match == "pass recorder=" else tmp_path / "run"
     with pytest.raises(error, match=match):
-        at.watch_inputs(given, recorder, **options)
+        at.watch_inputs(given, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 class DistributedDataParallel(nn.Module):
