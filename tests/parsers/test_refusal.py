@@ -8,7 +8,8 @@ import pytest
 
 from eventstream.errors import InputError
 from parsers.dialects import DIALECTS
-from parsers.loading import load, unique_names
+from parsers.loading import load
+from parsers.run_names import unique_names
 
 
 def refusal(path: Path) -> str:
