@@ -16,6 +16,7 @@ from parsers.progress import Progress, shown
 from parsers.remembered import remembered
 from parsers.run import ROWS
 from parsers.run_names import unique_names
+from parsers.workers import check_workers
 
 __all__ = ["Listing", "list_runs"]
 
@@ -48,6 +49,7 @@ def list_runs(
     >>> list_runs([], cache=False).frame.height
     0
     """
+    check_workers(workers)
     how = options(dialects)
     gathered = found_below(paths, how, remembered(cache, how))
     with shown(progress, "reading") as told:

@@ -19,6 +19,7 @@ from parsers.run import Run, RunSet
 from parsers.run_names import uniquely_named
 from parsers.settings import GivenRoles, given_roles
 from parsers.tree import Unread, find_groups
+from parsers.workers import check_workers
 
 __all__ = ["load", "load_all"]
 
@@ -111,8 +112,7 @@ def load_all(
     >>> load_all([])
     <RunSet: 0 runs>
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; it must be 1 or more, or None")
+    check_workers(workers)
     how = options(dialects, histograms=histograms)
     gathered = found_below(paths, how, remembered(cache, how))
     with shown(progress, "reading") as told:

@@ -21,7 +21,7 @@ from parsers.run import Run, RunSet
 from parsers.run_bytes import from_bytes, to_bytes
 from parsers.tree import MOST, Found
 
-__all__ = ["MANY", "MUCH", "came_of", "workers_for"]
+__all__ = ["MANY", "MUCH", "came_of", "check_workers", "workers_for"]
 
 #: From so many logs, or so many bytes in several, other processes pay. Each begins with loading what reads and sends
 #: what it read back: on two cores they are ahead from some thousand small logs on, of 2 milliseconds each.
@@ -48,6 +48,12 @@ class _Reply:
     rows: list[dict[str, Any]] | None
     errors: dict[int, InputError]
     broken: list[tuple[str, str]]
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise ValueError where that is no number of processes."""
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers is {workers!r}; it must be 1 or more, or None")
 
 
 def workers_for(groups: Sequence[Sequence[Found]], workers: int | None) -> int:
@@ -162,8 +168,10 @@ def _replies(jobs: list[tuple[_Sent, _Wanted]], workers: int) -> Iterator[_Reply
     import joblib
 
     backend = joblib.parallel.get_active_backend()[0]
+    if isinstance(backend, joblib.parallel.MultiprocessingBackend):
+        backend = joblib.parallel.LokyBackend()  # a fork has no threads of Polars, and waits for them forever
     kept = "generator" if getattr(backend, "supports_return_generator", False) else "list"
-    made = joblib.Parallel(n_jobs=workers, return_as=kept, batch_size=AT_A_TIME)
+    made = joblib.Parallel(n_jobs=workers, backend=backend, return_as=kept, batch_size=AT_A_TIME)
     for reply in made(joblib.delayed(_work)(*job) for job in jobs):
         plugins().broken.extend(told for told in reply.broken if told not in plugins().broken)
         yield reply
@@ -174,7 +182,9 @@ def _work(job: _Sent, wanted: _Wanted) -> _Reply:
     part = [(cast(Path, Packed(Path(path))) if packed else Path(path), format) for packed, path, format in job]
     before = len(plugins().broken)
     outcomes = read_each(part)
-    errors = {at: _portable(one) for at, one in enumerate(outcomes) if isinstance(one, InputError)}
+    errors = {at: one for at, one in enumerate(outcomes) if isinstance(one, InputError)}
+    if not all(map(_portable, errors.values())):
+        return _Reply(None, None, {}, plugins().broken[before:])
     each = Outcome([one for one in outcomes if isinstance(one, Run)])
     outcome = each if wanted == "each" else join(part, outcomes)
     rows = _rows(outcome) if wanted == "rows" else None
@@ -182,9 +192,9 @@ def _work(job: _Sent, wanted: _Wanted) -> _Reply:
     return _Reply(data, rows, errors, plugins().broken[before:])
 
 
-def _portable(error: InputError) -> InputError:
-    """The error as it arrives in another process; one that cannot be made again there keeps its sentence."""
+def _portable(error: InputError) -> bool:
+    """Whether the error arrives in another process as what it is; one that cannot be made again there does not."""
     try:
-        return cast(InputError, pickle.loads(pickle.dumps(error)))  # noqa: S301 - what this very line wrote
+        return str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - what this very line wrote
     except (TypeError, AttributeError, ValueError, pickle.PickleError):
-        return InputError(str(error))
+        return False
