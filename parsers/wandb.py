@@ -93,7 +93,7 @@ def read(path: Path | str) -> Run:
     ('run-20250102_030405-abc', (9, 'eval', 'acc', 0.5))
     """
     path = Path(path) if isinstance(path, str) else path
-    for starts in resumed_in(path).values():
+    for starts in (resumed_in(path) if path.is_dir() else {}).values():
         return replace(spliced([_read_start(start) for start in starts]), path=str(path))
     return _read_start(path).run
 
