@@ -154,7 +154,8 @@ def _kept_out(run: str, table: Sequence[TensorUse], stage: str, name: str, flow:
     clean = max(use.seen for use in table if (use.direction, use.stage) == ("inputs", stage))
     calls = flow.calls.get(stage)
     looked = f"{calls} calls, all clean" if calls else f"clean in {_events(clean)}"
-    said = f"{name!r} stood in stage {', '.join(map(repr, way.held))}, was taken out before stage {way.removed!r}"
+    where = " and ".join(map(repr, way.held))
+    said = f"it stood in stage{'s' if len(way.held) > 1 else ''} {where}, and was taken out before {way.removed!r}"
     return [
         Finding(
             "forbidden-input",
