@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from parsers.role_layout import SeriesRole, plain_name
-from parsers.roles import ROLES, words_of
+from parsers.roles import ROLES, alike, words_of
 
 __all__ = ["PRIMARY", "Primary", "choose"]
 
@@ -146,8 +147,12 @@ def _order(
 
 
 def _place(one: SeriesRole, role: str) -> int:
-    patterns = _PREFERRED.get(role, ())
-    words = words_of(one.metric)
+    return _place_of(alike(one.metric), role)
+
+
+@lru_cache(maxsize=65536)
+def _place_of(name: str, role: str) -> int:
+    patterns, words = _PREFERRED.get(role, ()), words_of(name)
     return next((i for i, pattern in enumerate(patterns) if re.search(pattern, words)), len(patterns))
 
 

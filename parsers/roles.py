@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-__all__ = ["ALIASES", "LOSSES", "ROLES", "Alias", "alias_of", "is_loss", "role_of", "words_of"]
+__all__ = ["ALIASES", "LOSSES", "ROLES", "Alias", "alias_of", "alike", "is_loss", "role_of", "words_of"]
 
 #: Every role that a series can have, and what it is called in a sentence.
 ROLES: dict[str, str] = {
@@ -83,7 +83,7 @@ _COUNTED = (
     r"|documents|episodes|updates|batches|flos)"
 )
 _BENCHMARKS = (
-    r"hellaswag|mmlu|arc(?: easy| challenge)?|piqa|winogrande|gsm8k|humaneval|boolq|openbookqa|truthfulqa|lambada"
+    r"hellaswag|mmlu|arc(?: easy| challenge)?|piqa|winogrande|gsm\dk|humaneval|boolq|openbookqa|truthfulqa|lambada"
 )
 
 #: Asked from top to bottom; the first that fits decides, so that false friends stand before those that they resemble.
@@ -217,7 +217,9 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z]|[A-Z]{2,})|(?<=[a-z0-9])(?=[A-Z]$)
 _BETWEEN = re.compile(r"[^a-z0-9]+")
 #: The end of a longer name decides: patterns are tried at every place of it.
 _LONGEST = 256
-_NUMBER = re.compile(r"\b[0-9]+\b|(?<=[a-z]{4})[0-9]+")
+#: The layers of a large model differ in their numbers only, and in no pattern does a digit above 2 matter: with these
+#: made one, ten thousand tags are a few hundred names to look at.
+_ALIKE = str.maketrans("456789", "333333")
 
 
 @lru_cache(maxsize=65536)
@@ -233,8 +235,18 @@ def words_of(metric: str) -> str:
     return _BETWEEN.sub(" ", spaced).strip()
 
 
+def alike(metric: str) -> str:
+    """A name with the same role for the same key: names that differ in digits above 2 only have one.
+
+    >>> alike("layers.7/grad_norm") == alike("layers.9/grad_norm")
+    True
+    """
+    return metric.translate(_ALIKE)
+
+
 @lru_cache(maxsize=65536)
-def _first(words: str) -> tuple[str, str]:
+def _first(key: str) -> tuple[str, str]:
+    words = words_of(key)[-_LONGEST:]
     for alias in ALIASES:
         match = alias.found.search(words)
         if match and not (alias.barred is not None and alias.barred.search(words)):
@@ -248,10 +260,11 @@ def alias_of(metric: str) -> tuple[str, str]:
     >>> alias_of("train/learning_rate"), alias_of("loss_scale"), alias_of("foo")
     (('learning_rate', 'learning rate'), ('loss_scale', 'loss scale'), ('', ''))
     """
-    words = words_of(metric)[-_LONGEST:]
-    # the layers of a model differ in their numbers only: ten thousand tags are a few dozen names
-    role, said = _first(_NUMBER.sub("0", words))
-    return role, said if said in words else words
+    key = alike(metric)
+    role, said = _first(key)
+    if key != metric and "3" in said and said not in words_of(metric):
+        return role, words_of(metric)[-_LONGEST:]
+    return role, said
 
 
 def role_of(metric: str) -> str:
