@@ -32,7 +32,8 @@ def shown(progress: Progress | bool | None, what: str) -> Iterator[Progress | No
     bar = _bar()(desc=what, leave=False, file=sys.stderr)
 
     def tell(done: int, total: int, path: str) -> None:
-        bar.total = total
+        if bar.total != total:
+            bar.reset(total)  # which shows it
         bar.set_postfix_str("".join(c if c.isprintable() else "?" for c in path)[-40:], refresh=False)
         bar.update(done - bar.n)
 
