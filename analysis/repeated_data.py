@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["RepeatedData", "repeated_data"]
 
 _KIND = "repeated-data"
+#: Records in the figure: with more, lines that agree cannot be told from lines that do not.
+_DRAWN = 120
 _FRAME = pl.Schema(
     {
         "rank": pl.Int32,
@@ -68,23 +70,25 @@ class RepeatedData(Result):
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The loss after the resume with the best match, and the stretch that it matches, both less their trend.
 
-        `options` go to the line of the loss after the resume.
+        The first 120 records are drawn, where single batches can be told apart. `options` go to the line of the loss
+        after the resume.
         """
         drawn = axes(ax)
         shown = max(self.verdicts, key=_strength, default=None)
         with style():
             if shown is not None and shown.match is not None:
-                after, earlier = shown.after, shown.matched
+                earlier = shown.matched[: min(_DRAWN, len(shown.after))]
+                after = shown.after[: len(earlier)]
                 steps = shown.resume.step + np.arange(float(len(after))) * shown.resume.every
                 label = f"from step {shown.resume.step_at(shown.match.lag):,} on"
-                draw_series(drawn, steps[: len(earlier)], earlier, color=COLOURS["orange"], lw=2.4, label=label)
+                draw_series(drawn, steps, earlier, color=COLOURS["orange"], lw=2.4, label=label)
                 line = {"color": COLOURS["blue"], "lw": 1.0, "label": f"after the resume at step {shown.resume.step:,}"}
-                draw_series(drawn, steps[: len(earlier)], after[: len(earlier)], **{**line, **options})
+                draw_series(drawn, steps, after, **{**line, **options})
                 drawn.legend(loc="upper right")
         drawn.set_xlabel("step")
-        drawn.set_ylabel("loss less its trend (standard deviations)")
+        drawn.set_ylabel("loss less its trend (SD)")
         nothing = "no data was repeated" if self.verdicts else "no resume to look at"
-        said = self.findings[0].message if self.findings else nothing
+        said = self.findings[0].message.split(" (")[0] if self.findings else nothing
         drawn.set_title(f"{self.run}: {said}"[:100], parse_math=False, loc="left", fontsize=11)
         return drawn
 
@@ -127,10 +131,10 @@ def repeated_data(run: Run) -> RepeatedData:
     resumes = list(resumes_of(rows))
     verdicts = tuple(judge(resume, len(resumes)) for resume in resumes)
     counts = rewinds(run, rows)
-    findings = [f for verdict in verdicts if (f := finding_of(run, verdict, counts)) is not None]
+    metric = str(rows["metric"][0]) if rows.height else ""
+    findings = [f for verdict in verdicts if (f := finding_of(run, metric, verdict, counts)) is not None]
     findings += findings_without_losses(run, {v.resume.attempt for v in verdicts}, counts)
     reasons = () if findings else tuple(_reasons(rows, verdicts))
-    metric = rows["metric"][0] if rows.height else ""
     return RepeatedData(
         run=run.name,
         frame=pl.DataFrame([_row(v, metric) for v in verdicts], schema=_FRAME, orient="row"),

@@ -9,8 +9,9 @@ import numpy as np
 
 from analysis.figures import COLOURS, axes, draw_series
 from analysis.findings import SEVERITIES, Finding, Severity
+from parsers.branches import branches
 from parsers.roles import LOSSES
-from parsers.run import Run, live_branch
+from parsers.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,9 +47,13 @@ def draw_timeline(run: Run, findings: Sequence[Finding], ax: Axes | None = None,
         drawn.set_title(f"{run.name}: nothing was recorded", parse_math=False)
         return drawn
     metric, split = series
-    rows = live_branch(run.series(metric, split=split))
-    rows = rows.filter(rows["rank"] == rows["rank"].min())
+    every = run.series(metric, split=split, live=False)
+    every = every.filter(every["rank"] == every["rank"].min())
+    rows, dead = branches(every, run.attempts if run.last_attempt else None)
     steps = rows["step"].cast(float).to_numpy() if rows["step"].null_count() == 0 else np.arange(float(rows.height))
+    for lost in dead.drop_nulls("step").partition_by("attempt", maintain_order=True):
+        behind: dict[str, Any] = {"color": COLOURS["blue"], "alpha": 0.4, "lw": 0.8, "zorder": 1.5}
+        draw_series(drawn, lost["step"].cast(float).to_numpy(), lost["value"].to_numpy(), **behind)
     draw_series(drawn, steps, rows["value"].to_numpy(), **{"color": COLOURS["blue"], **line})
     for finding in sorted(findings, key=lambda f: SEVERITIES.index(f.severity)):
         if finding.first_step is None or finding.severity == "info":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["ATTEMPTS", "attempts_of", "live_branch"]
+__all__ = ["ATTEMPTS", "attempts_of", "branches", "live_branch"]
 
 _ATTEMPTS: dict[str, pl.DataType | type[pl.DataType]] = {
     "rank": pl.Int32,
@@ -99,6 +99,20 @@ def live_branch(rows: pl.DataFrame, attempts: pl.DataFrame | None = None) -> pl.
         .filter(cut.is_null() | pl.col("step").is_null() | (pl.col("step") < cut))
         .drop("_own", "_cut")
     )
+
+
+def branches(rows: pl.DataFrame, attempts: pl.DataFrame | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The live rows, as `live_branch` has them, and the dead ones, both in the order given.
+
+    >>> rows = pl.DataFrame({"rank": [0] * 5, "attempt": [0, 0, 0, 1, 1], "step": [1, 2, 3, 2, 3]})
+    >>> [part.select("attempt", "step").rows() for part in branches(rows)]
+    [[(0, 1), (1, 2), (1, 3)], [(0, 2), (0, 3)]]
+    """
+    live = live_branch(rows.with_row_index("_row"), attempts)
+    if live.height == rows.height:
+        return rows, rows.head(0)
+    alive = pl.int_range(rows.height, eager=True).is_in(live["_row"].cast(pl.Int64).implode())
+    return live.drop("_row"), rows.filter(~alive)
 
 
 def _begins(rows: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -94,7 +94,11 @@ class Run:
         rows = self._collect(self.lazy().filter(keep))
         if rows.is_empty() and metric not in self.metrics:
             raise InputError(f"{self.name}: {unknown_name('metric', metric, self.metrics)}")
-        return live_branch(rows, self.attempts) if live and self.last_attempt else rows
+        return self.live(rows) if live else rows
+
+    def live(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Those of some rows of this run (scalars or events) that are on the live branch (`parsers.branches`)."""
+        return live_branch(rows, self.attempts) if self.last_attempt else rows
 
     @cached_property
     def last_attempt(self) -> int:
@@ -206,7 +210,6 @@ _COMPARED: dict[str, type[pl.DataType]] = {
     "ratio": pl.Float64,
     "shift": pl.Int64,
     "hidden": pl.Int64,
-    "tells": pl.Boolean,
     "finer": pl.Boolean,
 }
 #: One row a series that two logs of a run hold: how many of its numbers were compared, how many differ, and the first

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from analysis.accounting.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
-from parsers.run import Run, live_branch
+from parsers.run import Run
 
 __all__ = ["FIELDS", "WHOLE", "LossTable", "loss_table", "one_series_each", "with_occurrence", "with_precision"]
 
@@ -63,7 +63,7 @@ def loss_table(run: Run) -> LossTable:
 def one_series_each(run: Run, *prefixes: str) -> pl.DataFrame:
     """Scalars whose metric begins with one of `prefixes`: one rank, one split (training before others), live branch."""
     begins = pl.any_horizontal([pl.col("metric").str.starts_with(p) for p in prefixes])
-    rows = live_branch(run.lazy().filter(begins).collect())
+    rows = run.live(run.lazy().filter(begins).collect())
     rows = rows.filter(pl.col("rank") == pl.col("rank").min())
     if rows.is_empty():
         return rows
@@ -94,7 +94,7 @@ def with_precision(rows: pl.DataFrame, run: Run) -> pl.DataFrame:
     printed = _printed(run)
     if printed.is_empty():
         return rows.with_columns(half=inferred)
-    printed = live_branch(printed).filter(pl.col("rank").is_in(rows["rank"].unique().to_list()))
+    printed = run.live(printed).filter(pl.col("rank").is_in(rows["rank"].unique().to_list()))
     printed = with_occurrence(printed)
     joined = rows.join(printed.select(*_KEY, "half"), on=_KEY, how="left", nulls_equal=True, maintain_order="left")
     return joined.with_columns(pl.col("half").fill_null(inferred))

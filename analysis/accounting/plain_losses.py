@@ -14,7 +14,7 @@ from analysis.accounting.loss_account import LARGEST, account
 from analysis.accounting.loss_table import FIELDS, WHOLE, LossTable
 from analysis.accounting.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
 from parsers.plan import Plan
-from parsers.run import Run, live_branch
+from parsers.run import Run
 
 __all__ = ["PlainLosses", "explain_total", "plain_losses"]
 
@@ -91,7 +91,7 @@ def _names(run: Run) -> tuple[str, dict[str, str]]:
 def _aligned(run: Run, total: str, parts: dict[str, str]) -> pl.DataFrame:
     """One row per step at which total and all components were logged once or more: step, total, one column each."""
     wanted = {total: "total", **{metric: name for name, metric in parts.items()}}
-    rows = live_branch(run.lazy().filter(pl.col("metric").is_in(list(wanted))).collect())
+    rows = run.live(run.lazy().filter(pl.col("metric").is_in(list(wanted))).collect())
     rows = rows.filter((pl.col("rank") == pl.col("rank").min()) & pl.col("step").is_not_null())
     rows = rows.filter(pl.col("split") == _split(rows, total))
     rows = rows.with_columns(pl.col("metric").replace(wanted).alias("name")).unique(["name", "step"], keep="last")

@@ -7,7 +7,7 @@ import json
 import polars as pl
 
 from analysis.accounting.loss_table import one_series_each, with_occurrence, with_precision
-from parsers.run import Run, live_branch
+from parsers.run import Run
 
 __all__ = ["OBSERVED", "observed_phases", "observed_weights"]
 
@@ -50,7 +50,7 @@ def observed_weights(run: Run) -> pl.DataFrame:
 
 def observed_phases(run: Run) -> pl.DataFrame:
     """Step and phase of every curriculum event that names one, in the order logged, lowest rank."""
-    events = live_branch(run.events_of("curriculum").filter(pl.col("payload").str.contains('"phase"', literal=True)))
+    events = run.live(run.events_of("curriculum").filter(pl.col("payload").str.contains('"phase"', literal=True)))
     events = events.filter((pl.col("rank") == pl.col("rank").min()) & pl.col("step").is_not_null())
     found = []
     for step, payload in events.select("step", "payload").iter_rows():

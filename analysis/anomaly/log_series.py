@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eventstream.errors import InputError, unknown_name
 from parsers.role_layout import plain_name
 from parsers.roles import LOSSES
-from parsers.run import Run, live_branch
+from parsers.run import Run
 
 __all__ = ["Series", "series_of"]
 
@@ -77,7 +77,7 @@ class Series:
 
 
 def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | None = None) -> Iterator[Series]:
-    """The series of a run on its live branch (see `parsers.run.live_branch`), attempts joined, nulls left out.
+    """The series of a run on its live branch (see `parsers.branches`), attempts joined, nulls left out.
 
     `metrics` and `split` choose; None takes all. Raises `InputError` for a metric or split that the run has not.
     """
@@ -90,8 +90,8 @@ def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | 
     _known(run, metrics, split)
     if rows.is_empty():
         return
-    if rows["attempt"].min() != rows["attempt"].max():
-        rows = live_branch(rows).sort(*_KEY, "attempt", maintain_order=True)
+    if run.last_attempt:
+        rows = run.live(rows).sort(*_KEY, "attempt", maintain_order=True)
     spans = list(_spans(rows))
     if rows[[start for start, _ in spans]].select(pl.struct(_KEY).n_unique()).item() < len(spans):
         rows = rows.sort(_KEY, maintain_order=True)  # a parser keeps tags together; their splits may alternate

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from analysis.embeddings.vectors import Labels, Vectors, prepare
 from eventstream.errors import InputError
-from parsers.run import Run, live_branch
+from parsers.run import Run
 
 __all__ = ["EmbeddingSet", "Unread", "from_array", "from_file", "from_run"]
 
@@ -55,7 +55,7 @@ def from_run(run: Run) -> Iterator[EmbeddingSet | Unread]:
 
     The dead branch of a resumed run is left out; what several ranks or calls wrote at one step is one set.
     """
-    events = live_branch(run.events_of("embeddings"))
+    events = run.live(run.events_of("embeddings"))
     here = Path(run.path)
     folder = here if here.is_dir() else here.parent
     for (step, split), group in events.sort("step", maintain_order=True).group_by(

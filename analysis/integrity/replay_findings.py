@@ -28,15 +28,15 @@ _COUNT_SUGGESTIONS = ("save the count of data consumed with the checkpoint and r
 Evidence = dict[str, float | int | str | bool | None]
 
 
-def finding_of(run: Run, verdict: Verdict, counts: Sequence[Rewind]) -> Finding | None:
-    """What one resume gives cause to say; None where data went on as it should or nothing can be told."""
+def finding_of(run: Run, metric: str, verdict: Verdict, counts: Sequence[Rewind]) -> Finding | None:
+    """What one resume gives cause to say about the loss `metric` and the counts; None where there is nothing."""
     mine = [count for count in counts if count.attempt == verdict.resume.attempt]
     if verdict.name in ("repeated", "unclear") and verdict.match is not None:
-        return _repeated(run, verdict, mine)
+        return _repeated(run, metric, verdict, mine)
     if mine:
         return _rewound(run, mine, sure=verdict.name not in ("restored", "identical"))
     if verdict.name == "identical":
-        return _identical(run, verdict)
+        return _identical(run, metric, verdict)
     return _skipped(run, verdict.resume.step) if verdict.name != "restored" and ignores_data_skip(run.config) else None
 
 
@@ -46,7 +46,7 @@ def findings_without_losses(run: Run, judged: Collection[int], counts: Sequence[
         yield _rewound(run, [count for count in counts if count.attempt == attempt], sure=True)
 
 
-def _repeated(run: Run, verdict: Verdict, counts: Sequence[Rewind]) -> Finding:
+def _repeated(run: Run, metric: str, verdict: Verdict, counts: Sequence[Rewind]) -> Finding:
     resume, match = verdict.resume, verdict.match
     assert match is not None
     start, every = resume.step_at(match.lag), resume.every
@@ -76,6 +76,7 @@ def _repeated(run: Run, verdict: Verdict, counts: Sequence[Rewind]) -> Finding:
         "info" if unclear else "warning",
         run.name,
         message,
+        metric=metric,
         first_step=resume.step,
         last_step=resume.step + (fed - 1) * every,
         evidence=evidence,
@@ -126,7 +127,7 @@ def _rewound(run: Run, counts: Sequence[Rewind], *, sure: bool) -> Finding:
     )
 
 
-def _identical(run: Run, verdict: Verdict) -> Finding:
+def _identical(run: Run, metric: str, verdict: Verdict) -> Finding:
     resume = verdict.resume
     both = min(len(resume.after), len(resume.dead))
     same = resume.after[:both] == resume.dead[:both]
@@ -137,6 +138,7 @@ def _identical(run: Run, verdict: Verdict) -> Finding:
         run.name,
         f"the resume at step {resume.step:,} gives the same losses to the last bit as the branch it left, "
         f"for {count:,} records: data, weights and random numbers were restored exactly",
+        metric=metric,
         first_step=resume.step,
         last_step=resume.step + (count - 1) * resume.every,
         evidence={"resumed_at": resume.step, "identical_records": count, "records_of_both": both},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, draw_series
 from analysis.report.sparkline import wants_log
-from parsers.run import Run, live_branch
+from parsers.branches import branches
+from parsers.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "Curves", "draw_metric", "draw_runs", "read_curve", "read_curves"]
+__all__ = ["Curve", "Curves", "dead_lines", "draw_dead", "draw_metric", "draw_runs", "read_curve", "read_curves"]
 
 _Array = NDArray[np.float64]
 #: How the splits of one metric are told apart, by colour and by dash.
@@ -27,6 +28,8 @@ _SPLITS: dict[str, tuple[str, str]] = {
     "eval": (COLOURS["vermilion"], "--"),
     "test": (COLOURS["green"], "-."),
 }
+#: What the legend calls dead branches, once for all of them.
+DEAD = "left by a resume"
 _DASHES = ("-", "--", "-.", ":")
 
 
@@ -34,7 +37,8 @@ _DASHES = ("-", "--", "-.", ":")
 class Curve:
     """One series: `x` is the step (`axis` = "step") or the number of the row where the log has no steps ("row").
 
-    It is the series of the lowest rank that wrote it; `ranks` says how many did.
+    It is the series of the lowest rank that wrote it; `ranks` says how many did. `dead_x` and `dead_y` are what later
+    attempts of a resumed run trained again, a NaN between two attempts.
     """
 
     metric: str
@@ -43,6 +47,8 @@ class Curve:
     y: _Array
     axis: str
     ranks: int
+    dead_x: _Array = field(default_factory=lambda: np.empty(0))
+    dead_y: _Array = field(default_factory=lambda: np.empty(0))
 
     @property
     def name(self) -> str:
@@ -56,8 +62,8 @@ Curves = Mapping[str, tuple[Curve, ...]]
 def read_curves(run: Run) -> Curves:
     """Every metric of `run` with its curves by split, metrics in the order in which a reader looks for them.
 
-    Losses come first, then learning rate and gradient norm, then the rest by name. The dead
-    branch of a resumed run is left out.
+    Losses come first, then learning rate and gradient norm, then the rest by name. The dead branch of a resumed run
+    stands apart.
     """
     found: dict[str, list[Curve]] = {}
     kept = run.scalars.select("rank", "attempt", "step", "split", "metric", "value")
@@ -66,9 +72,9 @@ def read_curves(run: Run) -> Curves:
     for split, metric, rank in parts:
         ranks.setdefault((split, metric), []).append(rank)
     for (split, metric), writers in ranks.items():
-        rows = live_branch(parts[split, metric, min(writers)])
+        rows, dead = branches(parts[split, metric, min(writers)], run.attempts if run.last_attempt else None)
         x, axis = _positions(rows)
-        curve = Curve(metric, split, x, rows["value"].to_numpy(), axis, len(writers))
+        curve = Curve(metric, split, x, rows["value"].to_numpy(), axis, len(writers), *dead_lines(dead))
         found.setdefault(metric, []).append(curve)
     order = sorted(found, key=lambda m: (_importance(run.roles.of(m).role), m))
     return {m: tuple(sorted(found[m], key=lambda c: (c.split not in ("train", ""), c.split))) for m in order}
@@ -83,6 +89,17 @@ def read_curve(run: Run, metric: str, split: str) -> Curve | None:
     rows = rows.filter(pl.col("rank") == writers.min())
     x, axis = _positions(rows)
     return Curve(metric, split, x, rows["value"].to_numpy(), axis, len(writers))
+
+
+def dead_lines(rows: pl.DataFrame) -> tuple[_Array, _Array]:
+    """Steps and values of dead rows, one attempt after another with a NaN between them: lines that do not join."""
+    gap = np.array([np.nan])
+    xs: list[_Array] = []
+    ys: list[_Array] = []
+    for part in rows.drop_nulls("step").partition_by("attempt", maintain_order=True):
+        xs += [part["step"].to_numpy().astype(float), gap]
+        ys += [part["value"].to_numpy(), gap]
+    return (np.concatenate(xs[:-1]), np.concatenate(ys[:-1])) if xs else (np.empty(0), np.empty(0))
 
 
 def _positions(rows: pl.DataFrame) -> tuple[_Array, str]:
@@ -127,14 +144,28 @@ def draw_metric(
             label=curve.split or "logged",
         )
         _mark_non_finite(drawn, curve.x[inside], curve.y[inside])
+    for curve, _ in shown:
+        draw_dead(drawn, curve.dead_x, curve.dead_y, _SPLITS.get(curve.split, (COLOURS["purple"], ""))[0], window)
     _shade(drawn, spans, window)
     if shown and all(wants_log(c.y[inside]) for c, inside in shown if inside.any()):
         drawn.set_yscale("log")
-    if len(shown) > 1:
+    if len(shown) > 1 or any(len(curve.dead_x) for curve, _ in shown):
         drawn.legend(loc="best")
     drawn.set_xlabel(shown[0][0].axis if shown else "step")
     drawn.set_ylabel(curves[0].metric[:40] if curves else "", parse_math=False)
     return drawn
+
+
+def draw_dead(ax: Axes, x: _Array, y: _Array, colour: str, window: tuple[float, float] | None = None) -> None:
+    """What each resume left behind (`dead_lines`), faintly and behind the live series."""
+    low, high = window or (-np.inf, np.inf)
+    told = any(line.get_label() == DEAD for line in ax.get_lines())
+    label: str | None = None if told else DEAD
+    for places in np.split(np.arange(len(x)), np.flatnonzero(np.isnan(x))):
+        inside = places[(x[places] >= low) & (x[places] <= high)]
+        if len(inside):
+            draw_series(ax, x[inside], y[inside], points=800, color=colour, alpha=0.4, lw=0.8, zorder=1.5, label=label)
+            label = None
 
 
 def _mark_non_finite(ax: Axes, x: _Array, y: _Array) -> None:

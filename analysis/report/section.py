@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import polars as pl
 from markupsafe import Markup
 
 from analysis.diagnose import Diagnosis
@@ -17,7 +19,7 @@ from analysis.report.groups import Group, group_findings
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
-from parsers.run import Source
+from parsers.run import Run, Source
 from parsers.run_roles import Roles
 
 __all__ = ["Card", "Section", "Spark", "section"]
@@ -27,6 +29,8 @@ CARDS = 24
 #: Small charts of one run: a log with more metrics than that is read with the tools, not by eye.
 SPARKS = 400
 REJECTS = 30
+#: Resumes told one by one among the facts of a run.
+_RESUMES = 6
 PIECES = ("piece of input", "pieces of input")
 #: Figures of one run's findings and checks, where the page has room.
 FIGURES = 16
@@ -121,10 +125,24 @@ def _facts(diagnosis: Diagnosis, curves: Curves) -> tuple[tuple[str, str], ...]:
         ("events", f"{run.events.height:,}"),
         ("not readable", counted(run.rejects.height, *PIECES) if run.rejects.height else "nothing"),
     ]
+    if run.last_attempt:
+        facts.insert(4, ("attempts", _attempts(run)))
     facts += [("log", _log_of(source, run.path)) for source in run.sources]
     if isinstance(last, datetime):
         facts.append(("last event", f"{last:%Y-%m-%d %H:%M} UTC"))
     return tuple(facts)
+
+
+def _attempts(run: Run) -> str:
+    """How often the run was started, and for its lowest rank where each resume began and what it left behind."""
+    mine = run.attempts.filter(pl.col("rank") == pl.col("rank").min()).drop_nulls("begin")
+    told = []
+    for former, later in itertools.pairwise(mine.iter_rows(named=True)):
+        lost = former["last_step"] is not None and former["last_step"] >= later["begin"]
+        left = f", left at {former['last_step']:,}" if lost else ""
+        told.append(f"from step {later['begin']:,}{left}")
+    more = f"; {len(told) - _RESUMES:,} more" if len(told) > _RESUMES else ""
+    return f"{mine.height:,}; resumed {'; '.join(told[:_RESUMES])}{more}" if told else f"{mine.height:,}"
 
 
 def _log_of(source: Source, folder: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from analysis.figures import COLOURS, axes
-from parsers.run import Run, live_branch
+from parsers.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def component_shares(run: Run, *, bins: int = 120) -> pl.DataFrame:
     if len(chosen) < 2:
         return pl.DataFrame(schema=_SCHEMA)
     rows = run.lazy().filter(pl.col("metric").is_in(list(chosen.values()))).collect()
-    rows = live_branch(rows.filter(pl.col("step").is_not_null() & pl.col("value").is_finite()))
+    rows = run.live(rows.filter(pl.col("step").is_not_null() & pl.col("value").is_finite()))
     if rows.is_empty():
         return pl.DataFrame(schema=_SCHEMA)
     first, last = float(rows["step"].min() or 0), float(rows["step"].max() or 0)  # type: ignore[arg-type]

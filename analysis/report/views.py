@@ -25,6 +25,7 @@ TITLES: dict[str, str] = {
     "losses": "Loss components",
     "speaker_embeddings": "Speaker embeddings",
     "gan": "Generator and discriminator",
+    "repeated_data": "Data that came again after a resume",
 }
 #: Families whose figure is that of their check: the metric alone would not show what is wrong.
 OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts"}
@@ -81,6 +82,8 @@ def check_views(diagnosis: Diagnosis, drawings: Drawings, drawn: Mapping[str, in
 def _options(check: str, result: Result, metric: str | None = None) -> list[dict[str, Any]]:
     """One set of options of the result's `plot` for each figure that it has to offer; none where it is empty."""
     if result.frame.is_empty():
+        return []
+    if check == "repeated_data" and not any("lag_steps" in finding.evidence for finding in result.findings):
         return []
     if check == "speaker_embeddings":
         if getattr(result, "last", None) is None:

@@ -281,14 +281,14 @@ def test_what_cannot_be_judged_is_said_with_the_reason(parts: list[tuple[list[in
     result = repeated_data(run_of(parts))
     assert result.findings == () and reason in result.not_applicable[0].reason
     assert result.frame.schema == repeated_data(run_of([])).frame.schema
-    assert result.plot().get_ylabel() == "loss less its trend (standard deviations)"
+    assert result.plot().get_ylabel() == "loss less its trend (SD)"
 
 
 def test_the_figure_lays_the_stretch_that_came_again_under_the_one_after_the_resume() -> None:
     result = result_of(0, 8, "seed")
     drawn = result.plot()
     earlier, after = (line.get_xydata() for line in drawn.get_lines())
-    assert len(earlier) == len(after) == 160 and earlier[0][0] == after[0][0] == CHECKPOINT
+    assert len(earlier) == len(after) == 120 and earlier[0][0] == after[0][0] == CHECKPOINT
     assert "after the resume at step 260" in drawn.get_title(loc="left")
 
 
