@@ -82,7 +82,7 @@ def test_the_callers_dialect_goes_before_what_the_table_would_take(tmp_path: Pat
 
 @pytest.mark.parametrize("given", [3, [3], object()])
 def test_what_is_no_dialect_is_refused(given: Any) -> None:
-    with pytest.raises(ValueError, match="dialects is .*; it must be a TOML file, a Dialect, or a list of these"):
+    with pytest.raises(ValueError, match=r"dialects is .*; it must be a TOML file, a Dialect, or a list of these"):
         options(given)
 
 
@@ -122,7 +122,7 @@ def several(tmp_path: Path) -> Path:
 
 
 def test_one_of_several_runs_is_chosen_by_name_and_by_path(several: Path) -> None:
-    with pytest.raises(InputError, match="3 runs here .*; name one of them with run=, or use load_all"):
+    with pytest.raises(InputError, match=r"3 runs here .*; name one of them with run=, or use load_all"):
         load(several)
     runs = load_all(several, cache=False)
     for run in runs:
