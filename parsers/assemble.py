@@ -156,7 +156,7 @@ class Pieces:
         series: dict[_Series, list[pl.DataFrame]] = {}
         for key, frame in self._wide_pieces(run):
             series.setdefault(key, []).append(frame)
-        if not self._long and all(len(frames) == 1 for frames in series.values()):
+        if series and not self._long and all(len(frames) == 1 for frames in series.values()):
             return pl.concat([_in_columns(frame, SCALARS) for _, (frame,) in sorted(series.items())], rechunk=False)
         long = _tidy(pl.concat(self._long), run, self.named) if self._long else _empty()
         if not series:
