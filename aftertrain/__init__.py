@@ -25,6 +25,7 @@ _PUBLIC = {
     "load": "parsers.loading",
     "load_all": "parsers.loading",
     "losses": "analysis.losses",
+    "repeated_data": "analysis.repeated_data",
     "report": "analysis.report",
     "speaker_embeddings": "analysis.speaker_embeddings",
     "train_eval_gap": "analysis.train_eval_gap",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from analysis.findings import Finding as Finding
     from analysis.hidden_facts import hidden_facts as hidden_facts
     from analysis.losses import losses as losses
+    from analysis.repeated_data import repeated_data as repeated_data
     from analysis.report import report as report
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
