@@ -79,7 +79,8 @@ def _belongs(one: Placed, cluster: list[Placed]) -> bool:
         return False
     if beside and all(_is_pair(one, other) for other in cluster):
         return True
-    named = [beside and _name(where) == _name(place) for place, _ in cluster]
+    # several runs of one file (a database) are several by what the file says, however alike their numbers are
+    named = [beside and where != place and _name(where) == _name(place) for place, _ in cluster]
     others = [other for (_, other), same in zip(cluster, named, strict=True) if same or other.format != run.format]
     return any(is_same_run(other, run) for other in others)
 
