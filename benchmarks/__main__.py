@@ -15,6 +15,7 @@ from benchmarks.measure import Row
 #: Each module has `rows(quick: bool) -> list[Row]`.
 SUITES = (
     "recording",
+    "recording_watch",
     "recording_huggingface",
     "loading",
     "anomalies",

@@ -74,13 +74,13 @@ def _on_host(key: int, gradient: Any, has_units: bool, rows: dict[int, Any]) -> 
     zeros, quiet = 0, []
     for piece in _pieces(gradient):
         same = (piece == 0).numpy()
-        found = int(np.count_nonzero(same))
-        zeros += found
+        zeros += int(np.count_nonzero(same))
         if has_units:
-            length = max(1, piece.numel() // piece.shape[0])
-            # Fewer zeros than a row has elements: no row is zero, and looking again is saved.
-            none = found < length
-            quiet.append(np.zeros(piece.shape[0], bool) if none else same.reshape(piece.shape[0], -1).all(axis=1))
+            by_row = same.reshape(piece.shape[0], -1)
+            rows_here = by_row[:, 0] & by_row[:, -1]  # few rows begin and end with zero: only they are looked through
+            where = np.flatnonzero(rows_here)
+            rows_here[where] = by_row[where].all(axis=1)
+            quiet.append(rows_here)
     if has_units:
         rows[key] = torch.from_numpy(quiet[0] if len(quiet) == 1 else np.concatenate(quiet))
     return float(gradient.numel() - zeros)
