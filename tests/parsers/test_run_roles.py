@@ -14,7 +14,7 @@ from parsers.finish import finish
 from parsers.primary_roles import PRIMARY, choose
 from parsers.role_layout import SeriesRole
 from parsers.role_overrides import SETTABLE
-from parsers.roles import ROLES, role_of
+from parsers.roles import ROLES, alike, role_of
 from parsers.run import Run, RunSet
 
 COLUMNS = ["split", "metric", "tag", "role", "side", "primary", "why", "by"]
@@ -267,6 +267,15 @@ def test_of_several_runs_one_must_have_the_series() -> None:
 
 def test_a_run_keeps_its_roles_under_another_name() -> None:
     assert run_of(energy=2).with_roles({"energy": "loss"}).renamed("b").roles["train_loss"].metric == "energy"
+
+
+def test_ten_thousand_tags_of_a_deep_model_are_a_few_hundred_names_to_look_at() -> None:
+    tags = [f"grad_norm/layers.{i // 100}.attention.{i % 100}.weight" for i in range(10_000)]
+    assert len({alike(tag) for tag in tags}) <= 256
+    rows = {"tag": [*tags, "grad_norm"], "step": [1] * 10_001, "value": [1.0] * 10_001}
+    roles = finish("r", "r", "jsonl", pl.DataFrame(rows)).roles
+    assert len(roles) == 10_001 and roles["grad_norm"].metric == "grad_norm"
+    assert len(roles["grad_norm"].candidates) == 10_001
 
 
 # laws
