@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,14 @@ class Run:
         wrong = unmatched(self.roles, said)
         if wrong:
             raise InputError(f"{self.name}: {wrong[0]}")
-        return replace(self, overrides=(*self.overrides, *said))
+        return self.overridden(said)
+
+    def overridden(self, said: Iterable[Override]) -> Run:
+        """The same run with more decisions of the user; what was read of it already is not read again."""
+        made = replace(self, overrides=(*self.overrides, *said))
+        fresh = {one.name for one in fields(self)} | {"roles"}
+        made.__dict__.update({name: value for name, value in self.__dict__.items() if name not in fresh})
+        return made
 
     @cached_property
     def last_step(self) -> int | None:
@@ -269,7 +276,7 @@ class RunSet(Sequence[Run]):
         if wrong and self.runs:
             where = self.runs[0].name if len(self.runs) == 1 else f"in none of {len(self.runs)} runs"
             raise InputError(f"{where}: {wrong[0]}")
-        return replace(self, runs=tuple(replace(run, overrides=(*run.overrides, *said)) for run in self.runs))
+        return replace(self, runs=tuple(run.overridden(said) for run in self.runs))
 
     def __getitem__(self, key: int | str | slice) -> Any:
         if isinstance(key, str):

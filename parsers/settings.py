@@ -38,7 +38,7 @@ class Settings:
             return runs, []
         said = overrides_of(self.roles, f"in {self.path}")
         known = [one for run in runs for one in run.roles]
-        found = tuple(replace(run, overrides=(*run.overrides, *said)) for run in runs)
+        found = tuple(run.overridden(said) for run in runs)
         return replace(runs, runs=found), [f"{self.path}: {told}" for told in unmatched(known, said)]
 
 

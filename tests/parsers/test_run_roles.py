@@ -265,6 +265,14 @@ def test_of_several_runs_one_must_have_the_series() -> None:
         runs.with_roles({"fooo": "loss"})
 
 
+def test_what_was_read_is_not_read_again_for_other_roles() -> None:
+    run = run_of(energy=2, loss=2)
+    read, known, before = run.scalars, run.catalogue, run.roles
+    marked = run.with_roles({"energy": "train_loss"})
+    assert marked.scalars is read and marked.catalogue is known and marked.roles is not before
+    assert run.roles is before and marked.roles["train_loss"].metric == "energy"
+
+
 def test_a_run_keeps_its_roles_under_another_name() -> None:
     assert run_of(energy=2).with_roles({"energy": "loss"}).renamed("b").roles["train_loss"].metric == "energy"
 
