@@ -247,6 +247,7 @@ _ROWS: dict[str, type[pl.DataType]] = {
     "series": pl.Int64,
     "first_step": pl.Int64,
     "last_step": pl.Int64,
+    "attempts": pl.Int64,
     "events": pl.Int64,
     "rejects": pl.Int64,
     "path": pl.String,
@@ -296,7 +297,7 @@ class RunSet(Sequence[Run]):
 
     @property
     def frame(self) -> pl.DataFrame:
-        """One row a run: run, format, scalars, series, first_step, last_step, events, rejects, path."""
+        """One row a run: run, format, scalars, series, first_step, last_step, attempts, events, rejects, path."""
         rows = [
             (
                 r.name,
@@ -305,6 +306,7 @@ class RunSet(Sequence[Run]):
                 r.catalogue.height,
                 r.catalogue["first_step"].min(),
                 r.last_step,
+                r.last_attempt + 1,
                 r.events.height,
                 r.rejects.height,
                 r.path,

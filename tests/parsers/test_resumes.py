@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from eventstream.recorder import Recorder
 from parsers.branches import attempts_of, live_branch
+from parsers.listing import list_runs
 from parsers.loading import load
 from parsers.run import Run
 from parsers.tb_write import record, scalar_event
@@ -254,3 +255,9 @@ def test_the_live_branch_of_one_series_is_that_of_the_obvious_reading(attempts: 
     assert live_branch(table, known).select("attempt", "step").rows() == obvious_live(rows)
     steps = live_branch(table)["step"].to_list()
     assert steps == sorted(set(steps))
+
+
+def test_the_list_of_runs_tells_how_often_each_was_started(tmp_path: Path) -> None:
+    write_event_stream(tmp_path / "three")
+    stream(tmp_path / "one", 0, range(1, 11))
+    assert dict(list_runs(tmp_path, cache=False).frame.select("run", "attempts").iter_rows()) == {"run": 4, "one": 1}
