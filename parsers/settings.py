@@ -68,7 +68,10 @@ def find_settings(start: Path | str | None = None) -> Settings:
     >>> find_settings("/").path is None
     True
     """
-    here = Path.cwd() if start is None else Path(start).absolute()
+    try:
+        here = Path.cwd() if start is None else Path(start).absolute()
+    except FileNotFoundError:  # the current folder was removed meanwhile: no settings stand in it, or above
+        return Settings()
     for folder in (here, *here.parents):
         for name in NAMES:
             path = folder / name

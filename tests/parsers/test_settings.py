@@ -40,6 +40,14 @@ def test_the_current_folder_is_where_the_search_begins(tmp_path: Path, monkeypat
     assert find_settings() == Settings(path, {})
 
 
+def test_a_current_folder_that_is_gone_has_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert find_settings() == Settings()
+
+
 def test_its_own_file_goes_before_that_of_the_project(tmp_path: Path) -> None:
     written(tmp_path / "pyproject.toml", '[tool.aftertrain.roles]\na = "loss"\n')
     assert find_settings(tmp_path).roles == {"a": "loss"}
