@@ -90,6 +90,9 @@ class Batches:
         self._full.add(split)
         return Batch(self, recorder, model, batch, step, split, full)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_troubles": None}  # what was said in this process is not said in another
+
     def settings(self, model: Any) -> tuple[bool | None, AudioPositions | None, Any]:
         """Whether labels are shifted, where audio is, and the configuration of the model."""
         bare = bare_module(model)

@@ -130,6 +130,10 @@ class CallbackCore:
         """Tell those who record beside the Trainer (`watch`) which step it is in."""
         self.recorder_for(args).step = state.global_step + 1
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, as searches for hyper-parameters make them, has the settings and a recorder of its own to open.
+        return {**self.__dict__, "_guard": None, **({"_recorder": None} if self._owned else {})}
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Record the numbers that the Trainer logs, as it names them."""
         recorder, step = self.recorder_for(args), state.global_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import pickle
 import subprocess
 import sys
 import weakref
@@ -476,6 +477,96 @@ def test_a_model_that_is_called_past_its_hooks_is_said_to_be_unseen(tmp_path: Pa
         5,
         10,
     ]
+
+
+def _text_to_text() -> tuple[Any, dict[str, torch.Tensor]]:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    size = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "vocab_size": WORDS}
+    row = {"input_ids": torch.arange(1, 9), "labels": torch.arange(1, 6)}
+    return T5ForConditionalGeneration(T5Config(**size, decoder_start_token_id=0, pad_token_id=0)), row
+
+
+def _classifier() -> tuple[Any, dict[str, torch.Tensor]]:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    row = {
+        "input_ids": torch.arange(1, 9),
+        "attention_mask": torch.ones(8, dtype=torch.long),
+        "labels": torch.tensor(1),
+    }
+    return BertForSequenceClassification(BertConfig(**size, vocab_size=WORDS)), row
+
+
+def _regressor() -> tuple[Any, dict[str, torch.Tensor]]:
+    model, row = _classifier()
+    model.config.num_labels = model.num_labels = 1
+    model.classifier = torch.nn.Linear(16, 1)
+    return model, {**row, "labels": torch.tensor(0.5)}
+
+
+def _pictures() -> tuple[Any, dict[str, torch.Tensor]]:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    row = {"pixel_values": torch.rand(3, 8, 8), "labels": torch.tensor(1)}
+    return ViTForImageClassification(ViTConfig(**size, image_size=8, patch_size=4)), row
+
+
+@pytest.mark.parametrize(
+    ("make", "metrics"),
+    [
+        (_text_to_text, {"outputs/logits/top1_agreement", "inputs/length_mean", "inputs/padding_share"}),
+        (_classifier, {"outputs/logits/top1_agreement", "outputs/logits/entropy", "inputs/padding_share"}),
+        (_regressor, {"outputs/logits/min", "inputs/padding_share"}),
+        (_pictures, {"outputs/logits/top1_agreement", "inputs/labels/ignored_share"}),
+    ],
+)
+def test_models_of_other_kinds_are_recorded_too(tmp_path: Path, make: Any, metrics: set[str]):
+    torch.manual_seed(0)
+    model, row = make()
+    args = arguments(tmp_path, max_steps=3, bf16=make is _classifier)
+    callback = at.AftertrainCallback(tmp_path / "run", every=1)
+    Recorded(model=model, args=args, train_dataset=[row] * 16, callbacks=[callback]).train()
+    run = at.load(tmp_path / "run")
+    assert metrics <= set(run.metrics) and run.series("outputs/logits/max")["step"].to_list() == [1, 2, 3]
+    assert ("outputs/logits/entropy" in run.metrics) == (make is not _regressor)
+    assert at.diagnose(run).status == "healthy"
+
+
+def _of_many_lengths(seed: int) -> list[dict[str, torch.Tensor]]:
+    """Arithmetic progressions modulo the vocabulary, padded: something to learn, with lengths that vary."""
+    made, rows = torch.Generator().manual_seed(seed), []
+    for _ in range(256):
+        length, start, pace = (int(torch.randint(a, b, (), generator=made)) for a, b in ((4, 12), (1, WORDS), (1, 4)))
+        ids = (torch.arange(12) * pace + start) % (WORDS - 1) + 1
+        mask = (torch.arange(12) < length).long()
+        rows.append({"input_ids": ids * mask, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, -100)})
+    return rows
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_healthy_training_with_every_second_batch_recorded_is_called_healthy(tmp_path: Path, seed: int):
+    rows = _of_many_lengths(seed)
+    args = arguments(tmp_path, max_steps=240, logging_steps=2, learning_rate=5e-3, seed=seed, eval_strategy="steps",
+                     eval_steps=40, log_level="error")  # fmt: skip
+    callback = at.AftertrainCallback(tmp_path / "run", every=2)
+    Recorded(
+        model=language_model(), args=args, train_dataset=rows[64:], eval_dataset=rows[:64], callbacks=[callback]
+    ).train()
+    run = at.load(tmp_path / "run")
+    assert run.series("outputs/logits/top1_agreement", split="train").height == 121
+    assert [f for f in at.diagnose(run).findings if f.severity != "info"] == []
+
+
+def test_a_copy_of_the_callback_records_a_run_of_its_own(tmp_path: Path):
+    callback = at.AftertrainCallback(tmp_path / "run", every=2)
+    made(tmp_path, callbacks=[callback], max_steps=2).train()
+    copied = pickle.loads(pickle.dumps(callback))
+    assert type(copied) is type(callback) and copied.batches.every == 2
+    made(tmp_path, callbacks=[copied], max_steps=2).train()
+    assert at.load(tmp_path / "run").events_of("config")["attempt"].to_list() == [0, 1]
 
 
 def test_nothing_of_a_batch_is_kept_after_its_step(tmp_path: Path):
