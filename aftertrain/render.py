@@ -48,7 +48,7 @@ def _markdown(text: str) -> str:
     return safe
 
 
-_RUN_COLUMNS = ("run", "format", "steps", "scalars", "series", "events", "rejects", "path")
+_RUN_COLUMNS = ("run", "format", "steps", "attempts", "scalars", "series", "events", "rejects", "path")
 
 
 def _run_rows(runs: Listing) -> list[list[str]]:
@@ -57,6 +57,7 @@ def _run_rows(runs: Listing) -> list[list[str]]:
             printable(r["run"], 60),
             r["format"],
             "-" if r["last_step"] is None else f"{r['last_step']:,}",
+            f"{r['attempts']:,}",
             f"{r['scalars']:,}",
             f"{r['series']:,}",
             f"{r['events']:,}",
