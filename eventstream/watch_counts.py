@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from eventstream.watch_numbers import Numbers, grouped, sums_of_segments, wide_type
+from eventstream.watch_numbers import SMALL, Numbers, grouped, measure_norms, sums_of_segments, wide_type
 
 __all__ = ["DEAD_AFTER", "Counts", "count_nonfinite"]
 
@@ -25,7 +26,7 @@ class Counts:
         self._quiet: dict[Any, tuple[tuple[Any, ...], Any]] = {}
 
     def measure(self, numbers: Numbers, gradients: _Keyed, units: Sequence[int], biases: Mapping[int, int]) -> None:
-        """Count what is not zero in each gradient (`nonzero`), and on devices what is not finite (`nonfinite`).
+        """The norm of each gradient (`grad_norm`), what is not zero of it (`nonzero`), on devices what is not finite.
 
         `units` are the keys of weights whose rows are units; of them the dead are counted (`dead`). A unit without
         gradient in its row may still learn by its bias, where only its inputs are dead: `biases` tells the key of it.
@@ -38,8 +39,9 @@ class Counts:
         for group in grouped(gradients):
             keys = [key for key, _ in group]
             if group[0][1].device.type == "cpu":
-                numbers.add("nonzero", keys, torch.tensor([_on_host(k, g, k in units, rows) for k, g in group]))
+                _measure_on_host(numbers, group, set(units), rows)
             else:
+                measure_norms(numbers, "grad_norm", group)
                 numbers.add("nonzero", keys, torch.stack([_count(gradient) for _, gradient in group]))
                 numbers.add("nonfinite", keys, torch.stack([count_nonfinite(gradient) for _, gradient in group]))
                 rows.update({key: _row_norms(gradient) == 0 for key, gradient in group if key in units})
@@ -66,24 +68,46 @@ class Counts:
         numbers.add("dead", keys, counts)
 
 
-def _on_host(key: int, gradient: Any, has_units: bool, rows: dict[int, Any]) -> float:
-    """The number of elements that are not zero, in one pass with the rows that are zero as a whole."""
+def _measure_on_host(numbers: Numbers, group: _Keyed, units: set[int], rows: dict[int, Any]) -> None:
+    """Norms and counts of one type's gradients, tensor by tensor, each while it is in the processor's cache."""
+    import torch
+
+    nonzero: list[float] = []
+    small = [pair for pair in group if pair[1].numel() <= SMALL]
+    measure_norms(numbers, "grad_norm", small)
+    if small:
+        same = (torch.cat([gradient.reshape(-1) for _, gradient in small]) == 0).numpy()
+        start = 0
+        for key, gradient in small:
+            stop = start + gradient.numel()
+            nonzero.append(_not_zero(key, gradient.shape, [same[start:stop]], key in units, rows))
+            start = stop
+    large = [pair for pair in group if pair[1].numel() > SMALL]
+    norms: list[Any] = []
+    for key, gradient in large:
+        norms.append(torch.linalg.vector_norm(gradient, dtype=wide_type(gradient.dtype)))
+        pieces = [(piece == 0).numpy() for piece in _pieces(gradient)]
+        nonzero.append(_not_zero(key, gradient.shape, pieces, key in units, rows))
+    if large:
+        numbers.add("grad_norm", [key for key, _ in large], torch.stack(norms))
+    numbers.add("nonzero", [key for key, _ in [*small, *large]], torch.tensor(nonzero, dtype=torch.float64))
+
+
+def _not_zero(key: int, shape: Any, zeros: Sequence[Any], has_units: bool, rows: dict[int, Any]) -> float:
+    """How many elements are not zero, out of what is, piece by piece; and which rows are zero as a whole."""
     import numpy as np
     import torch
 
-    zeros, quiet = 0, []
-    for piece in _pieces(gradient):
-        same = (piece == 0).numpy()
-        zeros += int(np.count_nonzero(same))
-        if has_units:
-            by_row = same.reshape(piece.shape[0], -1)
-            rows_here = by_row[:, 0] & by_row[:, -1]  # few rows begin and end with zero: only they are looked through
-            where = np.flatnonzero(rows_here)
-            rows_here[where] = by_row[where].all(axis=1)
-            quiet.append(rows_here)
     if has_units:
-        rows[key] = torch.from_numpy(quiet[0] if len(quiet) == 1 else np.concatenate(quiet))
-    return float(gradient.numel() - zeros)
+        quiet = []
+        for piece in zeros:
+            by_row = piece.reshape(-1, math.prod(shape[1:]))
+            found = by_row[:, 0] & by_row[:, -1]  # few rows begin and end with zero: only they are looked through
+            where = np.flatnonzero(found)
+            found[where] = by_row[where].all(axis=1)
+            quiet.append(found)
+        rows[key] = torch.from_numpy(np.concatenate(quiet))
+    return float(math.prod(shape) - sum(int(np.count_nonzero(piece)) for piece in zeros))
 
 
 def _count(gradient: Any) -> Any:

@@ -7,7 +7,18 @@ from typing import Any
 
 from eventstream.deferred import HostCopy
 
-__all__ = ["SAMPLE", "Numbers", "Sample", "Table", "dense", "grouped", "measure_norms", "sums_of_segments", "wide_type"]
+__all__ = [
+    "SAMPLE",
+    "SMALL",
+    "Numbers",
+    "Sample",
+    "Table",
+    "dense",
+    "grouped",
+    "measure_norms",
+    "sums_of_segments",
+    "wide_type",
+]
 
 #: Elements of one tensor that the update ratio looks at: all of small tensors, an even sample of large ones, so that
 #: the old weights held for the time of one step take little memory. The ratio's error is then one or two in a hundred.
@@ -15,7 +26,7 @@ SAMPLE = 4096
 #: Neighbours that are sampled together: two cache lines of 32-bit floats.
 _RUN = 32
 #: Below this size a tensor of the host is measured together with others: a call costs more than its numbers.
-_SMALL = 2048
+SMALL = 2048
 #: Statistic -> key of the tensor (its place among the step's) -> number.
 Table = dict[str, dict[int, float]]
 
@@ -93,9 +104,9 @@ def measure_norms(numbers: Numbers, statistic: str, tensors: Sequence[tuple[int,
     import torch
 
     for group in grouped(tensors):
-        small = [pair for pair in group if pair[1].device.type == "cpu" and pair[1].numel() <= _SMALL]
+        small = [pair for pair in group if pair[1].device.type == "cpu" and pair[1].numel() <= SMALL]
         if len(small) > 1 and not small[0][1].is_complex():
-            group = [pair for pair in group if pair[1].numel() > _SMALL]
+            group = [pair for pair in group if pair[1].numel() > SMALL]
             flat = torch.cat([tensor.reshape(-1) for _, tensor in small]).double()
             squares = sums_of_segments(flat.square_(), [tensor.numel() for _, tensor in small])
             numbers.add(statistic, [key for key, _ in small], squares.sqrt_())

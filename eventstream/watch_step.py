@@ -97,7 +97,6 @@ class Step:
         numbers = self.part.numbers
         held = [(key, p, dense(p.grad)) for key, p in enumerate(self._parameters) if p.grad is not None]
         gradients = [(key, gradient) for key, _, gradient in held]
-        measure_norms(numbers, "grad_norm", gradients)
         scale = getattr(self._optimizer, "grad_scale", None)
         if scale is not None and hasattr(scale, "reshape"):
             # A fused optimizer takes the loss scale out of the gradients itself.
@@ -106,6 +105,8 @@ class Step:
             entries = self.part.entries
             units = [key for key, p, g in held if entries[key].units and g.ndim == p.ndim]
             self._roster.counts.measure(numbers, gradients, units, self._roster.biases)
+        else:
+            measure_norms(numbers, "grad_norm", gradients)
         self._nonfinite_on_host(gradients)
 
     def _nonfinite_on_host(self, gradients: Sequence[tuple[int, Any]]) -> None:
