@@ -1,4 +1,4 @@
-"""Listing a tree of small runs in four formats: cold, and from the cache, each in a fresh process as people call it."""
+"""Listing and loading a tree of small runs in four formats: cold, and from the cache, each in a fresh process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from benchmarks.measure import Row
 from parsers.tb_write import record, scalar_event
 
 STEPS = 100
+#: Prints the seconds of the call alone: who loads a thousand runs has begun long before.
+_LOAD = """
+import sys, time
+import aftertrain as at
+at.load_all([])
+begun = time.perf_counter()
+runs = at.load_all(sys.argv[1], workers=int(sys.argv[2]), cache=sys.argv[3] == "cached")
+print(time.perf_counter() - begun, len(runs))
+"""
 _CALL = "import sys; from aftertrain.cli import main; sys.exit(main(['ls', sys.argv[1]]))"
 
 
@@ -26,11 +35,17 @@ def rows(quick: bool) -> list[Row]:
         environment = {**os.environ, "XDG_CACHE_HOME": str(Path(folder, "cache"))}
         cold = _listed(tree, environment, count)
         warm = min(_listed(tree, environment, count) for _ in range(3))
-    work, note = (
-        f"aftertrain ls of {count:,} runs",
-        "a fresh process, its start included; JSONL, trainer_state, CSV, tfevents",
-    )
+        one, two = (_loaded(tree, environment, count, workers) for workers in (1, 2))
+        first = _loaded(tree, environment, count, 1, "cached")
+        second = min(_loaded(tree, environment, count, 1, "cached") for _ in range(3))
+    formats = "JSONL, trainer_state, CSV, tfevents"
+    work, note = f"aftertrain ls of {count:,} runs", f"a fresh process, its start included; {formats}"
+    load, alone = f"load_all of {count:,} runs", f"a fresh process, its start not counted; {formats}"
     return [
+        Row.at_most(f"{load}, cold, 1 worker", one, "the goal", 10.0, 1.0, note=alone),
+        Row.at_most(f"{load}, cold, 2 workers", two, "1 worker", one, 2.0, note="the start of the workers included"),
+        Row.at_most(f"{load}, cold, kept in the cache", first, "without a cache", one, 2.0, note=alone),
+        Row.at_most(f"{load}, from the cache", second, "the goal", 1.0, 1.0, note=alone),
         Row.at_most(f"{work}, cold", cold, "the goal", 10.0, 1.0, note=note),
         Row.at_most(f"{work}, from the cache", warm, "the goal", 1.0, 1.0, note=note),
     ]
@@ -68,6 +83,15 @@ def _tfevents(folder: Path, losses: list[float]) -> None:
 
 
 _WRITERS = (_jsonl, _state, _csv, _tfevents)
+
+
+def _loaded(tree: Path, environment: dict[str, str], count: int, workers: int, cache: str = "none") -> float:
+    """Seconds of one loading in a fresh process."""
+    command = [sys.executable, "-c", _LOAD, str(tree), str(workers), cache]
+    told = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout.split()
+    if int(told[1]) != count:
+        raise RuntimeError(f"{told[1]} runs were loaded of {count}")
+    return float(told[0])
 
 
 def _listed(tree: Path, environment: dict[str, str], count: int) -> float:

@@ -99,7 +99,8 @@ def load_all(
 
     `workers` is the number of processes that read, through joblib: no `__main__` guard is needed, and
     `joblib.parallel_config(backend=...)` sends the work to its other backends (Dask, Ray, Spark). By default this
-    process reads alone up to 1,500 logs or 128 MiB, and beyond with one process a core: each takes a second to begin.
+    process reads alone up to 1,500 logs, and beyond with one process a core: each takes a second to begin, and sends
+    back what it read. A few long text logs may gain from it too; long tables do not, whose readers use all cores.
 
     What was read is kept in the user's cache folder (`parsers.cache.default_folder`), or in the folder `cache`, under a
     key of the content: where nothing changed in a run's folder, below it, or in the configurations of the two

@@ -6,7 +6,6 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,11 +20,12 @@ from parsers.run import Run, RunSet
 from parsers.run_bytes import from_bytes, to_bytes
 from parsers.tree import MOST, Found
 
-__all__ = ["MANY", "MUCH", "came_of", "check_workers", "workers_for"]
+__all__ = ["MANY", "came_of", "check_workers", "workers_for"]
 
-#: From so many logs, or so many bytes in several, other processes pay. Each begins with loading what reads and sends
-#: what it read back: on two cores they are ahead from some thousand small logs on, of 2 milliseconds each.
-MANY, MUCH = 1500, 128 << 20
+#: From so many logs other processes pay. Each begins with loading what reads and sends back what it read: on two cores
+#: they are ahead from some thousand small logs on, of 2 milliseconds each. A few large logs are no reason: the readers
+#: of tables use all cores anyhow, and sending a million numbers back takes longer than reading them from JSON lines.
+MANY = 1500
 #: Groups that a process is given at a time.
 AT_A_TIME = 8
 
@@ -70,24 +70,11 @@ def workers_for(groups: Sequence[Sequence[Found]], workers: int | None) -> int:
         backend, jobs = joblib.parallel.get_active_backend()
         if jobs is not None or type(backend) is not joblib.parallel.BACKENDS[joblib.parallel.DEFAULT_BACKEND]:
             return int(joblib.effective_n_jobs(-1 if jobs is None else jobs))
-    if (os.cpu_count() or 1) == 1 or not _pays([where for group in groups for where, _ in group]):
+    if (os.cpu_count() or 1) == 1 or sum(_travels(where) for group in groups for where, _ in group) < MANY:
         return 1
     import joblib
 
     return int(joblib.cpu_count())
-
-
-def _pays(places: Sequence[Path]) -> bool:
-    local = [where for where in places if _travels(where)]
-    return len(local) >= MANY or (len(local) > 1 and sum(map(_size, local)) >= MUCH)
-
-
-def _size(where: Path) -> int:
-    with suppress(OSError):  # reading will say what is wrong with it
-        if not where.is_dir():
-            return Path(str(where)).stat().st_size
-        return sum(entry.stat().st_size for entry in where.iterdir() if entry.is_file())
-    return 0
 
 
 def came_of(groups: Sequence[Sequence[Found]], before: Before, workers: int, *, rows: bool = False) -> Iterator[Came]:
