@@ -17,7 +17,7 @@ from parsers.roles import LOSSES, ROLES, alias_of
 __all__ = ["Roles", "decide"]
 
 #: Series that a repr lists; the frame has them all.
-_SHOWN = 20
+_SHOWN, _SHOWN_HTML = 20, 200
 _FRAME: dict[str, type[pl.DataType]] = {
     "split": pl.String,
     "metric": pl.String,
@@ -118,20 +118,19 @@ class Roles:
         return "\n".join([*lines, f"  and {more} more: see .frame"] if more > 0 else lines)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{name}</th><td>{html.escape(str(self[name].series or 'none'))}</td>"
-            f"<td>{html.escape(self[name].why)}</td></tr>"
-            for name in PRIMARY
-        )
-        told = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row) + "</tr>"
-            for row in self.frame.head(200).iter_rows()
-        )
-        heads = "".join(f"<th>{name}</th>" for name in _FRAME)
+        chosen = [(name, str(self[name].series or "none"), self[name].why) for name in PRIMARY]
+        every = [(str(one), one.tag, one.role or "other", one.why, one.by) for one in self._series[:_SHOWN_HTML]]
         return (
-            f"<table><caption>Roles of {html.escape(self._run)}</caption>{rows}</table>"
-            f"<details><summary>{len(self)} series</summary><table><tr>{heads}</tr>{told}</table></details>"
+            f"<p><b>Roles of {html.escape(self._run)}</b></p>{_table(('for the run', 'series', 'why'), chosen)}"
+            f"<details><summary>{len(self)} series</summary>"
+            f"{_table(('series', 'tag', 'role', 'why', 'by'), every)}</details>"
         )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    head = "".join(f"<th style='text-align:left'>{name}</th>" for name in heads)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def decide(run: str, catalogue: pl.DataFrame, overrides: Sequence[Override] = ()) -> Roles:

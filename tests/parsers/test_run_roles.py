@@ -195,8 +195,8 @@ def test_the_text_says_each_choice_with_its_reason() -> None:
 
 def test_hostile_names_are_escaped_in_html() -> None:
     rows = pl.DataFrame({"tag": ["<script>loss</script>"] * 2, "step": [1, 2], "value": [1.0, 2.0]})
-    page = finish("<b>", "x", "jsonl", rows).with_roles({"<script>loss</script>": "loss"}).roles._repr_html_()
-    assert "<script>" not in page and "<b>" not in page and "&lt;script&gt;loss" in page
+    page = finish("<i>", "x", "jsonl", rows).with_roles({"<script>loss</script>": "loss"}).roles._repr_html_()
+    assert "<script>" not in page and "<i>" not in page and "&lt;script&gt;loss" in page
 
 
 # the user's word
