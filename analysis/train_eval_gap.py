@@ -109,10 +109,11 @@ def train_eval_gap(
 
     Values that are not finite, or beyond 1e100, are left out, values of one step averaged, dead branches of resumed
     runs dropped; an eval value that a dense log carries forward counts once, where it was evaluated. Without steps the
-    epochs serve, without either the record numbers where train and eval have equally many. Fewer than 5 evals are shown
-    in `frame` but not judged; a run without a pair gives an empty frame and `not_applicable`. An unknown `metric` raises `ValueError`. With a curriculum, jumps at its phase changes
-    are taken out, and the size of the gap alone is no warning, since the plan changes the training loss. Method: see
-    `find_turn` and `find_mismatch`; intervals of slopes are Sen's (JASA 63, 1968).
+    epochs serve, without either the record numbers where train and eval have equally many. Fewer than 5 evals are
+    shown in `frame` but not judged; a run without a pair gives an empty frame and `not_applicable`. An unknown
+    `metric` raises `ValueError`. With a curriculum, jumps at its phase changes are taken out, and the size of the gap
+    alone is no warning, since the plan changes the training loss. Method: see `find_turn` and `find_mismatch`;
+    intervals of slopes are Sen's (JASA 63, 1968).
 
     >>> from parsers.finish import finish
     >>> steps = list(range(0, 1000, 10))
