@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,9 @@ import torch
 from analysis.integrity.replay import best_match, correlations, fingerprint
 from analysis.repeated_data import RepeatedData, repeated_data
 from parsers.finish import finish
+from parsers.loading import load_all
 from parsers.run import Run
+from tests.parsers.wild import WILD
 
 EPOCH, CHECKPOINT, CRASH, END = 150, 260, 320, 420
 
@@ -318,3 +321,18 @@ def test_a_constant_or_unknown_loss_has_no_fingerprint() -> None:
     for values in (np.full(50, 2.0), np.full(50, np.nan), np.empty(0)):
         assert not np.isfinite(fingerprint(values)).any()
     assert best_match(np.full(50, np.nan), np.full(50, np.nan)) is None
+
+
+#: Logs of strangers that show restarts, and the samples of this project, which show none.
+RECORDED = [
+    *(WILD / name for name in ("marian_text", "gan_text", "tensorboard/tbreducer-multirun") if (WILD / name).exists()),
+    Path(__file__).parents[2] / "data" / "samples",
+]
+
+
+@pytest.mark.parametrize("folder", RECORDED, ids=lambda path: path.name)
+def test_recorded_runs_are_silent(folder: Path) -> None:
+    runs = load_all(folder, cache=False)
+    resumed = sum(run.last_attempt > 0 for run in runs)
+    assert [finding.message for run in runs for finding in repeated_data(run).findings] == []
+    assert len(runs) > 0 and (folder.name == "samples") == (resumed == 0)
