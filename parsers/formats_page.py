@@ -23,6 +23,21 @@ names only decide which files of a tree are looked into. Any of them may stand i
 unpacked to disk; URLs are read through fsspec (`pip install 'aftertrain[scale]'`). Formats of other packages register
 under the entry point group `aftertrain.formats`. This page is generated:
 `python -m parsers.formats_page docs/formats.md`.
+
+`at.load_all(folder)` reads a whole tree and keeps what it read in the user's cache folder under a key of the content,
+so that the next call reads only what changed; `at.load(path, run="name")` chooses one of several runs, by name, path
+or identifier; `histograms=True` makes scalars of TensorBoard's histograms.
+
+A text log that prints its numbers in a form of its own is described by a few lines of TOML, given as
+`at.load(path, dialects="mine.toml")` or `aftertrain check --dialects mine.toml PATH` (`parsers.dialect_toml.from_toml`
+says all that may stand there):
+
+```toml
+[[dialect]]
+name = "mine"
+[[dialect.pattern]]
+regex = '^it (?P<step>[0-9]+) L=(?P<loss>[0-9.]+)$'  # step, epoch, time, split, rank; the rest are numbers
+```
 """
 
 
