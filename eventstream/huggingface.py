@@ -34,9 +34,22 @@ class RecordingTrainer:
     It stands first among the bases. The first batch of the training and of the evaluation is recorded in full: what
     `training_step` was given and what the model's `forward` was given and gave back (names, shapes, dtypes, devices;
     logits, tokens and conditioning inputs that are present, disabled or not given). Of one batch in `every` steps (of
-    the `AftertrainCallback` among the callbacks; `train` adds one where there is none) numbers are recorded: lengths,
-    shares of padding and of ignored labels, range, entropy and top-1 agreement of each head of logits, attention
-    between text and audio, similarity of speaker embeddings. See `docs/event-stream.md` for the records.
+    the `AftertrainCallback` among the callbacks; `train` adds one where there is none) and of the first batch of each
+    evaluation, numbers are recorded under the split `train` or `eval`:
+
+    | name | meaning |
+    |---|---|
+    | `inputs/batch_size`, `inputs/length_mean`, `..._min`, `..._max` | sequences, and their lengths without padding |
+    | `inputs/padding_share` | share of padding; of another mask than the text's, `inputs/audio_feature/...` |
+    | `inputs/labels/ignored_share` | share of labels that are -100, for each key of labels |
+    | `outputs/logits/min`, `outputs/logits/max` | range; each head by its name (`outputs/audio_logits/...`) |
+    | `outputs/logits/entropy` | mean entropy in nats |
+    | `outputs/logits/top1_agreement` | share of labels that are the largest logit |
+    | `outputs/attention/audio_to_text`, `.../text_to_audio` | share of attention that goes to the other stream |
+    | `speaker_similarity`, `speaker_similarity_min` | cosine of reference and generated speaker embeddings |
+
+    Logits are looked at in at most 512 positions, spread over the batch. Whether labels are the next tokens is known by
+    the model's class; of a class that does not tell, `top1_agreement_next` and `top1_agreement_same` are recorded.
 
     The arguments of `training_step` and `prediction_step` are passed on as given, by name or position, whatever the
     release of transformers calls them with. Inputs, outputs and randomness are not touched, and nothing of a batch is
