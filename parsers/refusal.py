@@ -62,7 +62,7 @@ def _text_without_numbers(path: Path) -> str:
         f"text without numbers that have a step or an epoch, in {lines:,} lines (looked for the lines of "
         f"{text.dialect_names()}, and for key: value or key=value with a step or an epoch in three lines or more"
         f"{said}); it is not a format that is known. If its program prints numbers in a form of its own, a few lines "
-        "of TOML describe it: parsers.dialects.from_toml"
+        "of TOML describe it, given as load(path, dialects=FILE) or --dialects FILE: parsers.dialects.from_toml"
     )
 
 

@@ -15,6 +15,7 @@ import joblib
 import polars as pl
 import psutil
 import pytest
+from joblib.parallel import ThreadingBackend
 
 from eventstream.errors import InputError
 from eventstream.records import FORMAT
@@ -81,6 +82,20 @@ def test_other_backends_of_joblib_are_used_where_the_caller_says_so(backend: str
     with joblib.parallel_config(backend=backend, n_jobs=2):
         found = found_below(tree, Options(), None)
         assert workers_for(found.groups, None) == (1 if backend == "sequential" else 2)
+        same(alone, load_all(tree, cache=False))
+
+
+class Plain(ThreadingBackend):
+    """A backend that gives its results only all at once, as those of other packages may."""
+
+    supports_return_generator = False
+
+
+def test_a_backend_of_another_package_is_used(tree: Path) -> None:
+    joblib.register_parallel_backend("plain", Plain)
+    alone = load_all(tree, workers=1, cache=False)
+    with joblib.parallel_config(backend="plain"):
+        assert workers_for([], None) == joblib.cpu_count()
         same(alone, load_all(tree, cache=False))
 
 
