@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eventstream.errors import InputError, unknown_name
 from parsers.beside import children, folder_name, load_beside
 from parsers.finish import Reject
 from parsers.generic import Records
@@ -17,7 +18,7 @@ from parsers.wandb_log import Batch, is_wandb, read_batches
 from parsers.wandb_records import CONSOLE, OWN, Reader
 from parsers.wandb_resumed import FOLDER, Start, resumed_in, spliced
 
-__all__ = ["owned", "read", "sniff"]
+__all__ = ["owned", "read", "runs", "sniff"]
 
 SUMMARY, CONFIG, CONSOLE_LOG = "wandb-summary.json", "config.yaml", "output.log"
 ENDING = ".wandb"
@@ -46,6 +47,13 @@ def owned(folder: Path) -> set[str] | None:
     return {path.name for paths in resumed.values() for path in paths} if resumed else None
 
 
+def runs(path: Path | str) -> list[str | None]:
+    """The identifiers of the resumed runs in a folder that holds the starts of several; else None, for the one run."""
+    path = Path(path) if isinstance(path, str) else path
+    resumed = resumed_in(path) if path.is_dir() else {}
+    return list(resumed) if len(resumed) > 1 else [None]
+
+
 def _has(folder: Path, name: str) -> bool:
     return (folder / name).is_file()
 
@@ -62,7 +70,7 @@ def _is_log(path: Path) -> bool:
         return False  # a folder called like a file, or one that may not be read: no run of ours
 
 
-def read(path: Path | str) -> Run:
+def read(path: Path | str, *, name: str | None = None) -> Run:
     """The run of a `.wandb` file, or of a run folder (`run-DATE-ID`, `offline-run-DATE-ID`).
 
     Every number of the history is a scalar under the name that W&B gives it (a path of keys joined by dots); `step` is
@@ -81,7 +89,9 @@ def read(path: Path | str) -> Run:
     holds them (`wandb/`) is one run, each start an attempt (`parsers.wandb_resumed.spliced`). A fork is a run of its
     own; from what it branched off stands in its event `run` (`branched_from`).
 
-    Raises `InputError` where the path cannot be opened.
+    Where the starts of several resumed runs stand in one folder, `name` is the identifier of one (`runs` lists them).
+
+    Raises `InputError` where the path cannot be opened, or holds several resumed runs and `name` is none of them.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -93,9 +103,13 @@ def read(path: Path | str) -> Run:
     ('run-20250102_030405-abc', (9, 'eval', 'acc', 0.5))
     """
     path = Path(path) if isinstance(path, str) else path
-    for starts in (resumed_in(path) if path.is_dir() else {}).values():
-        return replace(spliced([_read_start(start) for start in starts]), path=str(path))
-    return _read_start(path).run
+    resumed = resumed_in(path) if path.is_dir() else {}
+    if not resumed:
+        return _read_start(path).run
+    wanted = next(iter(resumed)) if name is None and len(resumed) == 1 else name
+    if wanted not in resumed:
+        raise InputError(f"{path}: {unknown_name('run', str(wanted), list(resumed))}")
+    return replace(spliced([_read_start(start) for start in resumed[wanted]]), path=str(path))
 
 
 def _read_start(path: Path) -> Start:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from eventstream.errors import InputError
+from parsers import wandb
 from parsers.loading import load, load_all
+from parsers.registry import FORMATS
 from parsers.run import Run
 from parsers.wandb_resumed import resumed_in
 
@@ -94,6 +96,21 @@ def test_a_damaged_start_is_a_reject_and_the_others_are_read(written: Path, tmp_
     run = load(folder)
     assert run.rejects.height >= 1 and str(log) in run.rejects["file"].to_list()
     assert set(run.series("loss", live=False)["attempt"].unique()) == {0, 2}
+
+
+def test_several_resumed_runs_in_one_folder_are_told_apart_by_their_identifiers(written: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "wandb"
+    for start in resumed_in(written / "given" / "wandb")["abc"][:2]:
+        shutil.copytree(start, folder / start.name)
+        shutil.copytree(start, folder / start.name.replace("abc", "xyz"))
+    format = next(format for format in FORMATS if format.name == "wandb")
+    entries = format.each(folder)
+    assert [entry.run for entry in entries] == ["abc", "xyz"]
+    for entry in entries:
+        run = entry.read(folder)
+        assert run.series("loss").select("step", "attempt").rows() == LIVE[:6] + [(s, 1) for s in range(6, 16)]
+    with pytest.raises(InputError, match="unknown run 'abd'; did you mean 'abc'"):
+        wandb.read(folder, name="abd")
 
 
 def test_starts_without_a_resume_are_runs_of_their_own(written: Path, tmp_path: Path) -> None:
