@@ -394,13 +394,6 @@ def test_any_bytes_are_a_table_or_none(head: bytes) -> None:
     assert found is None or len(found.names) >= 2
 
 
-def test_ten_thousand_columns_are_read(tmp_path: Path) -> None:
-    names = ["step", *(f"m{i}" for i in range(10_000))]
-    text = ",".join(names) + "\n" + "".join(",".join([str(r), *["0.5"] * 10_000]) + "\n" for r in range(3))
-    run = load(save(tmp_path, text))
-    assert run.scalars.height == 30_000 and run.catalogue.height == 10_000
-
-
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     save(tmp_path / "a", table(5), "metrics.csv")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
