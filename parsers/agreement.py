@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -22,10 +20,7 @@ _PRINTED = 6
 #: Fewest shared numbers by which two logs are known to be of one run, and the share that must agree.
 _FEWEST, _ALIKE = 5, 0.9
 #: Roles that runs of one sweep share: their numbers tell nothing about which run this is.
-_SHARED_ROLES = {"learning_rate", "weight", "memory"}
-_COUNTERS = re.compile(
-    r"(.*[/._ -])?(epochs?|(global_)?steps?|iter(ation)?s?|(num_)?(tokens|samples|episodes).*)", re.I
-)
+_SHARED_ROLES = {"learning_rate", "weight", "memory", "system", "counter", "wall_time", "hyperparameter", "loss_scale"}
 
 
 def compare(first: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
@@ -191,7 +186,7 @@ def is_same_run(first: Run, other: Run) -> bool:
     (True, False)
     """
     table = compare(first.scalars, other.scalars)
-    named = [role_of(m) not in _SHARED_ROLES and not _COUNTERS.fullmatch(m) for m in table["metric"]]
+    named = [role_of(m) not in _SHARED_ROLES for m in table["metric"]]
     table = table.filter(pl.col("tells") & pl.Series(named, dtype=pl.Boolean))
     compared, differing = int(table["compared"].sum()), int(table["differing"].sum())
     return compared >= _FEWEST and differing <= (1 - _ALIKE) * compared

@@ -167,7 +167,11 @@ def _mismatch(run: str, pair: Pair, summary: GapSummary, mismatch: Mismatch) -> 
         way = "larger" if mismatch.size >= 1 else "smaller"
         text = f"is {factor:.4g} times {way} than train all along, from the first eval on ({interval})"
         summed = pair.split if mismatch.size >= 1 else "train"
-        causes = (f"{summed} is summed over batches, tokens or devices instead of averaged (constant factor)",)
+        divided = "train" if mismatch.size >= 1 else pair.split
+        causes = (
+            f"{summed} is summed over batches, tokens or devices instead of averaged (constant factor)",
+            f"{divided} is logged after it was divided, by the accumulation steps for one (constant factor)",
+        )
         if mismatch.whole is not None:
             text += f"; that is the whole number {mismatch.whole}"
             causes = (

@@ -19,6 +19,7 @@ from analysis.report.groups import Group, group_findings
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
+from parsers.primary_roles import PRIMARY
 from parsers.run import Run, Source
 from parsers.run_roles import Roles
 
@@ -127,6 +128,7 @@ def _facts(diagnosis: Diagnosis, curves: Curves) -> tuple[tuple[str, str], ...]:
     ]
     if run.last_attempt:
         facts.insert(4, ("attempts", _attempts(run)))
+    facts += [(name.replace("_", " "), _taken_for(run, name)) for name in PRIMARY if run.roles[name]]
     facts += [("log", _log_of(source, run.path)) for source in run.sources]
     if isinstance(last, datetime):
         facts.append(("last event", f"{last:%Y-%m-%d %H:%M} UTC"))
@@ -143,6 +145,12 @@ def _attempts(run: Run) -> str:
         told.append(f"from step {later['begin']:,}{left}")
     more = f"; {len(told) - _RESUMES:,} more" if len(told) > _RESUMES else ""
     return f"{mine.height:,}; resumed {'; '.join(told[:_RESUMES])}{more}" if told else f"{mine.height:,}"
+
+
+def _taken_for(run: Run, name: str) -> str:
+    """Which series stands for the run as `name`, and why."""
+    chosen = run.roles[name]
+    return f"{clean(chosen.series.tag if chosen.series else '', 80)} ({clean(chosen.why, 160)})"
 
 
 def _log_of(source: Source, folder: str) -> str:
