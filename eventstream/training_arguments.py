@@ -18,7 +18,7 @@ _VOCABULARY = re.compile(
     r"^(bos|eos|pad|unk|sep|cls|mask|image|audio|video|text|start|end|stop|special)_", re.IGNORECASE
 )
 #: Values that open doors whatever their name: access tokens of known makes, and addresses with a password in them.
-_SECRET_VALUE = re.compile(r"\b(hf|ghp|gho|sk|xox[abp])[-_][A-Za-z0-9_-]{16,}|://[^/\s:@]+:[^/\s@]+@")
+_SECRET_VALUE = re.compile(r"\b(hf_|gh[pousr]_|sk-(?:proj-|ant-)?|xox[abp]-)[A-Za-z0-9]{20,}|://[^/\s:@]+:[^/\s@]+@")
 #: Names that hold the host and the moment, not what was configured.
 _ENVIRONMENT = ("logging_dir", "_n_gpu", "local_rank", "local_process_index")
 #: Tables of class names of a model's configuration beyond this size say nothing about a training.

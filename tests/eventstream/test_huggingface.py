@@ -585,9 +585,9 @@ def test_nothing_of_a_batch_is_kept_after_its_step(tmp_path: Path):
             self.seen.append(weakref.ref(outputs.logits))
             return outputs.loss
 
-    trainer = made(tmp_path, Watching, every=1, max_steps=6)
+    trainer = made(tmp_path, Watching, every=1, max_steps=3)
     trainer.train()
-    assert alive == [0] * 6
+    assert alive == [0] * 3
     assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks
 
 
