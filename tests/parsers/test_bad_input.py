@@ -20,7 +20,7 @@ from eventstream.recorder import Recorder
 from parsers.lines import LINE_LIMIT
 from parsers.loading import load, load_all
 from parsers.run import Run
-from tests.parsers.writers import WITHIN, WRITERS, files, write
+from tests.parsers.writers import files, write
 
 COUNT = 600
 
@@ -328,16 +328,23 @@ def test_things_with_the_name_of_a_log_are_passed_over(tmp_path: Path, write: Ca
     assert len(load_all(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("name", sorted(set(WRITERS) - {"parquet"}))
+JSON_FORMATS = [
+    "huggingface", "huggingface-checkpoints", "mlperf", "sacred", "allennlp", "dllogger", "mmlab", "json-document",
+    "jsonl",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JSON_FORMATS)
 def test_half_a_surrogate_pair_in_a_name_is_written_as_its_escape(name: str, tmp_path: Path) -> None:
     folder = write(name, tmp_path / "tree")
-    whole = load(folder / WITHIN.get(name, ""))
+    whole = load(folder)
+    # a history of Keras is known by its losses: there it is the other name that is broken
+    broken = b"val_loss" if name == "json-document" else b"loss"
     for file, data in files(folder).items():
-        if not file.endswith((".wandb", ".db", ".npz")) and "tfevents" not in file:
-            (folder / file).write_bytes(data.replace(b'"loss"', b'"loss\\ud800"'))
-    run = load(folder / WITHIN.get(name, ""))
+        (folder / file).write_bytes(data.replace(broken + b'"', broken + b'\\ud800"'))
+    run = load(folder)
     assert run.scalars.height == whole.scalars.height
-    assert set(run.metrics) <= {*whole.metrics, "loss\\ud800"}
+    assert [metric for metric in run.metrics if metric.endswith("loss\\ud800")]
 
 
 def test_a_file_name_that_is_not_utf_8_is_written_as_escapes_and_said(tmp_path: Path) -> None:
