@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import polars as pl
@@ -46,15 +46,35 @@ def merged(group: Sequence[Placed]) -> list[Placed]:
     """
     if len(group) < 2:
         return list(group)
-    clusters: list[list[Placed]] = []
-    for one in sorted(group, key=lambda placed: (len(_folder(placed[0]).parents), _rank(placed[1]))):
+    clusters: list[list[_Log]] = []
+    for one in sorted((_Log(*placed) for placed in group), key=lambda log: (len(log.above), _rank(log.run))):
         home = next((c for c in clusters if _belongs(one, c)), None)
         if home is None:
             clusters.append([one])
         else:
             home.append(one)
-    joined = [cluster[0] if len(cluster) == 1 else _join(cluster) for cluster in clusters]
+    logs = [[(log.where, log.run) for log in cluster] for cluster in clusters]
+    joined = [cluster[0] if len(cluster) == 1 else _join(cluster) for cluster in logs]
     return sorted(joined, key=lambda placed: placed[0])
+
+
+@dataclass(slots=True)
+class _Log:
+    """A log, with what is asked of its place once for every other log: a folder may hold a thousand."""
+
+    where: Path
+    run: Run
+    #: The folder of the log as a name alone (on disk, behind a URL or in an archive), and those above it.
+    folder: str = ""
+    above: tuple[str, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Look at the place."""
+        is_folder = self.where.is_dir()
+        folder = PurePath(str(self.where if is_folder else self.where.parent))
+        self.folder, self.above = str(folder), tuple(map(str, folder.parents))
+        self.name = folder_name(self.where) if is_folder else run_name(self.where)
 
 
 def _rank(run: Run) -> int:
@@ -65,39 +85,32 @@ def _rank(run: Run) -> int:
     return names.index(run.format) if run.format in names else len(names)
 
 
-def _folder(where: Path) -> PurePath:
-    """The folder of a log as names alone: on disk, behind a URL or in an archive."""
-    return PurePath(str(where if where.is_dir() else where.parent))
-
-
-def _belongs(one: Placed, cluster: list[Placed]) -> bool:
+def _belongs(one: _Log, cluster: list[_Log]) -> bool:
     """Whether a log is another source of the run of a cluster."""
-    where, run = one
-    folder, home = _folder(where), _folder(cluster[0][0])
-    beside = folder == home
-    if not beside and home not in list(folder.parents)[:DEPTH]:
+    home = cluster[0].folder
+    beside = one.folder == home
+    if not beside and home not in one.above[:DEPTH]:
         return False
     if beside and all(_is_pair(one, other) for other in cluster):
         return True
     # several runs of one file (a database) are several by what the file says, however alike their numbers are
-    named = [beside and where != place and _name(where) == _name(place) for place, _ in cluster]
-    others = [other for (_, other), same in zip(cluster, named, strict=True) if same or other.format != run.format]
-    return any(is_same_run(other, run) for other in others)
+    others = [
+        other.run
+        for other in cluster
+        if other.run.format != one.run.format or (beside and one.name == other.name and one.where != other.where)
+    ]
+    return any(is_same_run(other, one.run) for other in others)
 
 
-def _is_pair(one: Placed, other: Placed) -> bool:
+def _is_pair(one: _Log, other: _Log) -> bool:
     """Whether two logs of a folder are of different formats, not told apart by their names, and of the same length."""
-    (where, run), (place, known) = one, other
-    if run.format == known.format or not (run.name == known.name or _name(where) == _name(place)):
+    run, known = one.run, other.run
+    if run.format == known.format or not (run.name == known.name or one.name == other.name):
         return False
     lengths = [r.last_step for r in (run, known) if r.last_step is not None]
     return (
         len(lengths) < 2 or max(lengths) <= LENGTHS * min(lengths) or not compare(run.scalars, known.scalars).is_empty()
     )
-
-
-def _name(where: Path) -> str:
-    return folder_name(where) if where.is_dir() else run_name(where)
 
 
 def _join(cluster: list[Placed]) -> Placed:
