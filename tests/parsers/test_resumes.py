@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.fabric.loggers.csv_logs import CSVLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch.utils.tensorboard import SummaryWriter
 
 from eventstream.recorder import Recorder
 from parsers.branches import attempts_of, live_branch
 from parsers.listing import list_runs
-from parsers.loading import load
+from parsers.loading import load, load_all
 from parsers.run import Run
 from parsers.tb_write import record, scalar_event
 
@@ -79,6 +81,30 @@ def write_csv(folder: Path) -> Path:
         table = csv.writer(file)
         table.writerow(["step", "train/loss", "lr"])
         table.writerows([step, loss_at(step, attempt), 0.1] for step, attempt in line_attempts())
+    return path
+
+
+def write_trainer_state(folder: Path) -> Path:
+    path = folder / "trainer_state.json"
+    history = [{"step": s, "epoch": s / 100, "loss": loss_at(s, attempt)} for s, attempt in line_attempts()]
+    path.write_text(json.dumps({"max_steps": 500, "global_step": 160, "log_history": history}))
+    return path
+
+
+def write_trainer_log(folder: Path) -> Path:
+    path = folder / "trainer_log.jsonl"
+    rows = [
+        {"current_steps": s, "total_steps": 500, "loss": loss_at(s, attempt), "epoch": s / 100, "percentage": s / 5}
+        for s, attempt in line_attempts()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_parquet(folder: Path) -> Path:
+    path = folder / "log.parquet"
+    rows = [(step, loss_at(step, attempt)) for step, attempt in line_attempts()]
+    pl.DataFrame(rows, schema=["step", "train/loss"], orient="row").write_parquet(path)
     return path
 
 
@@ -142,7 +168,8 @@ for attempt, steps in enumerate(json.loads(sys.argv[2])):
 """
 
 WRITERS: list[Callable[[Path], Path]] = [
-    write_event_stream, write_tensorboard, write_one_tensorboard_file, write_jsonl, write_csv, write_megatron,
+    write_trainer_state, write_trainer_log, write_parquet, write_event_stream, write_tensorboard,
+    write_one_tensorboard_file, write_jsonl, write_csv, write_megatron,
     write_fairseq, write_mlflow, write_mlflow_database,
 ]  # fmt: skip
 
@@ -162,6 +189,18 @@ def test_three_resumes_one_inside_another_leave_one_live_branch(write: Callable[
     assert run.attempts.select("attempt", "begin", "cut", "last_step").rows() == [
         (0, 10, 70, 100), (1, 70, 90, 140), (2, 100, 90, 110), (3, 90, None, 160),
     ]  # fmt: skip
+
+
+def test_a_lightning_log_that_was_begun_anew_holds_the_last_attempt_and_claims_no_other(tmp_path: Path) -> None:
+    with warnings.catch_warnings():  # it warns that it deletes the log of the attempt before, and does
+        warnings.simplefilter("ignore", UserWarning)
+        for steps in (range(10, 101, 10), range(70, 141, 10)):
+            logger = CSVLogger(tmp_path, name="exp", version=0)
+            for step in steps:
+                logger.log_metrics({"train/loss": loss_at(step, 0)}, step=step)
+            logger.save()
+    run = load(tmp_path / "exp" / "version_0")
+    assert run.series("loss", live=False)["step"].to_list() == list(range(70, 141, 10)) and run.last_attempt == 0
 
 
 def stream(folder: Path, rank: int, *attempts: Sequence[int], metric: str = "loss", split: str = "train") -> None:
@@ -261,3 +300,23 @@ def test_the_list_of_runs_tells_how_often_each_was_started(tmp_path: Path) -> No
     write_event_stream(tmp_path / "three")
     stream(tmp_path / "one", 0, range(1, 11))
     assert dict(list_runs(tmp_path, cache=False).frame.select("run", "attempts").iter_rows()) == {"run": 4, "one": 1}
+
+
+def test_the_logs_of_two_jobs_are_two_runs_though_the_second_goes_on_from_the_first(tmp_path: Path) -> None:
+    whole = write_megatron(tmp_path).read_text().splitlines(keepends=True)
+    (tmp_path / "train.log").unlink()
+    for job, lines in (("slurm-101.out", whole[:10]), ("slurm-102.out", whole[10:18])):
+        (tmp_path / job).write_text("".join(lines))
+    runs = load_all(tmp_path, cache=False)
+    assert [(run.name, run.last_attempt) for run in runs] == [("slurm-101", 0), ("slurm-102", 0)]
+    assert [run.series("lm_loss")["step"].to_list() for run in runs] == [
+        list(range(10, 101, 10)),
+        list(range(70, 141, 10)),
+    ]
+
+
+def test_events_of_a_text_log_have_the_attempt_of_the_lines_around_them(tmp_path: Path) -> None:
+    path = write_megatron(tmp_path)
+    path.write_text(path.read_text() + "Traceback (most recent call last):\nRuntimeError: CUDA out of memory\n")
+    run = load(path)
+    assert run.events_of("end")["attempt"].to_list() == [3] and run.events_of("note")["attempt"].to_list() == [0]
