@@ -152,7 +152,9 @@ class Watch:
         self._given = optimizers
         self._met: dict[int, tuple[Any, Roster]] = {}
         self._foreign: set[int] = set()
-        self._count, self._recorded, self._measured = 0, -every, -SLOW_EVERY
+        #: Steps so far, the first one to record next, and the first to measure next what is slow.
+        self._count, self._due, self._slow_due = 0, 0, 0
+        self._only = optimizers[0] if optimizers is not None and len(optimizers) == 1 else None
         self._round: _Round | None = None
         self._clipping = Clipping(self._names.holds)
         self._scaling = Scaling(lambda: [each for each, _ in self._met.values()], scaler, self._skipped)
@@ -202,6 +204,11 @@ class Watch:
 
     @_guarded
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if optimizer is self._only and self._count < self._due:
+            # Nearly all steps: nothing is measured, and little more than the count is touched.
+            self._advance()
+            self._scaling.stepped.add(id(optimizer))
+            return
         if not self._is_ours(optimizer) or is_tracing():
             return
         if self._round is None or id(optimizer) in self._round.stepped:
@@ -240,22 +247,22 @@ class Watch:
     def _begin(self) -> None:
         """A round is one step of every optimizer; it begins when one of them steps again."""
         self._emit()
-        due = self._count - self._recorded >= self._every
-        slow = due and self._count - self._measured >= SLOW_EVERY
-        self._round = _Round(self._number(), due, slow)
-        self._clipping.detailed = self._count + 1 - (self._count if due else self._recorded) >= self._every
-        if due:
-            self._recorded = self._count
-        else:
-            self._clipping.clips.clear()
+        due, slow = self._count >= self._due, self._count >= max(self._due, self._slow_due)
+        number = self.step if self._recorder.step is None else self._recorder.step
+        self._round = _Round(number, due, slow)
         if slow:
-            self._measured = self._count
-        self._count += 1
+            self._slow_due = self._count + SLOW_EVERY
+        if due:
+            self._due = self._count + self._every
+        self._advance(keep_clips=due)
 
-    def _number(self) -> int:
-        given, counted = self._recorder.step, self.step
+    def _advance(self, *, keep_clips: bool = False) -> None:
+        """One step on; clippings in detail are those of the step to record alone."""
         self.step += 1
-        return counted if given is None else given
+        self._count += 1
+        self._clipping.detailed = self._count >= self._due
+        if not keep_clips and self._clipping.clips:
+            self._clipping.clips.clear()
 
     @_guarded
     def _emit(self) -> None:
@@ -279,10 +286,7 @@ class Watch:
 
     def _skipped(self) -> None:
         """A step that the loss scaler did not take is one all the same, of the loop and of the count."""
-        self._number()
-        self._count += 1
-        self._clipping.clips.clear()
-        self._clipping.detailed = True
+        self._advance()
 
     def _failed(self, error: Exception) -> None:
         self._round = None

@@ -128,45 +128,42 @@ def sums_of_segments(vector: Any, lengths: Sequence[int]) -> Any:
 class Sample:
     """Parameters before the step, so that `measure` after it can tell how far they moved."""
 
-    def __init__(self, tensors: Sequence[tuple[int, Any]], most: int = SAMPLE) -> None:
-        self._groups = [([key for key, _ in group], [t for _, t in group]) for group in grouped(tensors)]
-        self._most = most
-        self._old = [self._taken(tensors) for _, tensors in self._groups]
+    def __init__(self, numbers: Numbers, tensors: Sequence[tuple[int, Any]], most: int = SAMPLE) -> None:
+        self._numbers, self._most = numbers, most
+        #: Keys, tensors and what was sampled of them; large and small tensors of one type apart.
+        self._groups: list[tuple[list[int], list[Any], Any]] = []
+        for group in grouped(tensors):
+            for large in (True, False):
+                found = [(key, tensor) for key, tensor in group if (tensor.numel() > most) is large]
+                if found:
+                    old = self._taken([tensor for _, tensor in found])
+                    self._groups.append(([key for key, _ in found], [tensor for _, tensor in found], old))
+                    self._tell("was", *self._groups[-1])
+
+    def measure(self) -> None:
+        """Add the norm of what each parameter moved (`moved`), beside that of what it was (`was`)."""
+        for keys, tensors, old in self._groups:
+            self._tell("moved", keys, tensors, self._taken(tensors).sub_(old))
 
     def _taken(self, tensors: Sequence[Any]) -> Any:
+        """The sample of all of them in one new vector, in single precision at least."""
         import torch
 
-        large = [_runs(t, self._most) for t in tensors if t.numel() > self._most]
-        small = [t.reshape(-1) for t in tensors if t.numel() <= self._most]
-        return torch.cat(large) if large else None, torch.cat(small) if small else None
+        parts = [_runs(t, self._most) if t.numel() > self._most else t.reshape(-1) for t in tensors]
+        taken = torch.cat(parts).reshape(-1)
+        wide = wide_type(taken.dtype)
+        return taken if wide is None else taken.to(wide)
 
-    def measure(self, numbers: Numbers) -> None:
-        """The norm of what each parameter moved (`moved`) and of what it was (`was`), over the same elements."""
-        for (keys, tensors), before in zip(self._groups, self._old, strict=True):
-            after = self._taken(tensors)
-            for large, old, new in zip((True, False), before, after, strict=True):
-                if old is not None:
-                    mine = [
-                        (k, t.numel()) for k, t in zip(keys, tensors, strict=True) if (t.numel() > self._most) is large
-                    ]
-                    lengths = [self._most // _RUN * _RUN if large else size for _, size in mine]
-                    old, new = (_widened(vector.reshape(-1)) for vector in (old, new))
-                    for statistic, vector in (("moved", new - old), ("was", old)):
-                        _segment_norms(numbers, statistic, [key for key, _ in mine], vector, lengths)
+    def _tell(self, statistic: str, keys: Sequence[int], tensors: Sequence[Any], vector: Any) -> None:
+        import torch
 
-
-def _widened(tensor: Any) -> Any:
-    wide = wide_type(tensor.dtype)
-    return tensor if wide is None else tensor.to(wide)
-
-
-def _segment_norms(numbers: Numbers, statistic: str, keys: Sequence[int], vector: Any, lengths: Sequence[int]) -> None:
-    import torch
-
-    if len(set(lengths)) == 1:
-        numbers.add(statistic, keys, torch.linalg.vector_norm(vector.reshape(len(lengths), -1), dim=1))
-    else:
-        measure_norms(numbers, statistic, list(zip(keys, vector.split(list(lengths)), strict=True)))
+        runs = self._most // _RUN * _RUN
+        lengths = [runs if tensor.numel() > self._most else tensor.numel() for tensor in tensors]
+        if len(set(lengths)) == 1:
+            norms = torch.linalg.vector_norm(vector.reshape(len(lengths), -1), dim=1)
+            self._numbers.add(statistic, keys, norms)
+        else:
+            measure_norms(self._numbers, statistic, list(zip(keys, vector.split(lengths), strict=True)))
 
 
 def _runs(tensor: Any, most: int) -> Any:

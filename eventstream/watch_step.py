@@ -76,7 +76,7 @@ class Step:
             if slow:
                 weights = [(key, dense(parameter)) for key, parameter in enumerate(self._parameters)]
                 measure_norms(self.part.numbers, "param_norm", weights)
-                self._sample = Sample(weights)
+                self._sample = Sample(self.part.numbers, weights)
         self._rates()
 
     def after(self, clipping: Clipping, scaling: Scaling) -> None:
@@ -87,7 +87,7 @@ class Step:
             if self._closure:
                 self._gradients()
             if self._sample is not None:
-                self._sample.measure(self.part.numbers)
+                self._sample.measure()
                 self._sample = None
         self._parameters = []
         self.part.clip_calls, self.part.clips = clipping.tell(self.part.numbers)
