@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def _strength(verdict: Verdict) -> float:
     return -2.0 if verdict.match is None else verdict.match.correlation - verdict.match.by_chance
 
 
-def repeated_data(run: Run) -> RepeatedData:
+def repeated_data(run: Run, *, resumed_at: Iterable[int] = ()) -> RepeatedData:
     """Whether data came again after a resume, from the fingerprint of the batches in the loss and from data counts.
 
     A resume that does not restore the position in the data feeds the beginning of the epoch, or of all data, again.
@@ -108,6 +108,10 @@ def repeated_data(run: Run) -> RepeatedData:
     comes again every epoch without a resume is none; neither is the dead branch's same steps coming again on the live
     branch, which is what a resume should do (identical losses are said as info). Counts of data consumed, and epochs,
     that go back while the step goes on are findings by themselves.
+
+    `resumed_at` are the first steps after each resume where the log shows none itself (the Hugging Face Trainer's
+    trainer_state.json goes on as if nothing had been). `ValueError` for a step that is no whole number, and where the
+    log shows its resumes (`run.attempts`).
 
     The log must show each batch: a loss that is a mean over many batches, or logged every so many steps, shows only
     repetitions that its rhythm meets. Without a resume (`attempt` 0 alone), a training loss with steps and a rhythm,
@@ -125,8 +129,11 @@ def repeated_data(run: Run) -> RepeatedData:
     >>> result.frame.select("step", "verdict", "lag", "repeats_from").row(0)
     (300, 'repeated', 300, 0)
     """
-    if _last_attempt(run) == 0:
-        return _nothing(run, "the log shows no resume: there is one attempt")
+    if steps := _steps(run, resumed_at):
+        after = pl.sum_horizontal([(pl.col("step") >= step).fill_null(False) for step in steps])
+        run = replace(run, source=run.lazy().with_columns(attempt=after.cast(pl.Int32)), whole=None)
+    if run.last_attempt == 0:
+        return _nothing(run, "the log shows no resume (there is one attempt); resumed_at tells of one")
     rows = loss_rows(run)
     resumes = list(resumes_of(rows))
     verdicts = tuple(judge(resume, len(resumes)) for resume in resumes)
@@ -144,9 +151,16 @@ def repeated_data(run: Run) -> RepeatedData:
     )
 
 
-def _last_attempt(run: Run) -> int:
-    last = run.lazy().select(pl.col("attempt").max()).collect().item()
-    return 0 if last is None else int(last)
+def _steps(run: Run, resumed_at: Iterable[int]) -> list[int]:
+    """The steps at which the user says that the run was resumed, checked."""
+    steps = list(resumed_at)
+    wrong = [step for step in steps if isinstance(step, bool) or not isinstance(step, int | np.integer)]
+    if wrong:
+        raise ValueError(f"resumed_at holds {wrong[0]!r}; it must hold whole steps, the first after each resume")
+    if steps and run.last_attempt:
+        known = ", ".join(map(str, run.attempts["begin"].to_list()[1:6]))
+        raise ValueError(f"resumed_at is {steps}, but the log of {run.name} shows its resumes itself (at {known})")
+    return sorted({int(step) for step in steps})
 
 
 def _nothing(run: Run, reason: str) -> RepeatedData:

@@ -295,6 +295,24 @@ def test_the_figure_lays_the_stretch_that_came_again_under_the_one_after_the_res
     assert "after the resume at step 260" in drawn.get_title(loc="left")
 
 
+def test_a_resume_that_the_log_does_not_show_can_be_told() -> None:
+    first, before, second, after = trained(1, 8, "epoch")
+    spliced = run_of([([*first[:CHECKPOINT], *second], [*before[:CHECKPOINT], *after])])
+    assert "no resume" in repeated_data(spliced).not_applicable[0].reason
+    finding = repeated_data(spliced, resumed_at=[CHECKPOINT]).findings[0]
+    assert (finding.evidence["resumed_at"], finding.evidence["repeats_from"]) == (CHECKPOINT, EPOCH)
+    assert spliced.last_attempt == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [([2.5], "resumed_at holds 2.5; it must hold whole steps"), ([True], "resumed_at holds True"), ([4], "itself")],
+)
+def test_resumes_that_cannot_be_are_refused(steps: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        repeated_data(run_of([([1, 2], [1.0, 1.0]), ([2, 3], [1.0, 1.0])]), resumed_at=steps)
+
+
 def slow_correlations(after: np.ndarray, before: np.ndarray) -> list[tuple[float, int]]:
     found = []
     for place in range(len(before)):
