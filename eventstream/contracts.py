@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -266,7 +267,7 @@ class _CallHook:
         self._watch, self._stage, self._names = watch, stage, names
 
     def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._watch is None:
+        if self._watch is None or _compiling():
             return
         try:
             given = named_arguments(self._names, args, kwargs)
@@ -275,7 +276,7 @@ class _CallHook:
             self._watch.lose(error)
 
     def after(self, module: Any, args: tuple[Any, ...], outputs: Any) -> None:
-        if self._watch is None:
+        if self._watch is None or _compiling():
             return
         try:
             self._watch.module_returned(self._stage, module, outputs)
@@ -284,6 +285,11 @@ class _CallHook:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_watch": None, "_stage": self._stage, "_names": self._names}
+
+
+def _compiling() -> bool:
+    """Whether torch.compile reads the model around the hook: the call of the compiled module is what is watched."""
+    return bool(sys.modules["torch"].compiler.is_compiling())
 
 
 def _contract(forbid: Names, require: Names, require_outputs: Names) -> dict[str, Any]:

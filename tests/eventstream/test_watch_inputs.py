@@ -376,3 +376,18 @@ def test_a_compiled_model_is_watched_from_outside(tmp_path: Path):
     with at.watch_inputs(model, tmp_path / "run", forbid={"labels"}) as watch:
         model(input_ids=torch.ones(1, 2, dtype=torch.long))
     assert watch.calls == {"forward": 1}
+
+
+def test_a_model_that_the_trainer_compiles_later_is_counted_once_and_not_broken_up(tmp_path: Path):
+    options = {"torch_compile": True, "torch_compile_backend": "eager", "eval_strategy": "steps", "eval_steps": 2}
+    args = arguments(tmp_path, max_steps=4, remove_unused_columns=False, label_names=["labels"], **options)
+    rows = sentences(16)
+    trainer = Defended(model=HiggsAudioModel(), args=args, train_dataset=rows, eval_dataset=rows[:4])
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    with at.watch_inputs(trainer, tmp_path / "run", forbid={"labels"}) as watch:
+        trainer.train()
+    assert watch.calls["training_step"] == 4 and watch.calls["prediction_step"] == 2
+    assert watch.calls["forward"] == watch.calls["compute_loss"] == 6
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["frames"]["ok"] >= 1
