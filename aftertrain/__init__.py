@@ -10,10 +10,12 @@ IS_AFTERTRAIN = True
 
 #: Public name -> module that holds it. Nothing heavy is imported before a name is used.
 _PUBLIC = {
+    "AccelerateTracker": "eventstream.accelerate",
     "AftertrainCallback": "eventstream.huggingface",
     "AftertrainError": "eventstream.errors",
     "Finding": "analysis.findings",
     "InputError": "eventstream.errors",
+    "LightningLogger": "eventstream.lightning",
     "Recorder": "eventstream.recorder",
     "RecordingTrainer": "eventstream.huggingface",
     "Run": "parsers.run",
@@ -45,11 +47,13 @@ if TYPE_CHECKING:
     from analysis.report import report as report
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
+    from eventstream.accelerate import AccelerateTracker as AccelerateTracker
     from eventstream.contracts import watch_inputs as watch_inputs
     from eventstream.errors import AftertrainError as AftertrainError
     from eventstream.errors import InputError as InputError
     from eventstream.huggingface import AftertrainCallback as AftertrainCallback
     from eventstream.huggingface import RecordingTrainer as RecordingTrainer
+    from eventstream.lightning import LightningLogger as LightningLogger
     from eventstream.recorder import Recorder as Recorder
     from eventstream.watch import watch as watch
     from parsers.loading import load as load
