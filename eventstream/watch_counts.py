@@ -35,62 +35,82 @@ class Counts:
         """
         import torch
 
-        rows: dict[int, Any] = {}
+        wanted, beside = set(units), set(biases.values())
         for group in grouped(gradients):
-            keys = [key for key, _ in group]
-            if group[0][1].device.type == "cpu":
-                _measure_on_host(numbers, group, set(units), rows)
+            keys, device = [key for key, _ in group], group[0][1].device
+            if device.type == "cpu":
+                quiet = _measure_on_host(numbers, group, wanted, beside)
             else:
                 measure_norms(numbers, "grad_norm", group)
                 numbers.add("nonzero", keys, torch.stack([_count(gradient) for _, gradient in group]))
                 numbers.add("nonfinite", keys, torch.stack([count_nonfinite(gradient) for _, gradient in group]))
-                rows.update({key: _row_norms(gradient) == 0 for key, gradient in group if key in units})
-        known, devices = dict(gradients), dict[Any, list[int]]()
-        for key in rows:
-            devices.setdefault(known[key].device, []).append(key)
-        for device, found in devices.items():
-            self._units(numbers, device, found, rows, {key: known.get(biases.get(key, -1)) for key in found})
+                quiet = {key: _row_norms(gradient) == 0 for key, gradient in group if key in wanted}
+                quiet |= {key: gradient.reshape(-1) == 0 for key, gradient in group if key in beside}
+            found = [key for key in keys if key in wanted]
+            if found:
+                self._units(numbers, (device, group[0][1].dtype), found, quiet, biases)
 
     def _units(
-        self, numbers: Numbers, device: Any, keys: Sequence[int], rows: Mapping[int, Any], biases: Mapping[int, Any]
+        self, numbers: Numbers, place: Any, keys: Sequence[int], quiet: Mapping[int, Any], biases: Mapping[int, int]
     ) -> None:
-        import torch
-
-        quiet = torch.cat([rows[key] for key in keys])
-        idle = [torch.ones_like(rows[key]) if biases[key] is None else biases[key] == 0 for key in keys]
-        layout = tuple((key, rows[key].shape[0], biases[key] is None) for key in keys)
-        known = self._quiet.get(device)
+        rows = [quiet[key] for key in keys]
+        # A unit without a bias, or whose bias has no gradient here, is judged by its row alone.
+        pairs = [
+            row if (bias := quiet.get(biases.get(key, -1))) is None else row & bias
+            for key, row in zip(keys, rows, strict=True)
+        ]
+        now, lengths = _joined(pairs), [len(row) for row in rows]
+        layout = tuple(zip(keys, lengths, strict=True))
+        known = self._quiet.get(place)
         if known is None or known[0] != layout:
-            known = layout, torch.zeros(quiet.shape, device=device) if device.type == "cpu" else quiet * 0.0
-            self._quiet[device] = known
-        known[1].add_(1.0).mul_(quiet & torch.cat(idle))
-        counts = sums_of_segments((known[1] >= DEAD_AFTER).float(), [rows[key].shape[0] for key in keys])
-        numbers.add("dead", keys, counts)
+            known = self._quiet[place] = layout, now * 0.0
+        known[1].add_(1.0).mul_(now)
+        numbers.add("dead", keys, sums_of_segments((known[1] >= DEAD_AFTER).float(), lengths))
 
 
-def _measure_on_host(numbers: Numbers, group: _Keyed, units: set[int], rows: dict[int, Any]) -> None:
-    """Norms and counts of one type's gradients, tensor by tensor, each while it is in the processor's cache."""
+def _joined(parts: Sequence[Any]) -> Any:
+    """Arrays or tensors of truths as one tensor."""
+    import numpy as np
     import torch
 
-    nonzero: list[float] = []
+    return torch.from_numpy(np.concatenate(parts)) if isinstance(parts[0], np.ndarray) else torch.cat(list(parts))
+
+
+def _measure_on_host(numbers: Numbers, group: _Keyed, units: set[int], biases: set[int]) -> dict[int, Any]:
+    """Norms and counts of one type's gradients, tensor by tensor, each while it is in the processor's cache.
+
+    Gives which rows of the weights among `units`, and which elements of the `biases`, are zero.
+    """
+    import torch
+
+    found: list[tuple[int, float]] = []
+    quiet: dict[int, Any] = {}
+
+    def take(key: int, shape: Any, zeros: Sequence[Any]) -> None:
+        nonzero, rows = _not_zero(shape, zeros, rows=key in units)
+        found.append((key, nonzero))
+        if key in units:
+            quiet[key] = rows
+        elif key in biases and len(zeros) == 1:
+            quiet[key] = zeros[0]
+
     small = [pair for pair in group if pair[1].numel() <= SMALL]
     measure_norms(numbers, "grad_norm", small)
     if small:
-        same = _is_zero(torch.cat([gradient.reshape(-1) for _, gradient in small]))
-        start = 0
+        same, start = _is_zero(torch.cat([gradient.reshape(-1) for _, gradient in small])), 0
         for key, gradient in small:
-            stop = start + gradient.numel()
-            nonzero.append(_not_zero(key, gradient.shape, [same[start:stop]], key in units, rows))
-            start = stop
+            take(key, gradient.shape, [same[start : start + gradient.numel()]])
+            start += gradient.numel()
     large = [pair for pair in group if pair[1].numel() > SMALL]
     norms: list[Any] = []
     for key, gradient in large:
         norms.append(torch.linalg.vector_norm(gradient, dtype=wide_type(gradient.dtype)))
-        pieces = [_is_zero(piece) for piece in _pieces(gradient)]
-        nonzero.append(_not_zero(key, gradient.shape, pieces, key in units, rows))
+        take(key, gradient.shape, [_is_zero(piece) for piece in _pieces(gradient)])
     if large:
         numbers.add("grad_norm", [key for key, _ in large], torch.stack(norms))
-    numbers.add("nonzero", [key for key, _ in [*small, *large]], torch.tensor(nonzero, dtype=torch.float64))
+    counts = torch.tensor([count for _, count in found], dtype=torch.float64)
+    numbers.add("nonzero", [key for key, _ in found], counts)
+    return quiet
 
 
 def _is_zero(tensor: Any) -> Any:
@@ -100,16 +120,16 @@ def _is_zero(tensor: Any) -> Any:
     return (tensor == 0).numpy() if tensor.dtype is torch.bfloat16 else tensor.detach().numpy() == 0
 
 
-def _not_zero(key: int, shape: Any, zeros: Sequence[Any], has_units: bool, rows: dict[int, Any]) -> float:
-    """How many elements are not zero, out of what is, piece by piece; and which rows are zero as a whole."""
+def _not_zero(shape: Any, zeros: Sequence[Any], *, rows: bool) -> tuple[float, Any]:
+    """How many elements are not zero, out of what is, piece by piece; with `rows`, which are zero as a whole."""
     import numpy as np
-    import torch
 
-    counts, length = [int(np.count_nonzero(piece)) for piece in zeros], math.prod(shape[1:])
-    if has_units:
-        quiet = [_zero_rows(piece.reshape(-1, length), count) for piece, count in zip(zeros, counts, strict=True)]
-        rows[key] = torch.from_numpy(quiet[0] if len(quiet) == 1 else np.concatenate(quiet))
-    return float(math.prod(shape) - sum(counts))
+    counts, quiet = [int(np.count_nonzero(piece)) for piece in zeros], None
+    if rows:
+        length = math.prod(shape[1:])
+        parts = [_zero_rows(piece.reshape(-1, length), count) for piece, count in zip(zeros, counts, strict=True)]
+        quiet = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return float(math.prod(shape) - sum(counts)), quiet
 
 
 def _zero_rows(zeros: Any, count: int) -> Any:
