@@ -74,4 +74,4 @@ def test_a_run_that_was_never_resumed_has_no_dead_branch_and_no_word_about_it(tm
     run = load(tmp_path / "exp")
     (curve,) = read_curves(run)["loss"]
     assert len(curve.dead_x) == 0 and draw_metric([curve]).get_legend() is None
-    assert "resumed" not in report(diagnose(run)).text
+    assert "resumed from step" not in report(diagnose(run)).text
