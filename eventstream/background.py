@@ -15,6 +15,8 @@ from eventstream.records import SegmentName
 
 __all__ = ["Sealer", "leftovers"]
 
+#: Segments that may wait by name; of the others, on a disk that is slower than the training, only the last is known.
+MOST_WAITING = 64
 #: A full segment takes seconds; what takes this long hangs, on a network file system most likely.
 PATIENCE_S = 600.0
 
@@ -38,12 +40,16 @@ class Sealer:
         self._wanted = wanted and importlib.util.find_spec("pyarrow") is not None
         self._trouble = trouble
         self._queue: queue.SimpleQueue[tuple[str, list[Path]] | None] = queue.SimpleQueue()
+        self._passed_over: Path | None = None
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
 
     def add(self, segment: Path) -> None:
         """Seal a segment that its writer has left."""
-        self._start("full", [segment])
+        if self._queue.qsize() < MOST_WAITING:
+            self._start("full", [segment])
+        else:
+            self._passed_over = segment
 
     def add_leftovers(self, segments: list[Path]) -> None:
         """Seal what dead attempts left; segments of living ones are not touched."""
@@ -75,28 +81,56 @@ class Sealer:
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
-            mode, segments = job
+            self._seal(*job)
+            if self._queue.empty():
+                self._make_up()
+        self._make_up()
+
+    def _make_up(self) -> None:
+        """Seal what had to be passed over, which the folder knows."""
+        while (last := self._passed_over) is not None:
+            self._passed_over = None
             try:
-                done = subprocess.run(  # noqa: S603 - our own module, no shell, names of our own files
-                    [sys.executable, "-P", "-m", "eventstream.seal", mode, *map(str, segments)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    env=_environment(),
-                    timeout=PATIENCE_S,
-                    check=False,
-                    start_new_session=True,  # Ctrl-C is for the training; a sealing begun is soon done
-                )
-            except (OSError, ValueError, subprocess.SubprocessError) as error:
-                self._failed(segments, f"{type(error).__name__}: {error}")
-            else:
-                if done.returncode:
-                    last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-                    self._failed(segments, last[0] if last else f"status {done.returncode}")
+                unsealed = _unsealed_until(last)
+            except OSError as error:
+                self._failed([last], error.strerror or str(error))
+                return
+            for segment in unsealed:
+                self._seal("full", [segment])
+
+    def _seal(self, mode: str, segments: list[Path]) -> None:
+        try:
+            done = subprocess.run(  # noqa: S603 - our own module, no shell, names of our own files
+                [sys.executable, "-P", "-m", "eventstream.seal", mode, *map(str, segments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                timeout=PATIENCE_S,
+                check=False,
+                start_new_session=True,  # Ctrl-C is for the training; a sealing begun is soon done
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._failed(segments, f"{type(error).__name__}: {error}")
+        else:
+            if done.returncode:
+                last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+                self._failed(segments, last[0] if last else f"status {done.returncode}")
 
     def _failed(self, segments: list[Path], reason: str) -> None:
         names = ", ".join(path.name for path in segments)
         self._trouble("seal", f"{names} could not be sealed ({reason}); the lines stay and are read as they are")
+
+
+def _unsealed_until(last: Path) -> list[Path]:
+    """Segments of the rank and attempt of `last` that are not sealed, up to this one, in the order of writing."""
+    newest = SegmentName.parse(last.name)
+    assert newest is not None
+    names = (SegmentName.parse(entry.name) for entry in os.scandir(last.parent) if entry.name.endswith(".jsonl"))
+    mine = (
+        name for name in names if name is not None and SegmentName(newest.rank, newest.attempt, 0) <= name <= newest
+    )
+    return [last.parent / name.jsonl for name in sorted(mine)]
 
 
 def _environment() -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,13 @@ def _write(path: Path, manifest: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     # What stood there before may hold NaN literals of another writer; what is written never does.
     text = json.dumps(encode_numbers(manifest), indent=2, ensure_ascii=False, allow_nan=False)
-    with temporary.open("wb") as file:
-        file.write(text.encode("utf-8") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(text.encode("utf-8") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

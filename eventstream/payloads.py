@@ -1,8 +1,7 @@
-"""What the events of each kind hold, made of what a training has at hand: loss parts, tensors, files, checkpoints."""
+"""What the events of each kind hold, made of what a training has at hand: loss parts, tensors, files."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import Any
 from eventstream.records import LOSS_PARTS
 from eventstream.values import describe_tensor, plain_text
 
-__all__ = ["checkpoint", "losses", "sample", "tensors"]
-
-_CHUNK = 1 << 20
+__all__ = ["inside", "losses", "sample", "tensors"]
 
 
 def losses(components: Mapping[Any, Any], total: object, displayed: object) -> dict[str, Any]:
@@ -74,39 +71,18 @@ def sample(folder: Path, kind: str, files: object, metadata: object) -> dict[str
     listed = [files] if isinstance(files, (str, os.PathLike)) else files
     if not isinstance(listed, Iterable):
         raise TypeError(f"files must be a path or several, got {type(files).__name__}")
-    payload: dict[str, Any] = {"kind": kind, "files": [_inside(folder, file) for file in listed]}
+    payload: dict[str, Any] = {"kind": kind, "files": [inside(folder, Path(file).absolute(), file) for file in listed]}
     if metadata is not None:
         payload["metadata"] = metadata
     return payload
 
 
-def checkpoint(folder: Path, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Payload of `checkpoint`: the size in bytes, and the SHA-256 of the content.
+def inside(folder: Path, place: Path, given: object) -> str:
+    """A file as an event names it: relative to the run's folder where it lies inside, else as it was given.
 
-    For a folder, the size of all its files and the digest over their names, sizes and contents in the order of names.
+    A relative name that means nothing from the current folder is taken as relative to the run's.
     """
-    given = Path(path)
-    digest, size = hashlib.sha256(), 0
-    if given.is_dir():
-        for file in sorted(part for part in given.rglob("*") if part.is_file()):
-            name = file.relative_to(given).as_posix()
-            digest.update(f"{name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-            size += _digest(file, digest)
-    else:
-        size = _digest(given, digest)
-    return {"path": _inside(folder, path), "bytes": size, "sha256": digest.hexdigest()}
-
-
-def _digest(file: Path, digest: Any) -> int:
-    size = 0
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return size
-
-
-def _inside(folder: Path, path: Any) -> str:
-    given = Path(path)
-    absolute = given.absolute()
-    return plain_text(absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else os.fspath(given))
+    if place.is_relative_to(folder):
+        return plain_text(place.relative_to(folder).as_posix())
+    text = os.fsdecode(given)  # type: ignore[arg-type] # a path was made of it
+    return plain_text(os.fspath(place) if not os.path.isabs(text) and place.exists() else text)  # noqa: PTH117

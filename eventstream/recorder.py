@@ -8,20 +8,25 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
-from eventstream import manifest, payloads
+from eventstream import manifest
 from eventstream.background import Sealer, leftovers
+from eventstream.chores import Chores
 from eventstream.deferred import HostCopy, Pending, copies_of, on_device
 from eventstream.errors import InputError, PlanError
+from eventstream.event_methods import EventMethods
+from eventstream.late import Late, split_late
 from eventstream.lines import LINE, fast_dumps, strict_line
+from eventstream.living import enter_folder, remember
 from eventstream.records import encode_numbers, non_finite_name
 from eventstream.segments import SegmentWriter
 from eventstream.starting import end_status, error_text, rank_of, run_folder
-from eventstream.troubles import Troubles
+from eventstream.troubles import Troubles, never_raises
 from eventstream.values import plain_text, to_int, to_number
-from eventstream.vectors import write_vectors
+from eventstream.vectors import VectorStore
 
 __all__ = ["Recorder", "open_recorder"]
 
@@ -29,25 +34,8 @@ SEGMENT_BYTES = 64 * 2**20
 _NUMBERS = {int, float}
 _newest: weakref.ref[Recorder] | None = None
 
-_P = ParamSpec("_P")
 
-
-def _never_raises(
-    method: Callable[Concatenate[Recorder, _P], None],
-) -> Callable[Concatenate[Recorder, _P], None]:
-    """The method, with whatever goes wrong in it warned of once and the record counted as lost."""
-
-    @functools.wraps(method)
-    def guarded(self: Recorder, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - foreign tensors raise anything, and training must go on
-            self._troubles.lose(error)
-
-    return guarded
-
-
-class Recorder:
+class Recorder(EventMethods):
     """Writes the event stream of one training process into a run folder (`docs/event-stream.md`).
 
     `path` is the run's folder, made where it is missing; a folder that holds the run already is continued as the next
@@ -58,7 +46,8 @@ class Recorder:
     one in `close`, where pyarrow is installed.
 
     Construction raises InputError or PlanError where it is given what cannot be right (a path that is a file, a plan
-    that is no mapping, a folder that cannot be written, a run of a newer version). After that no call raises: what
+    that is no mapping, a folder that cannot be written, a run of a newer version, a folder where a living recorder has
+    this rank: what a dead one left is continued). After that no call raises: what
     cannot be recorded is warned of once for each kind of trouble (`RecordingWarning`), the rest of the record and of
     the run is kept, and `lost` counts what was left out. (A program whose filters turn warnings into errors gets this
     one as an error too.) Steps are whole numbers or None; numbers may be NumPy scalars, one-element tensors and arrays,
@@ -114,24 +103,36 @@ class Recorder:
         try:
             self._start(name, settings, None if plan is None else self._plain(plan), segment_bytes, seal)
         except OSError as error:
-            raise InputError(f"{self.path}: no run can be recorded here ({error.strerror})") from error
+            reason = f"{error.strerror or error}"
+            raise InputError(
+                f"{self.path}: no run can be recorded here ({reason}); give a folder to write to"
+            ) from error
         if settings is not None:
             self.event("config", settings)
+        remember(self)
         global _newest
         _newest = weakref.ref(self)
 
     def _start(self, run: str | None, config: Any, plan: Any, segment_bytes: int, seal: bool) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         manifest.refuse_newer(self.path)
-        self._sealer = Sealer(wanted=seal, trouble=self._troubles.keep)
-        self._segments = SegmentWriter(
-            self.path, self.rank, segment_bytes, full=self._sealer.add, trouble=self._troubles.keep
-        )
+        keep = self._troubles.keep
+        self._sealer = Sealer(wanted=seal, trouble=keep)
+        writer = functools.partial(SegmentWriter, full=self._sealer.add, trouble=keep)
+        self._segments = enter_folder(self.path, self.rank, lambda: writer(self.path, self.rank, segment_bytes))
         self._append = self._segments.write
         #: How often this rank was started in this folder before.
         self.attempt = self._segments.attempt
-        if self.rank == 0:
-            manifest.add_attempt(self.path, self.attempt, run=run, config=config, plan=plan, trouble=self._troubles.say)
+        try:
+            if self.rank == 0:
+                add = functools.partial(manifest.add_attempt, run=run, config=config, plan=plan)
+                add(self.path, self.attempt, trouble=self._troubles.say)
+        except BaseException:
+            self._segments.withdraw()
+            raise
+        self._chores = Chores(self._troubles.lose_later)
+        stem = f"rank{self.rank:05d}-attempt{self.attempt:04d}"
+        self._vectors = VectorStore(self.path, stem, later=self._chores.add, trouble=keep)
         self._sealer.add_leftovers(leftovers(self.path, self.rank, self.attempt))
 
     @property
@@ -208,7 +209,8 @@ class Recorder:
 
     def _line(self, head: dict[str, Any], values: Mapping[str, Any]) -> bytes:
         if _NUMBERS.issuperset(map(type, values.values())) and (total := sum(values.values())) - total == 0.0:
-            return strict_line({**head, "values": values}, self._dumps)
+            with suppress(TypeError, ValueError):  # an integer beyond 64 bits
+                return self._dumps({**head, "values": values}, None, LINE)
         finite: dict[str, int | float | None] = {}
         others: dict[str, str] = {}
         for name, value in values.items():
@@ -220,7 +222,7 @@ class Recorder:
         record = {**head, "values": finite}
         return strict_line({**record, "nonfinite": others} if others else record, self._dumps)
 
-    @_never_raises
+    @never_raises
     def log_later(
         self, step: Any, copies: Sequence[HostCopy], values: Callable[[], Mapping[str, Any]], *, split: str = ""
     ) -> None:
@@ -235,7 +237,7 @@ class Recorder:
         self._segments.check()
         self._pending.add(copies, functools.partial(self._arrived, head, values))
 
-    @_never_raises
+    @never_raises
     def _arrived(self, head: dict[str, Any], values: Callable[[], Mapping[str, Any]]) -> None:
         self._append(self._line(head, values()))
 
@@ -247,108 +249,33 @@ class Recorder:
         """Call `source` first at every `flush` and at `close`: it hands over what it has gathered."""
         self._sources.append(source)
 
-    @_never_raises
+    @never_raises
     def flush(self) -> None:
         """Wait for numbers that are still on a device and write their records. Nothing to do for all others."""
         for source in tuple(self._sources):
             source()
         self._pending.drain(wait=True)
+        self._troubles.flush()
 
-    @_never_raises
+    @never_raises
     def event(self, kind: str, payload: object, *, step: Any = None, split: str = "", epoch: Any = None) -> None:
         """Record a structured event of any kind; readers keep kinds that they do not know."""
         if kind == "metrics":
             raise ValueError("metrics are recorded by log")
-        record = {**self._head(plain_text(kind), step, split, epoch), "payload": self._plain(payload)}
-        self._append(strict_line(record, self._dumps))
+        head = self._head(plain_text(kind), step, split, epoch)
+        known, late = split_late(payload)
+        plain = self._plain(known)
+        if late is None:
+            self._append(strict_line({**head, "payload": plain}, self._dumps))
+        else:
+            self._segments.check()
+            self._pending.add(late.copies, functools.partial(self._filled, head, plain, late))
 
-    @_never_raises
-    def losses(
-        self,
-        step: Any,
-        components: Mapping[str, Any],
-        *,
-        total: Any = None,
-        displayed: Any = None,
-        split: str = "",
-        epoch: Any = None,
-    ) -> None:
-        """Record the parts of a loss: {name: (raw, weight)} or {name: {raw, weight, weighted, contribution}}.
+    @never_raises
+    def _filled(self, head: dict[str, Any], plain: Any, late: Late) -> None:
+        self._append(strict_line({**head, "payload": self._plain(late.fill(plain))}, self._dumps))
 
-        `total` is what was optimised, `displayed` what the progress bar shows. Only what is given is written: pass
-        `weighted` where the code computes it, so that the product can be checked. A number alone is `raw`.
-        """
-        self.event("losses", payloads.losses(components, total, displayed), step=step, split=split, epoch=epoch)
-
-    @_never_raises
-    def curriculum(
-        self,
-        step: Any,
-        *,
-        phase: str | None = None,
-        weights: Mapping[str, Any] | None = None,
-        progress: Any = None,
-        epoch: Any = None,
-    ) -> None:
-        """Record where the curriculum stands: the phase, its progress and the weights of the components now."""
-        given = {"phase": phase, "progress": progress, "weights": weights}
-        self.event("curriculum", {key: v for key, v in given.items() if v is not None}, step=step, epoch=epoch)
-
-    @_never_raises
-    def inputs(self, step: Any, stage: str, tensors: Any, status: Mapping[str, str] | None = None) -> None:
-        """Record which tensors a stage was given: names, shapes, dtypes and devices, nothing of their content."""
-        self.event("inputs", payloads.tensors(stage, tensors, status), step=step)
-
-    @_never_raises
-    def outputs(self, step: Any, stage: str, tensors: Any, status: Mapping[str, str] | None = None) -> None:
-        """Record which tensors a stage gave back, as `inputs` does."""
-        self.event("outputs", payloads.tensors(stage, tensors, status), step=step)
-
-    @_never_raises
-    def data(self, /, step: Any, **counts: Any) -> None:
-        """Record the use of data: `files`, `augmented`, `cache_hits` and other counts."""
-        self.event("data", counts, step=step)
-
-    @_never_raises
-    def resources(self, /, step: Any, **numbers: Any) -> None:
-        """Record the use of resources, with the unit in the name: `gpu_memory_mb`, `throughput_samples_s`."""
-        self.event("resources", numbers, step=step)
-
-    @_never_raises
-    def embeddings(
-        self, step: Any, vectors: Any, labels: Sequence[Any] | None = None, paths: Sequence[Any] | None = None
-    ) -> None:
-        """Write embeddings of shape (n, d) as float32 beside the stream, with their labels and paths. Needs pyarrow."""
-        self._segments.check()
-        at = self._tried(to_int, step, "step")
-        when = "stepnone" if at is None else f"step{at:09d}"
-        stem = f"rank{self.rank:05d}-attempt{self.attempt:04d}-{when}"
-        file, count, dim = write_vectors(self.path, stem, vectors, labels, paths)
-        self.event("embeddings", {"file": file, "count": count, "dim": dim}, step=at)
-
-    @_never_raises
-    def sample(
-        self,
-        step: Any,
-        kind: str,
-        files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Record that samples (`audio`, `image`, `text`, ...) of this step stand in `files`."""
-        self.event("samples", payloads.sample(self.path, kind, files, metadata), step=step)
-
-    @_never_raises
-    def checkpoint(self, step: Any, path: str | os.PathLike[str]) -> None:
-        """Record a checkpoint that was written: path, size and SHA-256. Reads the file once, about a second a GB."""
-        self._segments.check()
-        self.event("checkpoint", payloads.checkpoint(self.path, path), step=step)
-
-    @_never_raises
-    def note(self, text: str, step: Any = None, level: str = "info") -> None:
-        """Record a sentence for whoever reads the run."""
-        self.event("note", {"text": plain_text(text), "level": plain_text(level)}, step=step)
-
-    @_never_raises
+    @never_raises
     def config(self, values: object) -> None:
         """Record hyper-parameters that became known after the start, and add them to the manifest's (rank 0)."""
         self._segments.check()
@@ -358,7 +285,7 @@ class Recorder:
             manifest.merge_config(self.path, settings, trouble=self._troubles.say)
 
     def close(self, status: str = "finished", error: str | None = None) -> None:
-        """Record the end, close the files and seal what is not sealed. A second call does nothing.
+        """Record the end, close the files and seal what is not sealed; digests are waited for. Once is enough.
 
         `status` is `finished`, `failed` or `interrupted`; leaving the `with` block sets it from the exception.
         """
@@ -366,12 +293,21 @@ class Recorder:
             if self._closed or os.getpid() != self._process:
                 return
             self._closed = True
-        self.flush()
-        payload = {"status": status, "error": error, "lost": self.lost or None}
-        self.event("end", {key: value for key, value in payload.items() if value is not None})
-        self._finish()
+        try:
+            self.flush()
+            self._finish_chores()
+        finally:
+            payload = {"status": status, "error": error, "lost": self.lost or None}
+            self.event("end", {key: value for key, value in payload.items() if value is not None})
+            self._finish()
 
-    @_never_raises
+    @never_raises
+    def _finish_chores(self) -> None:
+        self._vectors.close()
+        if not self._chores.close():
+            self._troubles.say("chores", "digests of checkpoints took longer than ten minutes and are not waited for")
+
+    @never_raises
     def _finish(self) -> None:
         self._segments.close()
         self._sealer.finish(self._segments.current)

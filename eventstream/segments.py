@@ -143,6 +143,13 @@ class SegmentWriter:
         """Close the segment; later writes are refused."""
         self._stop(CLOSED)
 
+    def withdraw(self) -> None:
+        """Take back a start that came to nothing: close the segment and remove it where it is empty."""
+        self._stop(CLOSED)
+        with suppress(OSError):
+            if not self.current.stat().st_size:
+                self.current.unlink()
+
     def abandon(self) -> None:
         """In a forked child: give up the copy of the descriptor, and with it the share in its lock."""
         self._lock = threading.RLock()  # another thread of the parent may have held the old one at the fork

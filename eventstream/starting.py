@@ -13,11 +13,21 @@ __all__ = ["end_status", "error_text", "rank_of", "run_folder"]
 
 
 def run_folder(given: object) -> Path:
-    """The absolute path of a run's folder, which need not be there; InputError for what cannot be one."""
+    """The absolute path of a run's folder, which need not be there; InputError for what cannot be one.
+
+    Absolute, so that the run stays where it was begun when the training changes its current folder.
+    """
     if not isinstance(given, (str, os.PathLike)):
         raise InputError(f"path must be the folder of the run, got {type(given).__name__}")
-    path = Path(os.fsdecode(given)).absolute()
-    if path.exists() and not path.is_dir():
+    text = os.fsdecode(given)
+    if not text or "\0" in text:
+        raise InputError(f"path must be the folder of the run, got {text!r}")
+    try:
+        path = Path(text).absolute()
+    except OSError as error:
+        raise InputError(f"{text}: is relative to a current folder that is gone; give an absolute path") from error
+    # os.path, which takes what cannot be looked at for absent: making the folder then says why
+    if os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112
         raise InputError(f"{path}: is a file; a run is recorded into a folder of its own")
     return path
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from eventstream.errors import RecordingWarning
 
-__all__ = ["NotRecordingError", "Troubles"]
+__all__ = ["NotRecordingError", "Troubles", "never_raises"]
 
 _HERE = str(Path(__file__).parent)
 
 
 class NotRecordingError(Exception):
     """Nothing can be recorded any more: closed, or a copy in another process. Never leaves the recorder."""
+
+
+class _Troubled(Protocol):
+    _troubles: Troubles
+
+
+_Self = TypeVar("_Self", bound=_Troubled)
+_P = ParamSpec("_P")
+
+
+def never_raises(method: Callable[Concatenate[_Self, _P], None]) -> Callable[Concatenate[_Self, _P], None]:
+    """The method, with whatever goes wrong in it warned of once and the record counted as lost."""
+
+    @functools.wraps(method)
+    def guarded(self: _Self, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - foreign tensors raise anything, and training must go on
+            self._troubles.lose(error)
+
+    return guarded
 
 
 class Troubles:
@@ -28,13 +52,18 @@ class Troubles:
         self.lost = 0
         self._run = run
         self._said: set[str] = set()
-        self._kept: list[tuple[str, str]] = []
+        self._kept: dict[str, str] = {}
         self._owner = threading.get_ident()
 
     def lose(self, error: Exception) -> None:
         """Count one lost record and say why, unless that was said before."""
         self.lost += 1
         self.say(*_explained(error))
+
+    def lose_later(self, error: Exception) -> None:
+        """Count one record that a background thread lost, and remember why."""
+        self.lost += 1
+        self.keep(*_explained(error))
 
     def say(self, kind: str, message: str) -> None:
         """Warn, unless this kind of trouble was said before."""
@@ -45,13 +74,14 @@ class Troubles:
         warnings.warn(text, RecordingWarning, stacklevel=_levels_outside())
 
     def keep(self, kind: str, message: str) -> None:
-        """Remember a trouble of a background thread."""
-        self._kept.append((kind, message))
+        """Remember a trouble of a background thread, the first of its kind: a disk that stays full fills no list."""
+        if kind not in self._said:
+            self._kept.setdefault(kind, message)
 
     def flush(self) -> None:
         """Say what background threads met."""
         while self._kept:
-            self.say(*self._kept.pop(0))
+            self.say(*self._kept.popitem())
 
 
 def _explained(error: Exception) -> tuple[str, str]:

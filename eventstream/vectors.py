@@ -1,51 +1,154 @@
-"""Embeddings beside the stream: one Parquet file a call, whole or absent."""
+"""Embeddings beside the stream: each call a row group of a Parquet file, and every file whole or absent."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from eventstream.optional import need
 from eventstream.values import plain_text
 
-__all__ = ["FOLDER", "write_vectors"]
+__all__ = ["FOLDER", "VectorStore", "part_name"]
 
 FOLDER = "embeddings"
+#: A file is gathered from this many calls, or from this many bytes of vectors; either keeps a gathering under 0.1 s.
+PARTS = 64
+PARTS_BYTES = 16 << 20
 
 
-def write_vectors(
-    folder: Path, stem: str, vectors: Any, labels: Sequence[Any] | None, paths: Sequence[Any] | None
-) -> tuple[str, int, int]:
-    """Write vectors with their labels and paths under the run's `folder`: (relative name, count, dimension).
+def part_name(file: str, part: int) -> str:
+    """Name of the row group `part` of `file` as long as it is a file of its own.
 
-    `vectors` is anything of shape (n, d) that NumPy or torch can give as float32; labels and paths are n texts or None
-    each. A second file of one stem gets `-2`, a third `-3`. Raises ValueError where shapes or lengths do not fit.
+    >>> part_name("embeddings/rank00000-attempt0000-000002.parquet", 7)
+    'embeddings/rank00000-attempt0000-000002.part007.parquet'
     """
-    pa = need("pyarrow", feature="recording embeddings", extra="all")
+    return f"{file.removesuffix('.parquet')}.part{part:03d}.parquet"
+
+
+class VectorStore:
+    """The files of embeddings of one rank and attempt under a run's `folder`.
+
+    A Parquet file cannot grow and stay readable at every moment, so each call writes a small file (a part) under a
+    temporary name and renames it; 64 parts, or 16 MiB of vectors, become the row groups of one file, which is
+    synchronised and renamed before its parts go. A thousand calls leave sixteen files. A crash at any moment leaves
+    each call's vectors whole in a part, in the file, or in both. Failures to gather go to `trouble(kind, message)` and
+    leave the parts as they are. `later(job)` has the gathering done besides, and says whether it will be. Threads may
+    write at once.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stem: str,
+        *,
+        later: Callable[[Callable[[], None]], bool],
+        trouble: Callable[[str, str], None],
+    ) -> None:
+        self._folder, self._stem, self._later, self._trouble = folder, stem, later, trouble
+        self._lock = threading.Lock()
+        self._number = self._part = self._bytes = self._dim = 0
+
+    def write(
+        self, step: int | None, vectors: Any, labels: Sequence[Any] | None = None, paths: Sequence[Any] | None = None
+    ) -> dict[str, Any]:
+        """Write vectors with their labels and paths: the payload of their event (file, part, count, dim).
+
+        `vectors` is anything of shape (n, d) that NumPy or torch can give as float32; labels and paths are n texts or
+        None each. Raises ValueError where shapes or lengths do not fit, OSError where the disk refuses.
+        """
+        table, dim = _table(step, vectors, labels, paths)
+        size = table.num_rows * dim * 4
+        with self._lock:
+            if self._part and (dim != self._dim or self._bytes + size > PARTS_BYTES):
+                self._gather()
+            (self._folder / FOLDER).mkdir(exist_ok=True)
+            payload: dict[str, Any] = {"file": self._file(), "count": table.num_rows, "dim": dim}
+            if not self._part and size > PARTS_BYTES:
+                _write(self._folder / payload["file"], [table])  # large enough to be a file by itself
+                self._number += 1
+                return payload
+            payload["part"] = self._part
+            _write(self._folder / part_name(payload["file"], self._part), [table])
+            self._part, self._bytes, self._dim = self._part + 1, self._bytes + size, dim
+            if self._part == PARTS:
+                self._gather()
+            return payload
+
+    def close(self) -> None:
+        """Have the parts that are left gathered."""
+        with self._lock:
+            if self._part:
+                self._gather()
+
+    def _file(self) -> str:
+        return f"{FOLDER}/{self._stem}-{self._number:06d}.parquet"
+
+    def _gather(self) -> None:
+        """Begin the next file and have this one made of its parts; where that is not possible, parts are read too."""
+        file, count = self._file(), self._part
+        self._number, self._part, self._bytes = self._number + 1, 0, 0
+        self._later(lambda: self._gathered(file, count))
+
+    def _gathered(self, file: str, count: int) -> None:
+        parts = [self._folder / part_name(file, number) for number in range(count)]
+        try:
+            gather(parts, self._folder / file)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._trouble("embeddings", f"{file} could not be made of its parts ({reason}); they stay and are read")
+
+
+def gather(parts: list[Path], file: Path) -> None:
+    """Make one file of `parts`, a row group each, and remove them. Raises OSError and leaves them where that fails."""
     pq = need("pyarrow.parquet", feature="recording embeddings", extra="all")
+    _write(file, [pq.ParquetFile(part).read() for part in parts], synchronised=True)
+    for part in parts:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _table(step: int | None, vectors: Any, labels: Any, paths: Any) -> tuple[Any, int]:
+    pa = need("pyarrow", feature="recording embeddings", extra="all")
     matrix = _matrix(vectors)
     count, dim = matrix.shape
-    table = pa.table(
-        {
-            "label": _texts(pa, labels, count, "labels"),
-            "path": _texts(pa, paths, count, "paths"),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), dim),
-        }
-    )
-    (folder / FOLDER).mkdir(exist_ok=True)
-    path = _free_name(folder / FOLDER, stem)
+    columns = {
+        "step": pa.nulls(count, pa.int64()) if step is None else pa.repeat(pa.scalar(step, pa.int64()), count),
+        "label": _texts(pa, labels, count, "labels"),
+        "path": _texts(pa, paths, count, "paths"),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), dim),
+    }
+    return pa.table(columns), dim
+
+
+def _write(path: Path, groups: list[Any], *, synchronised: bool = False) -> None:
+    """Write tables as the row groups of a file that is whole or absent.
+
+    What the system holds survives the process; a file that stands for others, which then go, must be on the disk.
+    """
+    pq = need("pyarrow.parquet", feature="recording embeddings", extra="all")
     temporary = path.with_name(f"{path.name}.tmp")
+    # Vectors are noise to a compressor: trying costs time and gains a tenth.
+    compression = {"step": "zstd", "label": "zstd", "path": "zstd", "vector.list.element": "none"}
     try:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=["label"])
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with (
+            temporary.open("wb") as file,
+            pq.ParquetWriter(
+                file, groups[0].schema, compression=compression, use_dictionary=["label"], write_statistics=["step"]
+            ) as writer,
+        ):
+            for table in groups:
+                writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        if synchronised:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return f"{FOLDER}/{path.name}", count, dim
 
 
 def _matrix(vectors: Any) -> Any:
@@ -68,10 +171,3 @@ def _texts(pa: Any, values: Any, count: int, what: str) -> Any:
     if len(listed) != count:
         raise ValueError(f"{len(listed)} {what} for {count} embeddings")
     return pa.array([None if value is None else plain_text(value) for value in listed], pa.string())
-
-
-def _free_name(folder: Path, stem: str) -> Path:
-    path, number = folder / f"{stem}.parquet", 2
-    while path.exists():
-        path, number = folder / f"{stem}-{number}.parquet", number + 1
-    return path

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from analysis.embeddings.vectors import Labels, Vectors, prepare
 from eventstream.errors import InputError
+from eventstream.vectors import part_name
 from parsers.run import Run
 
 __all__ = ["EmbeddingSet", "Unread", "from_array", "from_file", "from_run"]
@@ -43,9 +45,18 @@ def from_array(vectors: ArrayLike, labels: Labels | None) -> Iterator[EmbeddingS
 
 
 def from_file(path: str | Path, labels: Labels | None) -> Iterator[EmbeddingSet]:
-    """The one set in a Parquet file with the columns `vector` and, where known, `label` and `path`."""
+    """The set in a Parquet file with the columns `vector` and, where known, `label` and `path`.
+
+    A file that a recorder wrote has a column `step`: each of its steps is a set, in their order. With `labels` given
+    for all rows, all rows are one set.
+    """
     try:
-        yield _joined(None, "", [_table(Path(path))], labels)
+        table = pl.read_parquet(path)
+        if labels is None and table.schema.get("step") == pl.Int64:
+            for (step,), part in table.sort("step", maintain_order=True).group_by("step", maintain_order=True):
+                yield _joined(step if isinstance(step, int) else None, "", [_checked(part)], None)
+        else:
+            yield _joined(None, "", [_checked(table)], labels)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -87,14 +98,30 @@ def _named_table(folder: Path, payload: str) -> pl.DataFrame | Unread:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         return Unread(name, "lies outside the run's folder")
+    part = content.get("part")
     try:
-        return _table(path)
+        return _checked(pl.read_parquet(path) if part is None else _row_group(folder, name, part))
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         return Unread(name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
 
 
-def _table(path: Path) -> pl.DataFrame:
-    frame = pl.read_parquet(path)
+def _row_group(folder: Path, name: str, part: object) -> pl.DataFrame:
+    """Row group `part` of a file that may not have been made of its parts yet, or is just being made."""
+    import pyarrow.parquet as pq
+
+    if not isinstance(part, int) or not 0 <= part < 1000:
+        raise ValueError(f"the event's part is {part!r}; expected the number of a row group")
+    alone = folder / part_name(name, part)
+    with suppress(FileNotFoundError):
+        if not (folder / name).exists():
+            return pl.read_parquet(alone)
+    whole = pq.ParquetFile(folder / name)
+    if part >= whole.num_row_groups:
+        raise ValueError(f"has {whole.num_row_groups} row groups; the event names number {part}")
+    return cast(pl.DataFrame, pl.from_arrow(whole.read_row_group(part)))
+
+
+def _checked(frame: pl.DataFrame) -> pl.DataFrame:
     if "vector" not in frame.columns:
         raise ValueError(f"no column 'vector'; it has: {', '.join(frame.columns) or 'none'}")
     kind = frame.schema["vector"]

@@ -209,28 +209,38 @@ def test_embeddings_stand_beside_the_stream_with_labels_and_paths(tmp_path, line
     vectors = torch.arange(6.0).reshape(3, 2).requires_grad_()
     with Recorder(tmp_path, seal=False) as rec:
         rec.embeddings(500, vectors.bfloat16() if bf16 else vectors, ["a", None, 3], np.array(["x", "y", "z"]))
-        rec.embeddings(500, vectors.detach().numpy().astype(np.float64))
+        rec.embeddings(None, vectors.detach().numpy().astype(np.float64), split="eval")
         rec.embeddings(500, [[1.0, math.nan]])
-    files = [record["payload"] for record in lines_of(tmp_path)[:3]]
-    stem = "embeddings/rank00000-attempt0000-step000000500"
-    assert files == [
-        {"file": f"{stem}.parquet", "count": 3, "dim": 2},
-        {"file": f"{stem}-2.parquet", "count": 3, "dim": 2},
-        {"file": f"{stem}-3.parquet", "count": 1, "dim": 2},
+        rec.embeddings(600, [[1.0, 2.0, 3.0]])
+    records = lines_of(tmp_path)[:4]
+    stem = "embeddings/rank00000-attempt0000"
+    assert [record["payload"] for record in records] == [
+        {"file": f"{stem}-000000.parquet", "count": 3, "dim": 2, "part": 0},
+        {"file": f"{stem}-000000.parquet", "count": 3, "dim": 2, "part": 1},
+        {"file": f"{stem}-000000.parquet", "count": 1, "dim": 2, "part": 2},
+        {"file": f"{stem}-000001.parquet", "count": 1, "dim": 3, "part": 0},
     ]
-    table = pq.read_table(tmp_path / files[0]["file"])
-    assert {field.name: str(field.type) for field in table.schema} == {
+    assert [(record["step"], record.get("split")) for record in records[:2]] == [(500, None), (None, "eval")]
+    assert sorted(f"embeddings/{path.name}" for path in (tmp_path / "embeddings").iterdir()) == [
+        f"{stem}-000000.parquet",
+        f"{stem}-000001.parquet",
+    ]
+    file = pq.ParquetFile(tmp_path / f"{stem}-000000.parquet")
+    assert {field.name: str(field.type) for field in file.schema_arrow} == {
+        "step": "int64",
         "label": "string",
         "path": "string",
         "vector": "fixed_size_list<element: float>[2]",
     }
-    assert table.to_pydict() == {
+    assert file.read_row_group(0).to_pydict() == {
+        "step": [500] * 3,
         "label": ["a", None, "3"],
         "path": ["x", "y", "z"],
         "vector": [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]],
     }
-    assert pq.read_table(tmp_path / files[1]["file"])["label"].to_pylist() == [None] * 3
-    assert math.isnan(pq.read_table(tmp_path / files[2]["file"])["vector"].to_pylist()[0][1])
+    second = file.read_row_group(1)
+    assert second["label"].to_pylist() == second["step"].to_pylist() == [None] * 3
+    assert math.isnan(file.read_row_group(2)["vector"].to_pylist()[0][1])
 
 
 def test_embeddings_that_do_not_fit_are_lost_and_leave_no_file(tmp_path, caught):
