@@ -148,7 +148,7 @@ class Watch:
         self.step = 0
         self._every, self._recorder, self._per_layer = every, recorder, per_layer
         self._names = Names(model)
-        self._prefix = prefix + ("shard_" if is_sharded(model) else "")
+        self._prefix, self._sharded = prefix, is_sharded(model)
         self._given = optimizers
         self._met: dict[int, tuple[Any, Roster]] = {}
         self._foreign: set[int] = set()
@@ -272,7 +272,9 @@ class Watch:
             return
         parts = [step.part for step in round_.steps.values()]
         copies = [copy for part in parts for copy in part.numbers.copies()]
-        values = functools.partial(summary, parts, per_layer=self._per_layer, prefix=self._prefix)
+        values = functools.partial(
+            summary, parts, per_layer=self._per_layer, prefix=self._prefix, sharded=self._sharded
+        )
         self._recorder.log_later(round_.number, copies, values, split="train")
 
     @_guarded

@@ -41,8 +41,8 @@ class Part:
     plain: dict[str, float] = field(default_factory=dict)
 
 
-def summary(parts: Sequence[Part], *, per_layer: bool, prefix: str) -> dict[str, float]:
-    """Values by name: first the model's, then each layer's under `statistic/layer`."""
+def summary(parts: Sequence[Part], *, per_layer: bool, prefix: str, sharded: bool) -> dict[str, float]:
+    """Values by name: first the model's, then each layer's as `statistic/layer`; `shard_statistic` of a shard."""
     tables = [part.numbers.table() for part in parts]
     pairs = list(zip(parts, tables, strict=True))
     before, after = _gradients(pairs)
@@ -70,9 +70,11 @@ def summary(parts: Sequence[Part], *, per_layer: bool, prefix: str) -> dict[str,
     if nonfinite is not None:
         values["nonfinite_grads"] = sum(nonfinite.values())
         layers |= {f"nonfinite_grads/{layer}": count for layer, count in nonfinite.items() if count and per_layer}
+    told = {f"shard_{name}" if sharded and name != "clip_rate" else name: value for name, value in values.items()}
     for part, table in pairs:
-        values |= _of_step(part, table)
-    return {f"{prefix}{name}": value for name, value in (values | layers).items()}
+        told |= _of_step(part, table)
+    told |= {f"shard_{name}" if sharded else name: value for name, value in layers.items()}
+    return {f"{prefix}{name}": value for name, value in told.items()}
 
 
 _Pairs = Sequence[tuple[Part, Table]]

@@ -589,3 +589,42 @@ def test_model_and_optimizer_can_be_copied_and_saved_while_watched(rec, tmp_path
         pickle.loads(pickle.dumps(optimizer))
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "x.pt")
         train(model, optimizer, 1)
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    """A job of one process."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", rank=0, world_size=1, init_method=f"file://{tmp_path / 'rendezvous'}")
+    yield
+    dist.destroy_process_group()
+
+
+def test_a_model_in_ddp_keeps_its_names(rec, watched, process_group):
+    model = nn.parallel.DistributedDataParallel(mlp())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, recorder=rec):
+        train(model, optimizer, 1)
+    found = watched(rec)[0]
+    assert {"grad_norm/0", "grad_norm/2", "grad_norm/4"} <= set(found)
+    assert not [name for name in found if "module" in name]
+
+
+def test_of_a_sharded_model_the_shard_is_recorded_and_says_so(rec, watched, process_group):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    expected = {}
+    for sharded in (False, True):
+        model = mlp()
+        if sharded:
+            fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with watch(model, optimizer, recorder=rec) as observer:
+            observer.step = int(sharded)
+            train(model, optimizer, 1)
+        expected[sharded] = watched(rec)[int(sharded)]
+    found = {name.removeprefix("shard_"): value for name, value in expected[True].items()}
+    assert found == pytest.approx(expected[False], rel=1e-5)
+    assert {"shard_grad_norm", "shard_update_ratio/2", "lr"} <= set(expected[True])
