@@ -611,3 +611,13 @@ def test_the_names_are_there_without_the_frameworks():
         "sys.exit(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)) != [])"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_the_guide_shows_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    block = (Path(__file__).parents[2] / "docs" / "recording.md").read_text().split("```python\n")[2].split("```")[0]
+    names = {"at": at, "Trainer": Trainer, "model": language_model(), "args": arguments(tmp_path), "data": sentences()}
+    exec(compile(block, "recording.md", "exec"), names)
+    run = at.load("runs/exp-1")
+    assert run.series("loss").height == 4 and run.series("outputs/logits/entropy").height == 1
+    assert run.events_of("watched").height == 1 and at.diagnose(run).status == "healthy"

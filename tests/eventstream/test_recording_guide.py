@@ -54,7 +54,7 @@ def guide_names(steps):
 def test_the_loop_of_the_guide_runs_and_its_run_is_healthy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    (block,) = GUIDE.read_text().split("```python\n")[1:]
+    block = GUIDE.read_text().split("```python\n")[1]
     exec(compile(block.split("```")[0], str(GUIDE), "exec"), guide_names(301))
     run = at.load("runs/gpt-1")
     assert run.series("loss", split="train")["step"].to_list() == list(range(301))
