@@ -98,7 +98,8 @@ class Run:
 
     def live(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Those of some rows of this run (scalars or events) that are on the live branch (`parsers.branches`)."""
-        return live_branch(rows, self.attempts) if self.last_attempt else rows
+        # A run of events alone has no scalars that could tell of its attempts.
+        return live_branch(rows, self.attempts if self.last_attempt else None)
 
     @cached_property
     def last_attempt(self) -> int:
