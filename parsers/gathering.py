@@ -38,6 +38,13 @@ class Gathered:
 
         An error in what was given by name is raised, as it is and not from memory.
         """
+        try:
+            yield from self._each(progress, workers, rows)
+        finally:  # what was read before an error or an interrupt need not be read again
+            if self.memory is not None:
+                self.memory.close()
+
+    def _each(self, progress: Progress | None, workers: int | None, rows: bool) -> Iterator[Came]:
         known = [self._recalled(group, rows) for group in self.groups]
         missing = [self._opened(group) for group, one in zip(self.groups, known, strict=True) if one is None]
         count = _Count(sum(map(len, self.groups)), progress)
@@ -47,8 +54,6 @@ class Gathered:
             count.done += len(group)
             self.unread += [(where, str(error).removeprefix(f"{where}: ")) for where, error in came.outcome.errors]
             yield came
-        if self.memory is not None:
-            self.memory.close()
 
     def _recalled(self, group: list[Found], rows: bool) -> Came | None:
         if self.memory is None:

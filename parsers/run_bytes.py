@@ -94,8 +94,11 @@ def stays_on_disk(run: Run) -> bool:
     from parsers.place import place
 
     folder = place(run.path)
-    files = folder.iterdir() if folder.is_dir() else [folder]
-    return any(file.suffix == ".parquet" and file.stat().st_size > EAGER for file in files)
+    try:
+        files = folder.iterdir() if folder.is_dir() else [folder]
+        return any(file.suffix == ".parquet" and file.stat().st_size > EAGER for file in files)
+    except OSError:
+        return True  # gone since it was read: nothing to keep
 
 
 @dataclass(slots=True)

@@ -374,3 +374,17 @@ def test_a_cached_run_has_all_its_ways_of_reading(tree: Path, tmp_path: Path) ->
         assert run.series("loss", split="train")["step"].to_list() == list(range(29))
         assert run.lazy().collect().height == 29 and run.metrics == ["loss"]
         assert run.rejects.height == 1 and run.last_step == 28
+
+
+def test_what_was_read_before_an_interrupt_is_kept(tree: Path, tmp_path: Path, reads: list[str]) -> None:
+    def stop(done: int, total: int, path: str) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    for call in (load_all, list_runs):
+        cache = tmp_path / call.__name__
+        with pytest.raises(KeyboardInterrupt):
+            call(tree, cache=cache, progress=stop)
+        reads.clear()
+        assert len(call(tree, cache=cache).frame) == 5
+        assert len(reads) == 2
