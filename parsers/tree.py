@@ -115,7 +115,7 @@ def look(here: Path, top: Path, unread: Unread, above: int = -1, asked: Sequence
     try:
         unread += _refused(here)
         formats = detect_folder(here, asked)
-        folder.logs += [(here, format) for format in formats]
+        folder.logs += [(here, one) for format in formats for one in format.each(here)]
         owned = [format.owned(here) for format in formats]
         if None in owned:
             return folder

@@ -34,7 +34,7 @@ def sniff(path: Path, head: bytes) -> bool:
         return is_wandb(head)
     if not path.is_dir():
         return False
-    if len(resumed_in(path)) == 1:
+    if resumed_in(path):
         return True
     if FOLDER.fullmatch(path.name) and (_has(path / "files", SUMMARY) or _has(path / "files", CONFIG)):
         return True

@@ -109,6 +109,7 @@ def test_several_resumed_runs_in_one_folder_are_told_apart_by_their_identifiers(
     for entry in entries:
         run = entry.read(folder)
         assert run.series("loss").select("step", "attempt").rows() == LIVE[:6] + [(s, 1) for s in range(6, 16)]
+    assert [run.last_attempt for run in load_all(tmp_path, cache=False)] == [1, 1]
     with pytest.raises(InputError, match="unknown run 'abd'; did you mean 'abc'"):
         wandb.read(folder, name="abd")
 
