@@ -164,15 +164,18 @@ class Watch:
 
     def _attach(self) -> Iterator[Callable[[], None]]:
         """Put the hooks in place; what undoes each."""
+        import torch
         from torch.optim import optimizer as hooks
 
+        # A compiled `optimizer.step` runs the hooks as they are, beside its graph.
+        before, after = torch.compiler.disable(self._before), torch.compiler.disable(self._after)
         for each in self._given or ():
             self._met[id(each)] = each, Roster(self._names)
-            yield each.register_step_pre_hook(self._before).remove
-            yield each.register_step_post_hook(self._after).remove
+            yield each.register_step_pre_hook(before).remove
+            yield each.register_step_post_hook(after).remove
         if self._given is None:
-            yield hooks.register_optimizer_step_pre_hook(self._before).remove
-            yield hooks.register_optimizer_step_post_hook(self._after).remove
+            yield hooks.register_optimizer_step_pre_hook(before).remove
+            yield hooks.register_optimizer_step_post_hook(after).remove
         tap = clip_tap()
         if tap is not None:
             tap.add(self._on_clip)

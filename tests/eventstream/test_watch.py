@@ -500,6 +500,24 @@ def test_names_of_wrapped_models_are_those_of_the_model(rec, watched):
     assert "grad_norm/0" in watched(rec)[0]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch's own use
+def test_a_compiled_optimizer_step_is_watched_beside_its_graph(rec, watched):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    norms = []
+    with watch(model, optimizer, every=3, recorder=rec):
+        step = torch.compile(optimizer.step, backend="eager")
+        for _ in range(7):
+            optimizer.zero_grad()
+            model(torch.ones(2, 16)).square().sum().backward()
+            norms.append(norm(p.grad for p in model.parameters()))
+            step()
+    found = watched(rec)
+    assert list(found) == [0, 3, 6]
+    assert found[6]["grad_norm"] == pytest.approx(norms[6], rel=1e-5)
+    torch._dynamo.reset()
+
+
 def test_a_convolution_in_channels_last_and_a_transposed_one_are_measured(rec, watched):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(16, 96, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(96, 4, 3))
