@@ -30,7 +30,9 @@ _FIELD = r"^[ \t]+[-*] "
 _SNIFF_HEADER = re.compile(
     r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)?\] \[[A-Z]+\] \[[^\]\n]{1,80}\]", re.MULTILINE
 )
-_SNIFF_FIELD = re.compile(r"^[ \t]+[-*] (?:Epoch: \d+/\d+|Files processed: \d|Losses: \{|Memory: GPU \d)", re.MULTILINE)
+_SNIFF_FIELD = re.compile(
+    r"^[ \t]+[-*] (?:Epoch: \d+/[\d?]|Files processed: \d|Losses: \{|Memory: (?:GPU|RAM:) \d)", re.MULTILINE
+)
 
 STRUCTURED = Dialect(
     "structured",
@@ -43,7 +45,11 @@ STRUCTURED = Dialect(
             event="note",
         ),
         Pattern("] [", _HEADER),
-        Pattern("Epoch: ", rf"{_FIELD}Epoch: (?P<epoch>{_I})/{_I}(?:, Batch: (?P<step>{_I})/(?P<total>{_I}))?$"),
+        # Where nobody knows how many there are stands `?`; the batch is then counted over the whole run.
+        Pattern(
+            "Epoch: ",
+            rf"{_FIELD}Epoch: (?P<epoch>{_I})/(?:{_I}|\?)(?:, Batch: (?P<step>{_I})/(?P<total>{_I}|\?))?$",
+        ),
         Pattern(
             "Files processed: ",
             rf"{_FIELD}Files processed: (?P<files>{_C})(?: \((?P<augmented>{_C}) augmented\)| )?$",
@@ -53,12 +59,15 @@ STRUCTURED = Dialect(
             "Memory: ",
             rf"{_FIELD}Memory: GPU (?P<gpu_used>{_N})GB/(?P<gpu_total>{_N})GB(?:, RAM: (?P<ram>{_N})GB)?$",
         ),
+        Pattern("Memory: RAM: ", rf"{_FIELD}Memory: RAM: (?P<ram>{_N})GB$"),
         Pattern(
             "ETA: ",
             rf"{_FIELD}ETA: (?:(?P<eta__d>{_I})d)? ?(?:(?P<eta__h>{_I})h)? ?(?:(?P<eta__min>{_I})m(?:in)?)? ?"
             rf"(?:(?P<eta__s>{_I})s)?$",
         ),
         Pattern("Samples saved: ", rf"{_FIELD}Samples saved: (?P<files>.+)$", event="samples"),
+        # Names that are not plain words stand in quotes.
+        Pattern('": ', rf'{_FIELD}"(?P<key>[^"]*)": (?P<value>{_C})$', opening=rf'{_FIELD}"[^"]*": [-+0-9]'),
         Pattern(
             ": ",
             rf"{_FIELD}(?P<key>[A-Za-z][A-Za-z0-9 _./-]*): (?P<value>{_C}) ?(?:%|[A-Za-z][A-Za-z/]*)?$",
@@ -98,6 +107,7 @@ def read(path: Path) -> Run:
     r"""The run in a structured log and its rotated parts (`train.log.5.gz` to `train.log.1`, then `train.log`).
 
     The step is (epoch - 1) x batches + batch, over all epochs (epoch x batches + batch where epochs begin with 0);
+    where the batches of an epoch are unknown (`Batch: 225/?`) it is the batch as it stands;
     fields carry the time of the header above them and the step of the last epoch line. Tags follow the event stream:
     `losses/{name}`, `data/files`, `data/augmented`, `resources/gpu_memory_gb`, `resources/ram_gb` ...; the ETA is in
     seconds. Saved samples are events of kind `samples`; messages at the level of a warning or above are events of

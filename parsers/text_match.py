@@ -171,13 +171,16 @@ class Matcher:
         return frame.with_columns(split=pl.lit(self.pattern.split)) if self.pattern.split else frame
 
     def _counted(self, frame: pl.DataFrame, total: pl.Series) -> pl.DataFrame:
-        """The step over all epochs, from the batch within its epoch and the batches of one: epochs from 0 or from 1."""
+        """The step over all epochs, from the batch within its epoch and the batches of one: epochs from 0 or from 1.
+
+        Where the batches of an epoch are not known (`?`), the batch is the step.
+        """
         if self._first_epoch is None:
             known = frame["epoch"].drop_nulls().to_list()
             self._first_epoch = known[0] if known else 1.0
         before = pl.col("epoch") - min(self._first_epoch, 1.0)
         return frame.with_columns(
-            (before * total.cast(pl.Int64, strict=False) + pl.col("step")).cast(pl.Int64).alias("step")
+            (before * total.cast(pl.Int64, strict=False).fill_null(0) + pl.col("step")).cast(pl.Int64).alias("step")
         )
 
     def _pairs(
