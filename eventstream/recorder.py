@@ -21,6 +21,7 @@ from eventstream.event_methods import EventMethods
 from eventstream.late import Late, split_late
 from eventstream.lines import LINE, fast_dumps, strict_line
 from eventstream.living import enter_folder, remember
+from eventstream.mirrors import About, Mirror, Mirrors
 from eventstream.records import encode_numbers, non_finite_name
 from eventstream.segments import SegmentWriter
 from eventstream.starting import end_status, error_text, rank_of, run_folder
@@ -44,6 +45,10 @@ class Recorder(EventMethods):
     its own files and only rank 0 the manifest. A segment of `segment_bytes` (64 MiB: two to three million numbers,
     sealed in seconds) is followed by the next; with `seal` full segments become Parquet in the background and the last
     one in `close`, where pyarrow is installed.
+
+    `mirrors` are given every record besides (`TextLog`, `TensorBoardMirror`, `WandbMirror`, or anything with
+    `write(record)` and `close()`), by the recorder of rank 0 alone, and closed with it. One that fails is warned of and
+    given nothing more; neither the training nor the stream feels it.
 
     Construction raises InputError or PlanError where it is given what cannot be right (a path that is a file, a plan
     that is no mapping, a folder that cannot be written, a run of a newer version, a folder where a living recorder has
@@ -81,6 +86,7 @@ class Recorder(EventMethods):
         rank: int | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         seal: bool = True,
+        mirrors: Iterable[Mirror] = (),
     ) -> None:
         if plan is not None and not isinstance(plan, Mapping):
             raise PlanError(f"plan must be a mapping, got {type(plan).__name__}; see docs/event-stream.md")
@@ -92,6 +98,7 @@ class Recorder(EventMethods):
         self.rank = rank_of(rank)
         self._troubles = Troubles(str(self.path))
         self._dumps = fast_dumps()
+        self._mirrors = Mirrors(mirrors, self._troubles)
         self._process = os.getpid()
         self._closing, self._closed = threading.Lock(), False
         self._pending, self._sources = Pending(), list[Callable[[], None]]()
@@ -120,7 +127,7 @@ class Recorder(EventMethods):
         self._sealer = Sealer(wanted=seal, trouble=keep)
         writer = functools.partial(SegmentWriter, full=self._sealer.add, trouble=keep)
         self._segments = enter_folder(self.path, self.rank, lambda: writer(self.path, self.rank, segment_bytes))
-        self._append = self._segments.write
+        self._append: Callable[[bytes], None] = self._segments.write
         #: How often this rank was started in this folder before.
         self.attempt = self._segments.attempt
         try:
@@ -134,6 +141,9 @@ class Recorder(EventMethods):
         stem = f"rank{self.rank:05d}-attempt{self.attempt:04d}"
         self._vectors = VectorStore(self.path, stem, later=self._chores.add, trouble=keep)
         self._sealer.add_leftovers(leftovers(self.path, self.rank, self.attempt))
+        if self._mirrors and self.rank == 0:
+            self._mirrors.begin(About(run or self.path.name, self.path, self.attempt, plan or {}))
+            self._append = self._mirrors.after(self._append)
 
     @property
     def closed(self) -> bool:
@@ -310,6 +320,7 @@ class Recorder(EventMethods):
     @never_raises
     def _finish(self) -> None:
         self._segments.close()
+        self._mirrors.close()
         self._sealer.finish(self._segments.current)
         self._troubles.flush()
 
