@@ -14,7 +14,7 @@ from eventstream.errors import InputError
 from eventstream.locks import folder_lock, try_lock
 from eventstream.records import SegmentName
 
-__all__ = ["Recording", "close_former", "enter_folder", "remember"]
+__all__ = ["Recording", "enter_folder", "remember"]
 
 #: A process that was told to end may still be closing its run when the next one starts.
 GRACE_S = 5.0
@@ -35,10 +35,6 @@ class Recording(Protocol):
         """Whether it records no more."""
         ...
 
-    def close(self, status: str = ..., error: str | None = ...) -> None:
-        """End it."""
-        ...
-
 
 _OPEN: weakref.WeakSet[Recording] = weakref.WeakSet()
 
@@ -46,12 +42,6 @@ _OPEN: weakref.WeakSet[Recording] = weakref.WeakSet()
 def remember(recorder: Recording) -> None:
     """Know a recorder of this process for as long as it lives."""
     _OPEN.add(recorder)
-
-
-def close_former(path: Path, rank: int, status: str, error: str | None) -> None:
-    """Close the recorder that this process has open on a folder and rank, for one that takes over its training."""
-    for former in _of_this_process(path, rank):
-        former.close(status, error)
 
 
 def enter_folder(path: Path, rank: int, begin: Callable[[], T]) -> T:

@@ -19,6 +19,8 @@ __all__ = ["CallbackCore"]
 
 #: Folder of the run inside `output_dir`, where no other is given.
 FOLDER = "aftertrain"
+#: How each recorder that a callback opened ends, should nothing else close it.
+_GUARDS: weakref.WeakKeyDictionary[Recorder, Any] = weakref.WeakKeyDictionary()
 _UNFINISHED = "the process ended, or trained anew, before this training did"
 
 
@@ -108,6 +110,7 @@ class CallbackCore:
             known["run"] = Path(args.output_dir).absolute().name or None
         path = self._path if self._path is not None else Path(args.output_dir) / FOLDER
         rank = getattr(args, "process_index", None)
+        _give_way(path, rank)
         self._recorder, self._ended = Recorder(path, rank=rank, **known), False
         self._close_at_exit(*ends)
 
@@ -117,6 +120,7 @@ class CallbackCore:
             self._guard.detach()
         assert self._recorder is not None
         self._guard = weakref.finalize(self, self._recorder.close, status, error)
+        _GUARDS[self._recorder] = self._guard
 
     def close(self, status: str = "finished", error: str | None = None) -> None:
         """Close the recorder that the callback opened itself; a recorder that was given stays open."""
@@ -217,6 +221,13 @@ class CallbackCore:
             self._recorder.log(step, batch_statistics.read(parts), split=split)
         except Exception as error:  # noqa: BLE001 - foreign tensors raise anything, and training must go on
             self.batches.trouble(self._recorder, error)
+
+
+def _give_way(path: str | os.PathLike[str], rank: int | None) -> None:
+    """Close what an earlier callback of this process has open on the folder: a notebook runs its cell again."""
+    for recorder, guard in list(_GUARDS.items()):
+        if recorder.path == Path(path).absolute() and rank in (None, recorder.rank):
+            guard()
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
