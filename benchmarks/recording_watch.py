@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.measure import Row
 from eventstream.recorder import Recorder
 
-#: Steps of a block: with every=1, one in ten measures all that there is.
-BLOCK = 10
+#: Steps of a block: with every=1, one in twenty measures all that there is.
+BLOCK = 20
 
 
 def _training(width: int, layers: int, batch: int) -> tuple[Any, Any, Callable[[], None]]:
@@ -142,9 +142,9 @@ def rows(quick: bool = False) -> list[Row]:
     size = (64, 10, 16) if quick else (256, 100, 64)
     small = (64, 10, 16) if quick else (64, 100, 64)
     shape = "watch(every={0}), MLP of {2} layers x {1}, batch {3}: share of the step"
-    one, plain = _every_step(*size, blocks=2 if quick else 16)
+    one, plain = _every_step(*size, blocks=2 if quick else 10)
     hundred, bare = _every_hundredth(*size, steps=20 if quick else 200)
-    tiny, alone = _every_step(*small, blocks=2 if quick else 16)
+    tiny, alone = _every_step(*small, blocks=2 if quick else 10)
     records = 100_000 if quick else 10_000_000
     memory = _many(records)
     return [

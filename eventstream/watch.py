@@ -19,7 +19,7 @@ from eventstream.watch_summary import summary
 __all__ = ["Watch", "watch"]
 
 #: Optimizer steps between two measurements of what changes slowly or costs passes over all parameters.
-SLOW_EVERY = 10
+SLOW_EVERY = 20
 
 _P = ParamSpec("_P")
 
@@ -68,7 +68,7 @@ def watch(
 
     and with `per_layer` the first seven (but for clipping) of each module that owns parameters, as `grad_norm/layer`.
     `param_norm`, `update_ratio`, `zero_grads`, `dead_units` and the count of `nonfinite_grads` are measured at most
-    every 10th step; of tensors beyond 4,096 elements the update ratio takes an even sample. A parameter without a
+    every 20th step; of tensors beyond 2,048 elements the update ratio takes an even sample. A parameter without a
     gradient has none of the gradient's statistics; frozen ones (`requires_grad` False) are left out. Of sharded
     parameters (FSDP, tensor parallel) each process records its own part, named `shard_grad_norm` and so on. Clipping
     is seen with torch 2.6 and later.

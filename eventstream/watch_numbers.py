@@ -21,8 +21,8 @@ __all__ = [
 ]
 
 #: Elements of one tensor that the update ratio looks at: all of small tensors, an even sample of large ones, so that
-#: the old weights held for the time of one step take little memory. The ratio's error is then one or two in a hundred.
-SAMPLE = 4096
+#: the old weights held for the time of one step take little memory. The ratio's error is then about two in a hundred.
+SAMPLE = 2048
 #: Neighbours that are sampled together: two cache lines of 32-bit floats.
 _RUN = 32
 #: Below this size a tensor of the host is measured together with others: a call costs more than its numbers.

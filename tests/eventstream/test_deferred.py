@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from eventstream import deferred
+from eventstream import watch as watching
 from eventstream.deferred import HostCopy, Pending
 from eventstream.recorder import Recorder
 from eventstream.watch import watch
@@ -269,7 +270,8 @@ def device_model(seed=0):
     return model
 
 
-def test_watching_a_device_never_waits_between_flushes_and_tells_the_same_as_on_the_host(tmp_path, waits, metrics):
+def test_watching_a_device_never_waits_and_tells_the_same_as_on_the_host(tmp_path, waits, metrics, monkeypatch):
+    monkeypatch.setattr(watching, "SLOW_EVERY", 10)
     found = {}
     for where in ("host", "device"):
         model = device_model()
