@@ -9,9 +9,9 @@ import numpy as np
 
 from analysis.figures import COLOURS, axes, draw_series
 from analysis.findings import SEVERITIES, Finding, Severity
-from parsers.branches import branches
-from parsers.roles import LOSSES
+from parsers.naming.roles import LOSSES
 from parsers.run import Run
+from parsers.tables.branches import branches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

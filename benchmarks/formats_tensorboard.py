@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import Row, time_call
-from parsers.crc32c import crc_rows, mask
+from parsers.content.crc32c import crc_rows, mask
 from parsers.loading import load
-from parsers.tb_write import record, scalar_event
+from parsers.tfevents.write import record, scalar_event
 
 #: Names of one length, so that records of one width of step can be made as the rows of a table.
 TAGS = tuple(f"train/{name}" for name in ("loss_sum", "loss_kd_", "loss_ce_", "lr_group", "gradnorm"))

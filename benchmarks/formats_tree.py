@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Row
-from parsers.tb_write import record, scalar_event
+from parsers.tfevents.write import record, scalar_event
 
 STEPS = 100
 #: Prints the seconds of the call alone: who loads a thousand runs has begun long before.

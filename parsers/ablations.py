@@ -10,14 +10,14 @@ from pathlib import Path
 import polars as pl
 
 from eventstream.errors import InputError
-from parsers.beside import children, folder_name
+from parsers.content.json_damage import read_document
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.json_damage import read_document
+from parsers.places.beside import children, folder_name
+from parsers.places.sample_folders import add_samples
 from parsers.registry import formats
 from parsers.run import Run
-from parsers.sample_folders import add_samples
 from parsers.schema import REJECTS
+from parsers.tables.generic import Records
 
 __all__ = ["is_part", "read", "sniff"]
 

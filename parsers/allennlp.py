@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eventstream.errors import InputError
-from parsers.beside import children, folder_name, load_beside
+from parsers.content.json_damage import read_document
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.json_damage import read_document
+from parsers.places.beside import children, folder_name, load_beside
 from parsers.run import Run
+from parsers.tables.generic import Records
 
 __all__ = ["owned", "read", "sniff"]
 

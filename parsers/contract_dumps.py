@@ -11,15 +11,15 @@ from typing import Any
 import polars as pl
 
 from eventstream.errors import InputError
-from parsers.beside import run_name
-from parsers.contract_lines import MARKED, STEP, Said, read_line
+from parsers.content.lines import to_utf8
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.lines import to_utf8
+from parsers.places.beside import run_name
 from parsers.registry import Format, formats
 from parsers.run import Run
 from parsers.schema import REJECTS
-from parsers.text_lines import Lines, text_lines
+from parsers.tables.generic import Records
+from parsers.text_logs.contract_lines import MARKED, STEP, Said, read_line
+from parsers.text_logs.lines import Lines, text_lines
 
 __all__ = ["is_part", "read", "sniff"]
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eventstream.errors import InputError
-from parsers.beside import GENERIC, load_beside, run_name
+from parsers.content.jsontext import plain_pairs
+from parsers.content.lines import LINE_LIMIT
+from parsers.content.table_rows import add_table
+from parsers.content.table_text import Dialect, find_dialect
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.jsontext import plain_pairs
-from parsers.lines import LINE_LIMIT
+from parsers.places.beside import GENERIC, load_beside, run_name
 from parsers.run import Run
-from parsers.table_rows import add_table
-from parsers.table_text import Dialect, find_dialect
+from parsers.tables.generic import Records
 
 __all__ = ["read", "read_as", "sniff"]
 
@@ -43,10 +43,11 @@ def read(path: Path) -> Run:
 
     Wide (one column a metric) or long (columns such as step, metric, value). Names may be padded or quoted, a name that
     stands twice gets a number (`loss.1`), decimal commas are understood where the separator is none. The step, epoch,
-    time, split and rank are told by their names (`parsers.columns.ALIASES`); timesteps are the step where nothing else
-    is. UTF-8 with or without mark, UTF-16, UTF-32, and Latin-1 where it is none of these. Where the file has a common
-    name (`results.csv`, `progress.csv`), the configuration beside it (`args.yaml` and its like) is `run.config`. Lines
-    that cannot be read are rejects with their number. Raises `InputError` when there is no such header.
+    time, split and rank are told by their names (`parsers.tables.columns.ALIASES`); timesteps are the step where
+    nothing else is. UTF-8 with or without mark, UTF-16, UTF-32, and Latin-1 where it is none of these. Where the file
+    has a common name (`results.csv`, `progress.csv`), the configuration beside it (`args.yaml` and its like) is
+    `run.config`. Lines that cannot be read are rejects with their number. Raises `InputError` when there is no such
+    header.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parsers.beside import folder_name, run_name
-from parsers.columns import timestamp, to_step
-from parsers.epoch_steps import steps_over_epochs
+from parsers.content.json_damage import leading_value
+from parsers.content.lines import blocks
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.json_damage import leading_value
-from parsers.lines import blocks
+from parsers.places.beside import folder_name, run_name
 from parsers.run import Run
+from parsers.tables.columns import timestamp, to_step
+from parsers.tables.epoch_steps import steps_over_epochs
+from parsers.tables.generic import Records
 
 __all__ = ["read", "sniff"]
 

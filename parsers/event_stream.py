@@ -14,14 +14,14 @@ import polars as pl
 from eventstream.errors import InputError
 from eventstream.records import FORMAT, MANIFEST, VERSION, SegmentName
 from eventstream.vectors import FOLDER as VECTORS
-from parsers.events import event_frame
 from parsers.finish import Reject, finish
-from parsers.names import resolve
+from parsers.naming.names import resolve
 from parsers.run import Run
 from parsers.schema import SCALARS
-from parsers.sealed import NewerVersionError, Sealed, runs_of
-from parsers.segment_lines import SegmentLines
-from parsers.slices import KEYS, Source, lazy_slices
+from parsers.segments.sealed import NewerVersionError, Sealed, runs_of
+from parsers.segments.segment_lines import SegmentLines
+from parsers.tables.events import event_frame
+from parsers.tables.slices import KEYS, Source, lazy_slices
 
 __all__ = ["owned", "read", "sniff"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from eventstream.values import plain_text
-from parsers.constants import constant
-from parsers.names import resolve
+from parsers.naming.names import resolve
 from parsers.run import Run
 from parsers.schema import EVENTS, REJECTS, SCALARS
+from parsers.tables.constants import constant
 
 __all__ = ["Reject", "finish"]
 

@@ -28,9 +28,9 @@ under the entry point group `aftertrain.formats`. This page is generated:
 so that the next call reads only what changed; `at.load(path, run="name")` chooses one of several runs, by name, path
 or identifier; `histograms=True` makes scalars of TensorBoard's histograms.
 
-A text log that prints its numbers in a form of its own is described by a few lines of TOML, given as
-`at.load(path, dialects="mine.toml")` or `aftertrain check --dialects mine.toml PATH` (`parsers.dialect_toml.from_toml`
-says all that may stand there):
+A text log that prints its numbers in a form of its own is described by a few lines of TOML, given as `at.load(path,
+dialects="mine.toml")` or `aftertrain check --dialects mine.toml PATH` (`parsers.text_logs.dialect_toml.from_toml` says
+all that may stand there):
 
 ```toml
 [[dialect]]

@@ -12,18 +12,18 @@ import numpy as np
 import polars as pl
 
 from eventstream.errors import InputError
-from parsers.beside import children, folder_name, load_beside, run_name
-from parsers.bulk import Bulk
-from parsers.constants import constant
+from parsers.content.lines import to_utf8
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.generic_bulk import add_bulk
-from parsers.lines import to_utf8
-from parsers.names import split_tag
+from parsers.naming.names import split_tag
+from parsers.places.beside import children, folder_name, load_beside, run_name
 from parsers.run import Run
-from parsers.same_run import compare_records
-from parsers.trainer_log import log_records
-from parsers.trainer_state import State, read_state
+from parsers.tables.bulk import Bulk
+from parsers.tables.constants import constant
+from parsers.tables.generic import Records
+from parsers.tables.generic_bulk import add_bulk
+from parsers.trainer_files.same_run import compare_records
+from parsers.trainer_files.trainer_log import log_records
+from parsers.trainer_files.trainer_state import State, read_state
 
 __all__ = ["owned", "read", "sniff"]
 

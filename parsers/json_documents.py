@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parsers.beside import folder_name, run_name
-from parsers.columns import CONFIG_KEYS, number, roles, timestamp, to_step
+from parsers.content.json_damage import Document, read_document
+from parsers.content.lines import to_utf8
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.json_damage import Document, read_document
-from parsers.lines import to_utf8
-from parsers.roles import is_loss
+from parsers.naming.roles import is_loss
+from parsers.places.beside import folder_name, run_name
 from parsers.run import Run
+from parsers.tables.columns import CONFIG_KEYS, number, roles, timestamp, to_step
+from parsers.tables.generic import Records
 
 __all__ = ["add_columns", "add_series", "is_series", "read", "sniff"]
 

@@ -11,14 +11,14 @@ import orjson
 
 from eventstream.errors import InputError
 from eventstream.records import SegmentName
-from parsers.bulk import Bulk, Shape, parts
-from parsers.columns import ALIASES, CONFIG_KEYS, number
+from parsers.content.jsontext import UnreadableError, parse_line, plain_pairs
+from parsers.content.lines import Block, blocks, to_utf8
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.generic_bulk import add_bulk
-from parsers.jsontext import UnreadableError, parse_line, plain_pairs
-from parsers.lines import Block, blocks, to_utf8
 from parsers.run import Run
+from parsers.tables.bulk import Bulk, Shape, parts
+from parsers.tables.columns import ALIASES, CONFIG_KEYS, number
+from parsers.tables.generic import Records
+from parsers.tables.generic_bulk import add_bulk
 
 __all__ = ["read", "sniff"]
 
@@ -55,12 +55,12 @@ def sniff(path: Path, head: bytes) -> bool:
 def read(path: Path | str) -> Run:
     r"""The run in a file of JSON lines, or in a top-level array of objects.
 
-    The step, epoch, time, split, rank and run of a record are told by their keys (`parsers.columns.ALIASES`); every
-    other number is a scalar, nested keys joined with `/`, and numbers in quotes (`"0.5"`, `"NaN"`) are numbers. An
-    object with a name and a value (`{"step": 1, "metric": "loss", "value": 0.5}`) is one scalar. What is no number
-    is kept as events of kind `record`. Lines that cannot be read are rejects with their number; a last line without
-    its end is said to be cut. Steps that go back and go on from there open another attempt.
-    Raises `InputError` only when the file cannot be opened.
+    The step, epoch, time, split, rank and run of a record are told by their keys (`parsers.tables.columns.ALIASES`);
+    every other number is a scalar, nested keys joined with `/`, and numbers in quotes (`"0.5"`, `"NaN"`) are numbers.
+    An object with a name and a value (`{"step": 1, "metric": "loss", "value": 0.5}`) is one scalar. What is no number
+    is kept as events of kind `record`. Lines that cannot be read are rejects with their number; a last line without its
+    end is said to be cut. Steps that go back and go on from there open another attempt. Raises `InputError` only when
+    the file cannot be opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from parsers.content.table_text import find_dialect
 from parsers.csv import read_as
 from parsers.run import Run
-from parsers.table_text import find_dialect
 
 __all__ = ["read", "sniff"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import polars as pl
 
-from parsers.gathering import found_below
+from parsers.collection.gathering import found_below
+from parsers.collection.progress import Progress, shown
+from parsers.collection.remembered import remembered
+from parsers.collection.run_names import unique_names
+from parsers.collection.workers import check_workers
 from parsers.options import Dialects, options
-from parsers.place import StrPath
+from parsers.places.place import StrPath
 from parsers.plugins import plugins
-from parsers.progress import Progress, shown
-from parsers.remembered import remembered
 from parsers.run import ROWS
-from parsers.run_names import unique_names
-from parsers.workers import check_workers
 
 __all__ = ["Listing", "list_runs"]
 

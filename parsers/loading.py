@@ -6,20 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eventstream.errors import InputError
-from parsers.choosing import chosen, short
-from parsers.gathering import existing, found_below
+from parsers.collection.choosing import chosen, short
+from parsers.collection.gathering import existing, found_below
+from parsers.collection.progress import Progress, shown
+from parsers.collection.reading import read_group, with_rejects
+from parsers.collection.refusal import nothing_at
+from parsers.collection.remembered import remembered
+from parsers.collection.run_names import uniquely_named
+from parsers.collection.workers import check_workers
 from parsers.options import Dialects, Options, options
-from parsers.place import StrPath
+from parsers.places.place import StrPath
 from parsers.plugins import plugins
-from parsers.progress import Progress, shown
-from parsers.reading import read_group, with_rejects
-from parsers.refusal import nothing_at
-from parsers.remembered import remembered
 from parsers.run import Run, RunSet
-from parsers.run_names import uniquely_named
 from parsers.settings import GivenRoles, given_roles
 from parsers.tree import Unread, find_groups
-from parsers.workers import check_workers
 
 __all__ = ["load", "load_all"]
 
@@ -39,12 +39,12 @@ def load(
     (`memory://`, `s3://`, ...; needs universal-pathlib). Nothing is unpacked to disk. Damage inside the file becomes
     rows of `run.rejects`.
 
-    `run` chooses one of several, by its name, its path (whole, or from `path` on) or its identifier (MLflow).
-    `roles` says what series are, `{"energy": "train_loss", "val/*": "eval_loss"}` (see `Run.with_roles`), or is the
-    settings file that does (`parsers.settings`); no file is looked for by itself.
-    `dialects` is a TOML file of dialects of text logs (`parsers.dialect_toml.from_toml`), or a list of files or of
-    `parsers.dialect.Dialect`: a text that speaks one of them is read in it. `histograms=True` makes scalars of
-    TensorBoard's histograms (`<tag>/min`, `/p50`, `/max`, ...), which are many and seldom asked for.
+    `run` chooses one of several, by its name, its path (whole, or from `path` on) or its identifier (MLflow). `roles`
+    says what series are, `{"energy": "train_loss", "val/*": "eval_loss"}` (see `Run.with_roles`), or is the settings
+    file that does (`parsers.settings`); no file is looked for by itself. `dialects` is a TOML file of dialects of text
+    logs (`parsers.text_logs.dialect_toml.from_toml`), or a list of files or of `parsers.text_logs.dialect.Dialect`: a
+    text that speaks one of them is read in it. `histograms=True` makes scalars of TensorBoard's histograms
+    (`<tag>/min`, `/p50`, `/max`, ...), which are many and seldom asked for.
 
     Raises `InputError` when there is nothing there, nothing that is a run, or more than one and none is chosen, and
     for a `run` that is not there, with the nearest names.
@@ -102,11 +102,12 @@ def load_all(
     process reads alone up to 1,500 logs, and beyond with one process a core: each takes a second to begin, and sends
     back what it read. A few long text logs may gain from it too; long tables do not, whose readers use all cores.
 
-    What was read is kept in the user's cache folder (`parsers.cache.default_folder`), or in the folder `cache`, under a
-    key of the content: where nothing changed in a run's folder, below it, or in the configurations of the two
-    folders above, the next call reads no log. A run of more than 256 MiB is not kept, all together not more than
-    1 GiB, the last used ones; nor logs given by name, URLs, and tables that stay on disk (long Parquet), which are not
-    read before they are asked for. A cache that is damaged or cannot be written is as none; `cache=False` uses none.
+    What was read is kept in the user's cache folder (`parsers.collection.cache.default_folder`), or in the folder
+    `cache`, under a key of the content: where nothing changed in a run's folder, below it, or in the configurations of
+    the two folders above, the next call reads no log. A run of more than 256 MiB is not kept, all together not more
+    than 1 GiB, the last used ones; nor logs given by name, URLs, and tables that stay on disk (long Parquet), which are
+    not read before they are asked for. A cache that is damaged or cannot be written is as none; `cache=False` uses
+    none.
 
     `roles`, `dialects` and `histograms` are those of `load`; a name in `roles` needs to fit a series of one run.
 

@@ -10,13 +10,13 @@ import polars as pl
 
 from eventstream.errors import InputError
 from eventstream.values import plain_text
-from parsers.beside import children, load_beside
-from parsers.columns import number, to_step
+from parsers.content.lines import Block, blocks
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.lines import Block, blocks
 from parsers.mlflow_run import STATUS, Facts, add_metrics, mlflow_run
+from parsers.places.beside import children, load_beside
 from parsers.run import Run
+from parsers.tables.columns import number, to_step
+from parsers.tables.generic import Records
 
 __all__ = ["read", "sniff"]
 

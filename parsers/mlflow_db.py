@@ -12,11 +12,11 @@ from urllib.parse import quote
 import polars as pl
 
 from eventstream.errors import InputError, unknown_name
-from parsers.columns import number, to_step
 from parsers.finish import Reject
-from parsers.generic import Records
 from parsers.mlflow_run import Facts, add_metrics, mlflow_run
 from parsers.run import Run
+from parsers.tables.columns import number, to_step
+from parsers.tables.generic import Records
 
 __all__ = ["read", "runs", "sniff"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from parsers.assemble import INDEX
-from parsers.columns import number, timestamp
-from parsers.generic import Records
 from parsers.run import Run
+from parsers.tables.assemble import INDEX
+from parsers.tables.columns import number, timestamp
+from parsers.tables.generic import Records
 
 __all__ = ["Facts", "add_metrics", "mlflow_run", "plain_value"]
 

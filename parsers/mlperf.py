@@ -12,14 +12,14 @@ from typing import Any
 import polars as pl
 
 from eventstream.errors import InputError
-from parsers.beside import folder_name, run_name
-from parsers.columns import number, timestamp, to_step
+from parsers.content.json_damage import leading_value
+from parsers.content.jsontext import UnreadableError, parse_line
+from parsers.content.lines import Block, blocks
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.json_damage import leading_value
-from parsers.jsontext import UnreadableError, parse_line
-from parsers.lines import Block, blocks
+from parsers.places.beside import folder_name, run_name
 from parsers.run import Run
+from parsers.tables.columns import number, timestamp, to_step
+from parsers.tables.generic import Records
 
 __all__ = ["read", "sniff"]
 

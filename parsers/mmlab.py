@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from parsers.beside import folder_name, run_name
-from parsers.columns import to_step
-from parsers.epoch_steps import steps_over_epochs
+from parsers.content.jsontext import UnreadableError, parse_line
+from parsers.content.lines import blocks, to_utf8
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.jsontext import UnreadableError, parse_line
-from parsers.lines import blocks, to_utf8
+from parsers.places.beside import folder_name, run_name
 from parsers.run import Run
+from parsers.tables.columns import to_step
+from parsers.tables.epoch_steps import steps_over_epochs
+from parsers.tables.generic import Records
 
 __all__ = ["read", "sniff"]
 

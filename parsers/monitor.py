@@ -12,16 +12,16 @@ from typing import Any
 import polars as pl
 
 from eventstream.errors import InputError
-from parsers.assemble import INDEX
-from parsers.beside import children, folder_name, load_beside, run_name
-from parsers.columns import number
+from parsers.content.lines import Block, blocks, to_utf8
+from parsers.content.table_rows import add_table
+from parsers.content.table_text import cells, decoded
 from parsers.csv import dialect_of
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.lines import Block, blocks, to_utf8
+from parsers.places.beside import children, folder_name, load_beside, run_name
 from parsers.run import Run
-from parsers.table_rows import add_table
-from parsers.table_text import cells, decoded
+from parsers.tables.assemble import INDEX
+from parsers.tables.columns import number
+from parsers.tables.generic import Records
 
 __all__ = ["owned", "read", "sniff"]
 

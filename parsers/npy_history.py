@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from eventstream.errors import InputError
-from parsers.beside import folder_name, run_name
-from parsers.columns import roles
+from parsers.content.npy_array import MAGIC, UnreadableArrayError, array_of, header_of
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.npy_array import MAGIC, UnreadableArrayError, array_of, header_of
-from parsers.roles import is_loss
+from parsers.naming.roles import is_loss
+from parsers.places.beside import folder_name, run_name
 from parsers.run import Run
+from parsers.tables.columns import roles
+from parsers.tables.generic import Records
 
 __all__ = ["read", "sniff"]
 

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from parsers.dialect import Dialect
-from parsers.place import StrPath
+from parsers.places.place import StrPath
 from parsers.registry import Format, formats
 from parsers.run import Run
+from parsers.text_logs.dialect import Dialect
 
 __all__ = ["Dialects", "Options", "options"]
 
@@ -33,7 +33,7 @@ def options(dialects: Dialects | None = None, *, histograms: bool = False) -> Op
 
 
 def _dialects(given: Dialects | None) -> tuple[Dialect, ...]:
-    from parsers.dialect_toml import from_toml
+    from parsers.text_logs.dialect_toml import from_toml
 
     if given is None:
         return ()

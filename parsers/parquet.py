@@ -10,18 +10,18 @@ import polars as pl
 
 from eventstream.errors import InputError
 from eventstream.records import SegmentName
-from parsers.bulk import Bulk
-from parsers.columns import SPLIT_WORDS, roles
 from parsers.finish import finish
-from parsers.footer import RowGroup, read_footer, row_groups
-from parsers.generic import Records
-from parsers.generic_bulk import add_bulk
-from parsers.names import resolve
-from parsers.place import for_library, is_local
+from parsers.naming.names import resolve
+from parsers.places.place import for_library, is_local
 from parsers.run import Run
 from parsers.schema import SCALARS
-from parsers.sealed import EAGER, guarded
-from parsers.slices import KEYS, MANY, Source, lazy_slices, whole_slices
+from parsers.segments.footer import RowGroup, read_footer, row_groups
+from parsers.segments.sealed import EAGER, guarded
+from parsers.tables.bulk import Bulk
+from parsers.tables.columns import SPLIT_WORDS, roles
+from parsers.tables.generic import Records
+from parsers.tables.generic_bulk import add_bulk
+from parsers.tables.slices import KEYS, MANY, Source, lazy_slices, whole_slices
 
 __all__ = ["read", "sniff"]
 

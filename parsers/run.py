@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from eventstream.errors import InputError, unknown_name
-from parsers.branches import attempts_of, live_branch
-from parsers.catalogue import catalogue_of, short_catalogue
-from parsers.role_overrides import Override, overrides_of, unmatched
-from parsers.run_roles import Roles, decide
+from parsers.naming.role_overrides import Override, overrides_of, unmatched
+from parsers.naming.run_roles import Roles, decide
 from parsers.schema import EVENTS, REJECTS
+from parsers.tables.branches import attempts_of, live_branch
+from parsers.tables.catalogue import catalogue_of, short_catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +97,7 @@ class Run:
         return self.live(rows) if live else rows
 
     def live(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Those of some rows of this run (scalars or events) that are on the live branch (`parsers.branches`)."""
+        """Those of some rows of this run (scalars or events) that are on the live branch."""
         # A run of events alone has no scalars that could tell of its attempts.
         return live_branch(rows, self.attempts if self.last_attempt else None)
 
@@ -110,7 +110,7 @@ class Run:
 
     @cached_property
     def attempts(self) -> pl.DataFrame:
-        """One row a rank and attempt: where it began, and from which step on it is dead (`parsers.branches.ATTEMPTS`).
+        """One row a rank and attempt: where it began, and from which step on it is dead (`branches.ATTEMPTS`).
 
         Read from all scalars at the first use, then kept.
         """
@@ -129,7 +129,7 @@ class Run:
     def with_roles(self, roles: Mapping[str, str]) -> Run:
         """The same run, in which every analysis takes the series that `roles` names for what it says.
 
-        Maps names of metrics or tags, `split/metric`, or globs over them, to a role (`parsers.roles.ROLES`), to
+        Maps names of metrics or tags, `split/metric`, or globs over them, to a role (`parsers.naming.roles.ROLES`), to
         `train_loss` or `eval_loss` (the one that counts as such), or to `other` (nothing of all that). A name goes
         before a glob, what is said later before what was said earlier. Raises `ValueError` for an unknown role,
         `InputError` for a name that fits no series of the run, each with the nearest known.

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from eventstream.errors import InputError
-from parsers.beside import children, folder_name, load_beside
-from parsers.columns import timestamp
-from parsers.generic import Records
-from parsers.json_damage import read_document
+from parsers.content.json_damage import read_document
+from parsers.content.lines import to_utf8
 from parsers.json_documents import add_series, is_series
 from parsers.json_documents import sniff as sniff_document
-from parsers.lines import to_utf8
+from parsers.places.beside import children, folder_name, load_beside
 from parsers.run import Run
+from parsers.tables.columns import timestamp
+from parsers.tables.generic import Records
 
 __all__ = ["read", "sniff"]
 

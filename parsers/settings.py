@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eventstream.errors import InputError, unknown_name
-from parsers.role_overrides import overrides_of, unmatched
+from parsers.naming.role_overrides import overrides_of, unmatched
 from parsers.run import RunSet
 
 __all__ = ["NAMES", "GivenRoles", "Settings", "find_settings", "given_roles", "read_settings"]

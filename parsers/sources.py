@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 
 import polars as pl
 
-from parsers.agreement import compare, is_same_run
-from parsers.beside import folder_name, run_name
+from parsers.collection.agreement import compare, is_same_run
+from parsers.places.beside import folder_name, run_name
 from parsers.run import Run, Source
 from parsers.schema import SCALARS
 
@@ -34,8 +34,8 @@ def merged(group: Sequence[Placed]) -> list[Placed]:
     (`metrics.csv` beside event files and `trainer_state.json`), unless nothing in them can be compared and they count
     steps so differently that their axes cannot be the same. All other logs of the folder, and those up to `DEPTH`
     folders below it, belong to the run where they are of another format or not told apart by their names, and their
-    numbers are the same (`parsers.agreement.is_same_run`). Copies in one format stay runs of their own: a training
-    that was repeated exactly has the same numbers.
+    numbers are the same (`parsers.collection.agreement.is_same_run`). Copies in one format stay runs of their own: a
+    training that was repeated exactly has the same numbers.
 
     Of a joined run the first log, in the order of the registry, names it. Its series are taken first; each further log
     adds the series that are new, and to those that agree the other steps, times and digits. A series that disagrees

@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from parsers.dialect import COMMAS, INTEGER, NUMBER, TIME, Dialect, Pattern
-from parsers.lines import to_utf8
-from parsers.rotation import is_later_part, part_before
+from parsers.content.lines import to_utf8
+from parsers.places.rotation import is_later_part, part_before
 from parsers.run import Run
 from parsers.text import read_parts
+from parsers.text_logs.dialect import COMMAS, INTEGER, NUMBER, TIME, Dialect, Pattern
 
 __all__ = ["STRUCTURED", "is_part", "read", "sniff"]
 

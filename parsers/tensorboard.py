@@ -13,17 +13,17 @@ import numpy.typing as npt
 import polars as pl
 
 from eventstream.errors import InputError
-from parsers.beside import folder_name, load_beside, run_name
-from parsers.events import event_frame, payload_text
 from parsers.finish import Reject, finish
-from parsers.names import resolve
-from parsers.rows import row_frame
+from parsers.naming.names import resolve
+from parsers.places.beside import folder_name, load_beside, run_name
 from parsers.run import Run
-from parsers.slices import KEYS, Source, lazy_slices, short_slices
-from parsers.tb_attempts import Follower, boundaries
-from parsers.tb_folder import HEAD, MARK, Part, event_files, is_event_file, layout
-from parsers.tfevents import Columns, EventFile, PlainWalker, Tags, join
-from parsers.tfrecord import Damage, Walker, walk_file
+from parsers.tables.events import event_frame, payload_text
+from parsers.tables.rows import row_frame
+from parsers.tables.slices import KEYS, Source, lazy_slices, short_slices
+from parsers.tfevents.attempts import Follower, boundaries
+from parsers.tfevents.events import Columns, EventFile, PlainWalker, Tags, join
+from parsers.tfevents.folder import HEAD, MARK, Part, event_files, is_event_file, layout
+from parsers.tfevents.records import Damage, Walker, walk_file
 
 __all__ = ["owned", "read", "sniff"]
 
@@ -76,7 +76,7 @@ def read(path: Path | str, *, histograms: bool = False) -> Run:
     Raises `InputError` where the path cannot be read, or a folder holds no run or several.
 
     >>> import tempfile
-    >>> from parsers.tb_write import record, scalar_event
+    >>> from parsers.tfevents.write import record, scalar_event
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "exp-1.tfevents")
     ...     events = [scalar_event("train/loss", 0.5, step, 1.7e9 + step) for step in (1, 2)]
@@ -165,7 +165,7 @@ class _Run:
 
 
 def _compiled(file: EventFile) -> Walker:
-    from parsers.tfevents_fast import CompiledWalker
+    from parsers.tfevents.fast import CompiledWalker
 
     return CompiledWalker(file)
 
@@ -225,7 +225,7 @@ class _Grouped:
             self.steps, self._times, self._values = steps[order], _times(walls[order]), values[order]
 
     def _scatter(self) -> None:
-        from parsers.tfevents_kernel import group
+        from parsers.tfevents.kernel import group
 
         places, into = self._firsts.copy(), (self.steps, self._times, self._values)
         for tags, steps, walls, values in self._pieces:

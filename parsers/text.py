@@ -1,4 +1,4 @@
-"""Plain text logs of many programs (`parsers.dialects`), of a user's own, or of any that write keys and numbers."""
+"""Plain text logs of many programs (`text_logs.dialects`), of a user's own, or of any that write keys and numbers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from eventstream.errors import InputError
-from parsers.dialect import PLACE, Dialect
-from parsers.dialects import DIALECTS
-from parsers.events import event_frame, payload_text
+from parsers.content.lines import Block, to_utf8
 from parsers.finish import Reject, finish
-from parsers.lines import Block, to_utf8
-from parsers.rotation import is_later_part, packed_of, part_before, parts_of
+from parsers.places.rotation import is_later_part, packed_of, part_before, parts_of
 from parsers.run import Run
-from parsers.text_lines import Lines, line_frame, text_lines
-from parsers.text_reader import Reader, choose
-from parsers.text_tail import ending
+from parsers.tables.events import event_frame, payload_text
+from parsers.text_logs.dialect import PLACE, Dialect
+from parsers.text_logs.dialects import DIALECTS
+from parsers.text_logs.lines import Lines, line_frame, text_lines
+from parsers.text_logs.reader import Reader, choose
+from parsers.text_logs.tail import ending
 
 __all__ = ["dialect_names", "is_part", "is_text", "read", "read_parts", "sniff", "speaks"]
 
@@ -58,7 +58,7 @@ def sniff(path: Path, head: bytes) -> bool:
 def speaks(path: Path, head: bytes, dialects: Sequence[Dialect]) -> bool:
     """Whether lines of one of `dialects` stand in the first 4 MiB; other dialects and the automatic mode are not asked.
 
-    >>> from parsers.dialect import Pattern
+    >>> from parsers.text_logs.dialect import Pattern
     >>> mine = Dialect("mine", "my own", (Pattern("it ", "^it (?P<step>[0-9]+) L (?P<loss>[0-9.]+)$"),))
     >>> speaks(Path("a.log"), b"it 1 L 0.5", [mine]), speaks(Path("a.log"), b"step: 1 loss: 0.5", [mine])
     (True, False)
@@ -80,12 +80,13 @@ def is_part(path: Path) -> bool:
 def read(path: Path, dialects: Sequence[Dialect] = ()) -> Run:
     r"""The run in a text log; rotated parts (`train.log.1`, `train.log.2.gz`, ...) are read before it.
 
-    The dialect is told by the lines themselves: the one of `dialects` (a user's own, `parsers.dialects.from_toml`) or
-    of the table (`parsers.dialects.DIALECTS`) that most lines speak; where none does, lines of `key: value` or
-    `key=value` with a step or an epoch. An event `note` says which lines were used and how many; text between them is
-    no reject, but a line of numbers that is cut or damaged is. Tags are the names as printed; the metric of `lm loss`
-    is `lm_loss`. Settings that a log prints (arguments) become `config`; an error at its end an event `end`.
-    Raises `InputError` when the file cannot be opened, is a Git-LFS pointer, or holds no such line.
+    The dialect is told by the lines themselves: the one of `dialects` (a user's own,
+    `parsers.text_logs.dialects.from_toml`) or of the table (`parsers.text_logs.dialects.DIALECTS`) that most lines
+    speak; where none does, lines of `key: value` or `key=value` with a step or an epoch. An event `note` says which
+    lines were used and how many; text between them is no reject, but a line of numbers that is cut or damaged is. Tags
+    are the names as printed; the metric of `lm loss` is `lm_loss`. Settings that a log prints (arguments) become
+    `config`; an error at its end an event `end`. Raises `InputError` when the file cannot be opened, is a Git-LFS
+    pointer, or holds no such line.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

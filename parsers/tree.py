@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eventstream.errors import InputError
-from parsers.archives import Member, archive_suffix, damage_of, packed_suffix
-from parsers.place import entered, is_link
+from parsers.places.archives import Member, archive_suffix, damage_of, packed_suffix
+from parsers.places.place import entered, is_link
 from parsers.registry import Format, detect, detect_folder, formats
 
 __all__ = ["SKIPPED", "Folder", "Found", "Look", "Unread", "find_groups", "find_runs", "look", "may_be_log"]

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from eventstream.errors import InputError, unknown_name
-from parsers.beside import children, folder_name, load_beside
+from parsers.content.lines import to_utf8
 from parsers.finish import Reject
-from parsers.generic import Records
-from parsers.lines import to_utf8
+from parsers.places.beside import children, folder_name, load_beside
 from parsers.run import Run
-from parsers.tfrecord import Damage
-from parsers.wandb_log import Batch, is_wandb, read_batches
-from parsers.wandb_records import CONSOLE, OWN, Reader
-from parsers.wandb_resumed import FOLDER, Start, resumed_in, spliced
+from parsers.tables.generic import Records
+from parsers.tfevents.records import Damage
+from parsers.wandb_files.log import Batch, is_wandb, read_batches
+from parsers.wandb_files.records import CONSOLE, OWN, Reader
+from parsers.wandb_files.resumed import FOLDER, Start, resumed_in, spliced
 
 __all__ = ["owned", "read", "runs", "sniff"]
 
@@ -86,8 +86,8 @@ def read(path: Path | str, *, name: str | None = None) -> Run:
     with its offset; what stands before and after it is read. Nothing is sent anywhere, and wandb is not needed.
 
     A run that was resumed has a folder for each start, the same identifier at the end of their names: the folder that
-    holds them (`wandb/`) is one run, each start an attempt (`parsers.wandb_resumed.spliced`). A fork is a run of its
-    own; from what it branched off stands in its event `run` (`branched_from`).
+    holds them (`wandb/`) is one run, each start an attempt (`parsers.wandb_files.resumed.spliced`). A fork is a run of
+    its own; from what it branched off stands in its event `run` (`branched_from`).
 
     Where the starts of several resumed runs stand in one folder, `name` is the identifier of one (`runs` lists them).
 
@@ -142,7 +142,7 @@ def _add_all(reader: Reader, path: Path, damage: Damage) -> None:
     """Every record: of a small file one by one, of a large one many at a time by compiled code."""
     for batch, large in read_batches(path, damage, SMALL, MANY):
         if large:
-            from parsers.wandb_fast import add_batch
+            from parsers.wandb_files.fast import add_batch
 
             add_batch(reader, batch if isinstance(batch, Batch) else Batch.of(batch))
         else:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.generalisation.pairing import OVERFLOWN
-from parsers.role_layout import SeriesRole
+from parsers.naming.role_layout import SeriesRole
 from parsers.run import Run
 
 __all__ = ["EQUILIBRIA", "Equilibrium", "Signal", "equilibrium_of", "find_signals", "held_since"]

@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from eventstream.errors import InputError, unknown_name
-from parsers.role_layout import plain_name
-from parsers.roles import LOSSES
+from parsers.naming.role_layout import plain_name
+from parsers.naming.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["Series", "series_of"]
@@ -77,7 +77,7 @@ class Series:
 
 
 def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | None = None) -> Iterator[Series]:
-    """The series of a run on its live branch (see `parsers.branches`), attempts joined, nulls left out.
+    """The series of a run on its live branch (see `parsers.tables.branches`), attempts joined, nulls left out.
 
     `metrics` and `split` choose; None takes all. Raises `InputError` for a metric or split that the run has not.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from parsers.compiled import compiled
+from parsers.tables.compiled import compiled
 
 __all__ = ["CAUSAL", "CENTRED", "SYMMETRIC", "moments", "order_statistics"]
 

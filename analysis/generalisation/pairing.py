@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from analysis.generalisation.smoothing import smooth_at
 from analysis.hidden.carried import evaluations_of
-from parsers.role_layout import SeriesRole, plain_name
-from parsers.roles import LOSSES
+from parsers.naming.role_layout import SeriesRole, plain_name
+from parsers.naming.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["OVERFLOWN", "Pair", "find_pairs", "shared_name"]

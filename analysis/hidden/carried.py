@@ -22,7 +22,7 @@ from analysis.hidden.facts import (
     training,
     whole,
 )
-from parsers.roles import LOSSES
+from parsers.naming.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["Carried", "carried_values", "evaluations_of", "stale_values"]

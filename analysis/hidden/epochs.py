@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.findings import Finding
 from analysis.hidden.facts import Drawn, Fact, Series, catalogue, read_series, training
-from parsers.roles import LOSSES
+from parsers.naming.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["epoch_only", "steps_are_epochs"]

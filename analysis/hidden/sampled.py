@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.findings import Finding
 from analysis.hidden.facts import Drawn, Fact, Floats, catalogue, read_series, whole
-from parsers.roles import LOSSES
+from parsers.naming.roles import LOSSES
 from parsers.run import Run
 
 __all__ = ["SIZES", "Sample", "reservoir_keeps", "sample_of", "sampled_series"]

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.integrity.rhythm import usual_step
-from parsers.roles import LOSSES
+from parsers.naming.roles import LOSSES
 from parsers.run import Run, live_branch
 
 __all__ = ["Resume", "loss_rows", "resumes_of"]

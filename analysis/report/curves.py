@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, draw_series
 from analysis.report.sparkline import wants_log
-from parsers.branches import branches
 from parsers.run import Run
+from parsers.tables.branches import branches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,9 +19,9 @@ from analysis.report.groups import Group, group_findings
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
-from parsers.primary_roles import PRIMARY
+from parsers.naming.primary_roles import PRIMARY
+from parsers.naming.run_roles import Roles
 from parsers.run import Run, Source
-from parsers.run_roles import Roles
 
 __all__ = ["Card", "Section", "Spark", "section"]
 

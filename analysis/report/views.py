@@ -14,7 +14,7 @@ from analysis.report.shares import component_shares, draw_shares
 from analysis.report.text import number
 from analysis.result import Result
 from analysis.timeline import main_series
-from parsers.run_roles import Roles
+from parsers.naming.run_roles import Roles
 
 __all__ = ["OWN_FIGURE", "OWN_FIGURES", "View", "check_views", "curve_views", "finding_view"]
 

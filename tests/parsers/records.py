@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from eventstream.recorder import Recorder
-from parsers.tb_write import record, scalar_event
+from parsers.tfevents.write import record, scalar_event
 from tests.parsers.test_wandb import item, log_bytes
 from tests.parsers.writers import WRITERS
 

@@ -21,10 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstream.errors import InputError
-from parsers import archives
-from parsers.archives import Archive, Packed
 from parsers.loading import load, load_all
-from parsers.unpack import FREE, LIMIT, WINDOW, Limits, Unpacked, unpacking
+from parsers.places import archives
+from parsers.places.archives import Archive, Packed
+from parsers.places.unpack import FREE, LIMIT, WINDOW, Limits, Unpacked, unpacking
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,

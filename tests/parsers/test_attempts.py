@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from parsers.attempts import attempt_of, restarts
+from parsers.tables.attempts import attempt_of, restarts
 
 
 def found(step: list[int], *, epoch: list[float] | None = None, series: list[str] | None = None) -> list[int]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from eventstream.errors import InputError
 from eventstream.recorder import Recorder
-from parsers.lines import LINE_LIMIT
+from parsers.content.lines import LINE_LIMIT
 from parsers.loading import load, load_all
 from parsers.run import Run
 from tests.parsers.writers import files, write

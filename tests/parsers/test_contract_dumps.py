@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from analysis.contracts import contracts
 from eventstream.errors import InputError
 from parsers.contract_dumps import read, sniff
-from parsers.contract_lines import read_line
 from parsers.loading import load
 from parsers.registry import detect
 from parsers.run import Run
+from parsers.text_logs.contract_lines import read_line
 
 SEEDS = Path(__file__).parents[3] / "shared" / "seeds"
 KEYS = ["input_ids", "attention_mask", "audio_features"]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from eventstream.errors import InputError
-from parsers.dialects import DIALECTS, from_toml
 from parsers.loading import load
 from parsers.registry import detect
 from parsers.run import Run
 from parsers.text import read
+from parsers.text_logs.dialects import DIALECTS, from_toml
 
 #: Dialect -> lines, and rows (tag, split, metric, step, epoch, value) that must be in the run.
 CASES: dict[str, tuple[str, list[tuple[str, str, str, int | None, float | None, float]]]] = {

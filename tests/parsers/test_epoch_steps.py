@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers.epoch_steps import counted_over_epochs, steps_over_epochs
 from parsers.loading import load
 from parsers.run import Run
+from parsers.tables.epoch_steps import counted_over_epochs, steps_over_epochs
 
 
 def read(folder: Path, name: str, lines: list[str]) -> Run:

@@ -13,9 +13,9 @@ from polars.testing import assert_frame_equal
 from eventstream.errors import InputError
 from eventstream.recorder import Recorder
 from eventstream.seal import seal
-from parsers import sealed
 from parsers.loading import load
 from parsers.schema import EVENTS, SCALARS
+from parsers.segments import sealed
 
 
 def record(folder: Path, *, attempts: int = 2) -> Path:

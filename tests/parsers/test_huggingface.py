@@ -19,7 +19,7 @@ from transformers import TrainerState
 from eventstream.errors import InputError
 from parsers.loading import load, load_all
 from parsers.run import Run
-from parsers.trainer_state import parse_state
+from parsers.trainer_files.trainer_state import parse_state
 from tests.parsers.wild import disagreement, told, wild
 
 TRAIN = """

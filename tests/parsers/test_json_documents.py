@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers.json_damage import read_document
+from parsers.content.json_damage import read_document
 from parsers.json_documents import read, sniff
 from parsers.loading import load
 from tests.parsers.wild import WILD, disagreement, wild

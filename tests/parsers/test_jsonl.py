@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from parsers import bulk
-from parsers.generic import Records
 from parsers.jsonl import read, sniff
 from parsers.loading import load
+from parsers.tables import bulk
+from parsers.tables.generic import Records
 
 
 def write(folder: Path, records: list[Any], name: str = "run.jsonl", **options: Any) -> Path:

@@ -16,14 +16,14 @@ import pytest
 
 from eventstream.errors import InputError
 from eventstream.records import FORMAT
-from parsers import reading, shelf
-from parsers.cache import reader_key
-from parsers.keys import Keys
+from parsers.collection import reading, shelf
+from parsers.collection.cache import reader_key
+from parsers.collection.keys import Keys
+from parsers.collection.shelf import Shelf
 from parsers.listing import list_runs
 from parsers.loading import load_all
 from parsers.run import RunSet
-from parsers.shelf import Shelf
-from parsers.tb_write import record, scalar_event
+from parsers.tfevents.write import record, scalar_event
 
 LOG = b"".join(b'{"step": %d, "loss": %d.5}\n' % (s, s % 7) for s in range(40))
 CSV = b"step,epoch,train_loss\n" + b"".join(b"%d,0,%d.25\n" % (s, s % 5) for s in range(30))
@@ -265,7 +265,7 @@ def test_another_version_of_the_reader_reads_again(
     tree: Path, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_all(tree, cache=tmp_path / "cache")
-    monkeypatch.setattr("parsers.remembered.reader_key", lambda: reader_key() + "x")
+    monkeypatch.setattr("parsers.collection.remembered.reader_key", lambda: reader_key() + "x")
     load_all(tree, cache=tmp_path / "cache")
     assert len(reads) == 10
 

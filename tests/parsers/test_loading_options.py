@@ -15,13 +15,13 @@ import pytest
 
 from aftertrain.cli import main
 from eventstream.errors import InputError
-from parsers import progress as progress_module
-from parsers.dialect import Dialect, Pattern
-from parsers.dialect_toml import from_toml
+from parsers.collection import progress as progress_module
+from parsers.collection.progress import shown
 from parsers.listing import list_runs
 from parsers.loading import load, load_all
 from parsers.options import options
-from parsers.progress import shown
+from parsers.text_logs.dialect import Dialect, Pattern
+from parsers.text_logs.dialect_toml import from_toml
 
 LOG = b"".join(b'{"step": %d, "loss": %d.5}\n' % (s, s % 7) for s in range(40))
 TOML = r"""

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parsers import dllogger, mmlab
-from parsers.epoch_steps import steps_over_epochs
 from parsers.loading import load
+from parsers.tables.epoch_steps import steps_over_epochs
 from tests.parsers.wild import disagreement, wild
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from parsers.finish import finish
 from parsers.loading import load
-from parsers.names import resolve, split_tag
+from parsers.naming.names import resolve, split_tag
 from parsers.text import read
 
 #: Tags as written, with the split and the metric that they name.

@@ -16,8 +16,8 @@ from hypothesis.extra.numpy import array_shapes, arrays, floating_dtypes, intege
 
 from eventstream.errors import InputError
 from parsers import npy_history
+from parsers.content.npy_array import UnreadableArrayError, array_of
 from parsers.loading import load
-from parsers.npy_array import UnreadableArrayError, array_of
 from parsers.npy_history import read, sniff
 from tests.parsers.wild import WILD, disagreement, wild
 

@@ -18,7 +18,7 @@ from upath import UPath
 
 from eventstream.errors import InputError, MissingDependencyError
 from parsers.loading import load, load_all
-from parsers.place import place
+from parsers.places.place import place
 from parsers.registry import FORMATS
 from parsers.run import Run
 from parsers.tree import find_runs

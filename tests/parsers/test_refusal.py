@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from eventstream.errors import InputError
-from parsers.dialects import DIALECTS
+from parsers.collection.run_names import unique_names
 from parsers.loading import load
-from parsers.run_names import unique_names
+from parsers.text_logs.dialects import DIALECTS
 
 
 def refusal(path: Path) -> str:

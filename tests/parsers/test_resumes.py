@@ -20,11 +20,11 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch.utils.tensorboard import SummaryWriter
 
 from eventstream.recorder import Recorder
-from parsers.branches import attempts_of, live_branch
 from parsers.listing import list_runs
 from parsers.loading import load, load_all
 from parsers.run import Run
-from parsers.tb_write import record, scalar_event
+from parsers.tables.branches import attempts_of, live_branch
+from parsers.tfevents.write import record, scalar_event
 
 #: Steps of each attempt: killed at 100, begun again after 60, killed at 140, begun again after 90, killed at 110, and
 #: begun again from before that branch began. Records every tenth step.

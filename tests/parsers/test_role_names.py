@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from parsers.names import split_tag
-from parsers.role_overrides import SETTABLE
-from parsers.roles import ALIASES, LOSSES, ROLES, alias_of, alike, is_loss, role_of, words_of
+from parsers.naming.names import split_tag
+from parsers.naming.role_overrides import SETTABLE
+from parsers.naming.roles import ALIASES, LOSSES, ROLES, alias_of, alike, is_loss, role_of, words_of
 
 #: Tags as trainers log them (their split is taken off first), by what they are.
 NAMES: dict[str, tuple[str, ...]] = {

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from eventstream.recorder import Recorder
-from parsers import run_bytes
-from parsers.events import event_frame
+from parsers.collection import run_bytes
+from parsers.collection.gathering import found_below
+from parsers.collection.reading import Outcome, read_group
+from parsers.collection.run_bytes import from_bytes, stays_on_disk, to_bytes
+from parsers.content.plain_values import UnkeptError, plain, restored
 from parsers.finish import Reject, finish
-from parsers.gathering import found_below
 from parsers.loading import load
 from parsers.options import Options
-from parsers.plain_values import UnkeptError, plain, restored
-from parsers.reading import Outcome, read_group
 from parsers.run import Run
-from parsers.run_bytes import from_bytes, stays_on_disk, to_bytes
+from parsers.tables.events import event_frame
 
 WILD = Path(__file__).parents[3] / "shared" / "wild"
 
@@ -173,8 +173,8 @@ def test_every_damage_of_the_bytes_is_noticed() -> None:
 
 def test_tables_that_stay_on_disk_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parsers.parquet.EAGER", 0)
-    monkeypatch.setattr("parsers.sealed.EAGER", 0)
-    monkeypatch.setattr("parsers.run_bytes.EAGER", 0)
+    monkeypatch.setattr("parsers.segments.sealed.EAGER", 0)
+    monkeypatch.setattr("parsers.collection.run_bytes.EAGER", 0)
     path = tmp_path / "long.parquet"
     pl.DataFrame({"name": ["a"] * 5, "step": range(5), "value": [1.0] * 5}).write_parquet(path)
     assert stays_on_disk(load(path)) and to_bytes([load(path)], {}) is None

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from eventstream.errors import InputError
 from parsers.finish import finish
-from parsers.primary_roles import PRIMARY, choose
-from parsers.role_layout import SeriesRole
-from parsers.role_overrides import SETTABLE
-from parsers.roles import ROLES, alike, role_of
+from parsers.naming.primary_roles import PRIMARY, choose
+from parsers.naming.role_layout import SeriesRole
+from parsers.naming.role_overrides import SETTABLE
+from parsers.naming.roles import ROLES, alike, role_of
 from parsers.run import Run, RunSet
 
 COLUMNS = ["split", "metric", "tag", "role", "side", "primary", "why", "by"]

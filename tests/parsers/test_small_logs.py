@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers import assemble
-from parsers.assemble import Pieces, completed
-from parsers.catalogue import catalogue_of, short_catalogue
 from parsers.finish import finish
 from parsers.schema import SCALARS
-from parsers.slices import KEYS, Source, lazy_slices, short_slices
+from parsers.tables import assemble
+from parsers.tables.assemble import Pieces, completed
+from parsers.tables.catalogue import catalogue_of, short_catalogue
+from parsers.tables.slices import KEYS, Source, lazy_slices, short_slices
 
 NUMBER = st.sampled_from([0.5, float("nan"), float("inf"), -0.0, 7.0])
 STEP = st.one_of(st.none(), st.integers(0, 12), st.sampled_from([-(2**63), 2**63 - 1]))

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers.agreement import compare, is_same_run, tolerance
+from parsers.collection.agreement import compare, is_same_run, tolerance
 from parsers.finish import finish
 from parsers.listing import list_runs
 from parsers.loading import load, load_all
 from parsers.run import Run
-from parsers.tb_write import record, scalar_event
+from parsers.tfevents.write import record, scalar_event
 
 STEPS = range(10, 610, 10)
 

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from parsers.loading import load, load_all
-from parsers.rotation import parts_of
+from parsers.places.rotation import parts_of
 from parsers.run import Run
 
 SEED = Path(__file__).parents[3] / "shared" / "seeds" / "002_b037342430f90359.txt"

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstream.errors import InputError
+from parsers.content.table_text import find_dialect
+from parsers.content.yamltext import UnreadableYamlError, parse_yaml
 from parsers.loading import load, load_all
 from parsers.run import Run
-from parsers.table_text import find_dialect
-from parsers.yamltext import UnreadableYamlError, parse_yaml
 from tests.parsers.wild import disagreement, wild
 
 #: Eight lines that unfold to forty million values.

@@ -21,13 +21,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import formats_tensorboard as made
 from eventstream.errors import InputError
-from parsers import compiled, tfrecord
 from parsers.loading import load, load_all
-from parsers.names import split_tag
+from parsers.naming.names import split_tag
 from parsers.registry import detect
 from parsers.run import Run
-from parsers.tb_write import record, scalar_event
+from parsers.tables import compiled
 from parsers.tensorboard import read
+from parsers.tfevents import records as tfrecord
+from parsers.tfevents.write import record, scalar_event
 from tests.parsers.wild import disagreement, wild
 
 T0 = 1.7e9

@@ -15,12 +15,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from parsers import tfrecord
-from parsers.crc32c import crc_of, crc_rows
-from parsers.protobuf import WireError, fields
+from parsers.content.crc32c import crc_of, crc_rows
+from parsers.content.protobuf import WireError, fields
 from parsers.run import Run
-from parsers.tb_write import record, scalar_event
 from parsers.tensorboard import read
+from parsers.tfevents import records as tfrecord
+from parsers.tfevents.write import record, scalar_event
 
 EACH_WALKER = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -227,7 +227,7 @@ def test_an_empty_file_of_a_run_is_said_to_be_empty(tmp_path: Path) -> None:
 def test_many_values_in_one_record_outgrow_the_room_of_the_compiled_walk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from parsers import tfevents_fast
+    from parsers.tfevents import fast as tfevents_fast
 
     monkeypatch.setattr(tfrecord, "FIRST", 1)
     monkeypatch.setattr(tfevents_fast, "ROOM", 2)

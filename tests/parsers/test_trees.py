@@ -11,8 +11,8 @@ import pytest
 
 from aftertrain.cli import main
 from eventstream.errors import InputError
-from parsers import reading
-from parsers.cache import WHOLE, Store, file_key
+from parsers.collection import reading
+from parsers.collection.cache import WHOLE, Store, file_key
 from parsers.listing import list_runs
 from parsers.loading import load_all
 
@@ -115,7 +115,7 @@ def test_without_the_cache_nothing_is_written(
 
 
 def test_the_store_keeps_the_last_used_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parsers.cache.KEPT", 3)
+    monkeypatch.setattr("parsers.collection.cache.KEPT", 3)
     store = Store(tmp_path)
     for key in "abc":
         store[key] = key

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from parsers.loading import load, load_all
 from parsers.run import Run
-from parsers.tfrecord import Damage
-from parsers.wandb_log import BLOCK, HEADER, Batch, read_records
+from parsers.tfevents.records import Damage
+from parsers.wandb_files.log import BLOCK, HEADER, Batch, read_records
 from tests.parsers.wild import disagreement, told, wild
 
 STEPS = 60
@@ -329,9 +329,9 @@ def step_record(draw: random.Random, step: int) -> bytes:
 
 def read_both(records: list[bytes], size: int) -> list[Run]:
     """The run of records that are read one by one, and in batches of some."""
-    from parsers.generic import Records
-    from parsers.wandb_fast import add_batch
-    from parsers.wandb_records import Reader
+    from parsers.tables.generic import Records
+    from parsers.wandb_files.fast import add_batch
+    from parsers.wandb_files.records import Reader
 
     found = []
     for fast in (False, True):

@@ -15,7 +15,7 @@ from parsers import wandb
 from parsers.loading import load, load_all
 from parsers.registry import FORMATS
 from parsers.run import Run
-from parsers.wandb_resumed import resumed_in
+from parsers.wandb_files.resumed import resumed_in
 
 #: Two runs in a folder each, by explicit steps and by W&B's own count, which begins again offline: started, resumed
 #: from an older checkpoint, rewound to a step; and a fork, which has an identifier of its own.

@@ -19,8 +19,9 @@ from joblib.parallel import ThreadingBackend
 
 from eventstream.errors import InputError
 from eventstream.records import FORMAT
-from parsers import workers
-from parsers.gathering import found_below
+from parsers.collection import workers
+from parsers.collection.gathering import found_below
+from parsers.collection.workers import came_of, workers_for
 from parsers.listing import list_runs
 from parsers.loading import load_all
 from parsers.options import Options
@@ -28,7 +29,6 @@ from parsers.plugins import plugins
 from parsers.registry import Format
 from parsers.run import Run, RunSet
 from parsers.tree import MOST
-from parsers.workers import came_of, workers_for
 
 LOG = b"".join(b'{"step": %d, "loss": %d.5}\n' % (s, s % 7) for s in range(40))
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from eventstream.recorder import Recorder
-from parsers.tb_write import record, scalar_event
+from parsers.tfevents.write import record, scalar_event
 
 __all__ = ["NAME", "WITHIN", "WRITERS", "files", "write"]
 

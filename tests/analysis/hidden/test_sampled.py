@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.reservoir import Reservoir
 from analysis.hidden.sampled import reservoir_keeps, sample_of
 from analysis.hidden_facts import hidden_facts
 from parsers.loading import load
-from parsers.tb_write import record, scalar_event
+from parsers.tfevents.write import record, scalar_event
 from tests.analysis.hidden.build import decay, found, run_of
 
 KIND = "sampled-series"

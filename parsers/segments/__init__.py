@@ -1,0 +1,1 @@
+"""The segments of aftertrain's own event stream."""

@@ -1,0 +1,1 @@
+"""The parts of plain text logs: dialects, lines, numbers."""

@@ -1,0 +1,1 @@
+"""The files that the Hugging Face Trainer and its relatives write."""

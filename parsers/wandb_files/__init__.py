@@ -1,0 +1,1 @@
+"""The parts of Weights & Biases' run folders."""
