@@ -60,13 +60,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dialects(check)
     check.set_defaults(call=_check)
 
-    convert = commands.add_parser("convert", help="write a run as Parquet, JSONL, CSV or TensorBoard events")
+    convert = commands.add_parser("convert", help="write a run as Parquet, JSONL, CSV, TensorBoard events or a W&B run")
     convert.add_argument("path", metavar="PATH")
     convert.add_argument("-o", "--output", required=True, metavar="OUT")
     convert.add_argument(
         "--format",
-        choices=("parquet", "jsonl", "csv", "tensorboard"),
-        help="default: by the suffix of OUT; a folder or a name without suffix means tensorboard",
+        choices=("parquet", "jsonl", "csv", "tensorboard", "wandb"),
+        help="default: by the suffix of OUT; a folder or a name without suffix means tensorboard; wandb is an offline "
+        "run in the folder OUT",
     )
     convert.add_argument("--run", metavar="NAME", help="which of several runs, by name, path or identifier")
     _add_dialects(convert)

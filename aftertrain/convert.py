@@ -1,16 +1,18 @@
-"""`convert`: one run written as Parquet, JSONL, CSV or TensorBoard events, nothing of the scalars lost."""
+"""`convert`: one run written as Parquet, JSONL, CSV, TensorBoard events or a W&B run, nothing of the scalars lost."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from eventstream.errors import InputError, unknown_name
-from eventstream.optional import need
-from eventstream.records import non_finite_name
+from eventstream.mirrors import About, full_tag
+from eventstream.records import encode_numbers, non_finite_name
+from parsers.naming.names import split_tag
 from parsers.run import Run
 
 __all__ = ["convert"]
@@ -19,12 +21,15 @@ _SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv
 
 
 def convert(run: Run, out: str | os.PathLike[str], *, format: str | None = None) -> Path:
-    """Path of what was written: the tidy scalars of `run` as `parquet`, `jsonl` (with events), `csv` or `tensorboard`.
+    """Path of what was written: the scalars of `run` as Parquet, JSONL (with events), CSV, TensorBoard or a W&B run.
 
-    `format=None` goes by the suffix of `out`; a folder or a name without suffix is a TensorBoard log folder. Parquet
-    holds every column of the scalars; in JSONL and CSV numbers that are not finite are the strings NaN, Infinity and
-    -Infinity. TensorBoard has one value a step and tag in float32: rank, attempt and epoch are not kept there, and
-    rows without a step are numbered. An existing file raises `InputError`: nothing is overwritten.
+    `format` is `parquet`, `jsonl`, `csv`, `tensorboard` or `wandb`; None goes by the suffix of `out`, and a folder or a
+    name without suffix is a TensorBoard log folder. Parquet holds every column of the scalars; in JSONL and CSV numbers
+    that are not finite are the strings NaN, Infinity and -Infinity. TensorBoard has one value a step and tag in
+    float32: rank, attempt and epoch are not kept there, and rows without a step are numbered. `wandb` makes an offline
+    run in the folder `out`, where of several values of one step and key the last counts. Both take the configuration
+    along and are written as the recorder's mirrors write them. An existing file raises `InputError`: nothing is
+    overwritten.
     """
     target = Path(out)
     chosen = format or ("tensorboard" if target.is_dir() else _SUFFIXES.get(target.suffix.lower()))
@@ -75,25 +80,53 @@ def _plain(value: object) -> object:
 
 
 def _tensorboard(run: Run, target: Path) -> None:
-    writer_module = need(
-        "tensorboard.summary.writer.event_file_writer", feature="writing TensorBoard events", extra="tensorboard"
-    )
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from eventstream.tensorboard_mirror import TensorBoardMirror
 
-    writer = writer_module.EventFileWriter(str(target))
+    mirror = TensorBoardMirror(target)
     try:
-        for (tag, split), rows in run.scalars.group_by(["tag", "split"], maintain_order=True):
-            name = tag if not split or split in str(tag) else f"{split}/{tag}"
-            for number, (step, time, value) in enumerate(rows.select("step", "time", "value").iter_rows()):
-                event = Event(
-                    wall_time=time.timestamp() if time is not None else 0.0,
-                    step=number if step is None else step,
-                    summary=Summary(value=[Summary.Value(tag=str(name), simple_value=value)]),
-                )
-                writer.add_event(event)
+        if run.config:
+            mirror.write(_config(run))
+        for step, time, _, pairs in _by_step(run, ["attempt", "step", "time"]):
+            mirror.add(step, 0.0 if time is None else time, pairs)
     finally:
-        writer.close()
+        mirror.close()
+
+
+def _wandb(run: Run, target: Path) -> None:
+    from eventstream.wandb_mirror import WandbMirror
+
+    mirror = WandbMirror(target)
+    mirror.begin(About(run.name, target))
+    try:
+        if run.config:
+            mirror.write(_config(run))
+        # W&B takes one number a step and key, in the order of steps: of several attempts the last one counts.
+        for step, time, epoch, pairs in _by_step(run, ["step", "attempt", "time"]):
+            mirror.add(step, time, pairs, epoch=epoch)
+    finally:
+        mirror.close()
+
+
+def _config(run: Run) -> dict[str, Any]:
+    return {"kind": "config", "step": None, "time": 0.0, "payload": encode_numbers(run.config)}
+
+
+_Step = tuple[int | None, float | None, float | None, list[tuple[str, float]]]
+
+
+def _by_step(run: Run, order: list[str]) -> Iterator[_Step]:
+    """Step, time, epoch, and the tags and values of what was logged together; rows without a step come first."""
+    rows = run.scalars.sort(order, maintain_order=True).with_columns(pl.col("time").dt.epoch("us"))
+    together = rows.group_by("attempt", "step", "time", "split", "epoch", maintain_order=True).agg("tag", "value")
+    columns = together.select("step", "time", "epoch", "split", "tag", "value")
+    for step, time, epoch, split, tags, values in columns.iter_rows():
+        pairs = [(full_tag(tag, _unsaid(tag, split)), value) for tag, value in zip(tags, values, strict=True)]
+        yield step, None if time is None else time / 1e6, epoch, pairs
+
+
+def _unsaid(tag: str, split: str) -> str:
+    """The split where the tag does not say it in one of its spellings (`val_loss` says eval)."""
+    return "" if split_tag(tag)[0] == split else split
 
 
 _WRITERS: dict[str, Callable[[Run, Path], None]] = {
@@ -101,4 +134,5 @@ _WRITERS: dict[str, Callable[[Run, Path], None]] = {
     "jsonl": _jsonl,
     "csv": _csv,
     "tensorboard": _tensorboard,
+    "wandb": _wandb,
 }
