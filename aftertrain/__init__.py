@@ -20,6 +20,9 @@ _PUBLIC = {
     "RecordingTrainer": "eventstream.huggingface",
     "Run": "parsers.run",
     "RunSet": "parsers.run",
+    "TensorBoardMirror": "eventstream.tensorboard_mirror",
+    "TextLog": "eventstream.text_log",
+    "WandbMirror": "eventstream.wandb_mirror",
     "anomalies": "analysis.anomalies",
     "curriculum": "analysis.curriculum",
     "diagnose": "analysis.diagnose",
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
     from eventstream.huggingface import RecordingTrainer as RecordingTrainer
     from eventstream.lightning import LightningLogger as LightningLogger
     from eventstream.recorder import Recorder as Recorder
+    from eventstream.tensorboard_mirror import TensorBoardMirror as TensorBoardMirror
+    from eventstream.text_log import TextLog as TextLog
+    from eventstream.wandb_mirror import WandbMirror as WandbMirror
     from eventstream.watch import watch as watch
     from parsers.loading import load as load
     from parsers.loading import load_all as load_all
