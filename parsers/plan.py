@@ -25,7 +25,7 @@ PLANNED = pl.Schema({"step": pl.Int64, "component": pl.String, "weight": pl.Floa
 _AXES: tuple[Axis, ...] = ("step", "progress")
 _RAMPS: tuple[Ramp, ...] = ("constant", "linear", "cosine")
 _AGGREGATIONS = ("sum", "mean")
-_PLAN_KEYS = ("max_steps", "curriculum", "loss_weights", "aggregation", "lr", "inputs")
+_PLAN_KEYS = ("max_steps", "curriculum", "loss_weights", "aggregation", "lr", "inputs", "outputs")
 _CURRICULUM_KEYS = ("axis", "phases")
 _PHASE_KEYS = ("name", "start", "weights", "ramp", "ramp_length")
 
@@ -48,7 +48,7 @@ class Phase:
 class Plan:
     """What was meant to happen: see "Plan" in the event-stream contract.
 
-    `lr` and `inputs` are kept as given. `not_understood` lists what was read and could not be used, in plain words.
+    `lr`, `inputs` and `outputs` are kept as given. `not_understood` lists what was read and could not be used, in plain words.
 
     >>> plan = Plan.from_mapping({"curriculum": {"phases": [
     ...     {"name": "warm", "start": 0, "weights": {"kd": 0.7}},
@@ -64,6 +64,7 @@ class Plan:
     aggregation: Literal["sum", "mean"] | None = None
     lr: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
     not_understood: tuple[str, ...] = ()
 
     @classmethod
@@ -89,6 +90,7 @@ class Plan:
             aggregation=_aggregation(plan.get("aggregation")),
             lr=_mapping(plan.get("lr") or {}, "plan.lr"),
             inputs=_mapping(plan.get("inputs") or {}, "plan.inputs"),
+            outputs=_mapping(plan.get("outputs") or {}, "plan.outputs"),
             not_understood=tuple(odd + more),
         )
         _check_axis(made)

@@ -106,6 +106,14 @@ def test_a_ramp_of_the_first_phase_is_said_and_not_judged() -> None:
     assert [weight_at(plan, "kd", s) for s in (5, 10)] == [None, 1.0]
 
 
+def test_required_outputs_by_stage_are_understood() -> None:
+    planned = {"forward": {"require": ["logits"]}}
+    plan = Plan.from_mapping({"outputs": planned})
+    assert (plan.outputs, plan.not_understood) == (planned, ())
+    with pytest.raises(PlanError, match=r"plan\.outputs: expected an object, found \['logits'\]"):
+        Plan.from_mapping({"outputs": ["logits"]})
+
+
 def test_unknown_keys_are_listed_with_the_nearest_known() -> None:
     plan = Plan.from_mapping({"curiculum": {}, "max_steps": 5})
     assert plan.not_understood == ("plan.curiculum: unknown key; did you mean 'curriculum'?",)
