@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import NotApplicable
+from analysis.hidden.facts import read_series
+from analysis.hidden.sampled import SIZES, sample_of
+from analysis.integrity.between_attempts import Gap, gaps_between, judge_gaps
 from analysis.integrity.rhythm import ABSURD_S, holes_of, pauses_of, pauses_without_reason, usual_interval, usual_step
 from analysis.integrity.stream_findings import Part, judge_parts, truncation
 from analysis.result import Result
@@ -33,6 +36,7 @@ _FRAME = pl.Schema(
         "last_step": pl.Int64,
         "every": pl.Int64,
         "missing": pl.Int64,
+        "missing_before": pl.Int64,
         "steps_back": pl.Int64,
         "usual_interval_s": pl.Float64,
         "longest_interval_s": pl.Float64,
@@ -52,8 +56,9 @@ _MOST_LOOKED_UP = 100_000
 class Stream(Result):
     """The log's integrity. `frame` has one row a rank, attempt and split, about its longest series: tag, records,
     first_step, last_step, every (usual steps between records, null where irregular), missing (steps in holes, null
-    where irregular), steps_back (times the step fell), usual_interval_s, longest_interval_s (null without times),
-    clock_jumps (times the clock fell by over a second or leapt 30 days), stalls.
+    where irregular), missing_before (those between the end of the attempts before and this one's first step),
+    steps_back (times the step fell), usual_interval_s, longest_interval_s (null without times), clock_jumps (times the
+    clock fell by over a second or leapt 30 days), stalls.
 
     `parts` are the same with the places behind the numbers.
     """
@@ -95,8 +100,9 @@ class Stream(Result):
 def stream(run: Run) -> Stream:
     """Whether the log is whole, from its rejects, its end, and the steps and times of its longest series.
 
-    For each rank and split the longest series stands for all, and each attempt is judged for itself. The log's own
-    rhythm is the standard: steps are missing where four of five intervals agree and one is longer; a stall is an
+    For each rank and split the longest series stands for all, and each attempt is judged for itself, and by the step at
+    which those before it ended. The log's own rhythm is the standard: steps are missing where four of five intervals
+    agree and one is longer, unless only a random sample of the series is left (`sampled-series`); a stall is an
     interval over a minute, over 30 usual ones and over twice what the slowest of a heavy tail reaches, with no
     evaluation or checkpoint in it. Regular gaps and pauses are habits and silent, as is the first interval. Lines that
     cannot be read count by their share: info below 1 %, warning from there, critical from 20 %.
@@ -111,17 +117,24 @@ def stream(run: Run) -> Stream:
     20 of 100 steps that a record every 10 steps promises are missing, the largest hole from 390 to 600
     """
     parts = tuple(_parts(run))
-    findings = [*truncation(run, sum(part.records for part in parts)), *judge_parts(run.name, parts)]
+    gaps = list(gaps_between(parts, lambda part, before, after: _logged(run, part, before, after)))
+    findings = [
+        *truncation(run, sum(part.records for part in parts)),
+        *judge_parts(run.name, parts),
+        *judge_gaps(run.name, gaps),
+    ]
     reasons: list[NotApplicable] = []
     if not any(part.every for part in parts):
         reason = "no series of 10 or more records keeps a rhythm of steps"
+        if any(part.sampled for part in parts):
+            reason = "only a random sample of the records is left: which others were logged cannot be told"
         reasons += [] if _told(findings, "missing-steps") else [NotApplicable("missing-steps", reason)]
     if not any(len(part.steps) for part in parts):
         reasons.append(NotApplicable("step-regression", "the log has no steps"))
     if not any(len(part.seconds) for part in parts):
         reasons += [NotApplicable(kind, "the log has no times") for kind in ("clock-skew", "stall")]
     return Stream(
-        run=run.name, frame=_frame(parts), findings=tuple(findings), not_applicable=tuple(reasons), parts=parts
+        run=run.name, frame=_frame(parts, gaps), findings=tuple(findings), not_applicable=tuple(reasons), parts=parts
     )
 
 
@@ -136,10 +149,12 @@ def _parts(run: Run) -> Iterator[Part]:
         rank, split, tag = row["rank"], row["split"], row["tag"]
         here = (pl.col("rank") == rank) & (pl.col("split") == split)
         rows = run.lazy().filter(here & (pl.col("tag") == tag)).select("attempt", "step", "time").collect()
+        sampled = _is_sample(run, row)
         if rank not in marks:
             marks[rank] = _marks(run, rank, longest)
         for (attempt,), part in rows.group_by("attempt", maintain_order=True):
-            yield _part(run, int(str(attempt)), row, part, marks[rank] if split in ("", "train") else np.empty(0))
+            pausing = marks[rank] if split in ("", "train") else np.empty(0)
+            yield _part(run, int(str(attempt)), row, part, pausing, sampled)
 
 
 def _marks(run: Run, rank: int, longest: pl.DataFrame) -> NDArray[np.float64]:
@@ -153,9 +168,26 @@ def _marks(run: Run, rank: int, longest: pl.DataFrame) -> NDArray[np.float64]:
     return np.sort(np.concatenate(steps))
 
 
-def _part(run: Run, attempt: int, row: dict[str, Any], rows: pl.DataFrame, marks: NDArray[np.float64]) -> Part:
+def _is_sample(run: Run, row: dict[str, Any]) -> bool:
+    """Whether a tool that keeps so many points left a random sample of the series, as `hidden_facts` tells it."""
+    if row["count"] not in SIZES:
+        return False
+    series = read_series(run, row)
+    return series.axis == "step" and sample_of(series.step.astype(np.int64)) is not None
+
+
+def _logged(run: Run, part: Part, before: int, after: int) -> NDArray[np.int64]:
+    """Steps between two that any series of the part's rank and split has."""
+    here = (pl.col("rank") == part.rank) & (pl.col("split") == part.split)
+    between = pl.col("step").is_between(before, after, closed="none")
+    return run.lazy().filter(here & between).select(pl.col("step").unique()).collect()["step"].to_numpy()
+
+
+def _part(
+    run: Run, attempt: int, row: dict[str, Any], rows: pl.DataFrame, marks: NDArray[np.float64], sampled: bool
+) -> Part:
     steps = rows["step"].to_numpy() if rows["step"].null_count() == 0 else np.empty(0, np.int64)
-    every = usual_step(steps)
+    every = None if sampled else usual_step(steps)
     before, after = holes_of(steps, every) if every else (steps[:0], steps[:0])
     if len(before) and every:
         before, after = _really_missing(run, row, before, after, every)
@@ -181,6 +213,7 @@ def _part(run: Run, attempt: int, row: dict[str, Any], rows: pl.DataFrame, marks
         usual_s=usual_interval(seconds),
         jumps=np.flatnonzero((seconds < -_SKEW_S) | (seconds >= ABSURD_S)),
         stalls=pauses_without_reason(pauses, seconds, ends[:-1], ends[1:], marks),
+        sampled=sampled,
     )
 
 
@@ -199,7 +232,8 @@ def _really_missing(
     return before[~filled], after[~filled]
 
 
-def _frame(parts: tuple[Part, ...]) -> pl.DataFrame:
+def _frame(parts: tuple[Part, ...], gaps: list[Gap]) -> pl.DataFrame:
+    lost = {gap.part: gap.missing for gap in gaps}
     rows = [
         (
             part.rank,
@@ -211,6 +245,7 @@ def _frame(parts: tuple[Part, ...]) -> pl.DataFrame:
             int(part.steps.max()) if len(part.steps) else None,
             part.every,
             part.missing,
+            None if part.every is None else lost.get(part, 0),
             len(part.backward),
             part.usual_s,
             float(part.seconds.max()) if len(part.seconds) else None,

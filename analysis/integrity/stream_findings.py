@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.findings import Finding, Severity
 from parsers.run import Run
 
-__all__ = ["Part", "judge_parts", "truncation"]
+__all__ = ["LARGE_HOLE", "Part", "judge_parts", "truncation"]
 
 Whole = NDArray[np.int64]
 #: Words with which the parsers say that input ends too early.
@@ -24,7 +24,7 @@ _READ = re.compile(r"\b(kept as an event|read without)\b", re.IGNORECASE)
 #: Share of records that could not be read from which it is a warning, and critical.
 _WARN_LOST, _CRITICAL_LOST = 0.01, 0.2
 #: A hole of so many rhythms is worth a warning whatever its share of the run.
-_LARGE_HOLE = 10
+LARGE_HOLE = 10
 #: Stalls that took so much of the wall time, and over an hour, are critical.
 _CRITICAL_STALL, _HOUR_S = 0.25, 3600.0
 
@@ -34,6 +34,7 @@ class Part:
     """The longest series of one rank, attempt and split, with the places where something is wrong.
 
     `steps` as logged (empty where unknown); `every` its rhythm; `before`, `after` the steps around each hole;
+    `sampled` says that only a random sample of its records is left, so that nothing can be said of missing ones;
     `backward` the records after which the step falls; `seconds` the intervals (empty without times) that begin at
     `starts`; `jumps`, `stalls` the intervals in which the clock is wrong or the run stood still.
     """
@@ -53,6 +54,7 @@ class Part:
     usual_s: float | None
     jumps: Whole
     stalls: Whole
+    sampled: bool = False
 
     @property
     def missing(self) -> int | None:
@@ -178,7 +180,7 @@ def _missing(run: str, part: Part, parts: int) -> Finding:
     largest = int(np.argmax(part.after - part.before))
     expected = len(np.unique(part.steps)) + missing
     wide = int(part.after[largest] - part.before[largest]) // every - 1
-    severity: Severity = "warning" if missing / expected >= _WARN_LOST or wide >= _LARGE_HOLE else "info"
+    severity: Severity = "warning" if missing / expected >= _WARN_LOST or wide >= LARGE_HOLE else "info"
     return Finding(
         "missing-steps",
         severity,

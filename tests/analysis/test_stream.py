@@ -147,6 +147,50 @@ def test_a_planted_hole_is_found_to_the_step(width: int):
         assert result.frame["missing"].to_list() == [width]
 
 
+@pytest.mark.parametrize(("lost", "severity"), [(3, "info"), (20, "warning")])
+def test_steps_lost_between_two_attempts_are_found_with_their_cause(lost: int, severity: str):
+    for seed in range(SEEDS):
+        steps, seconds = ticking(seed)
+        at = int(np.random.default_rng(seed).integers(50, 250))
+        after = at + lost
+        result = stream(run_of(series(steps[:at], seconds[:at]), series(steps[after:], seconds[after:], attempt=1)))
+        (finding,) = result.findings
+        assert (finding.kind, finding.severity, finding.evidence["missing"]) == ("missing-steps", severity, lost)
+        assert (finding.first_step, finding.last_step) == (steps[at - 1], steps[after])
+        assert "between the last save or flush of attempt 0 and the restart is lost" in finding.causes[0]
+        assert result.frame["missing_before"].to_list() == [0, lost]
+
+
+def test_a_hole_between_attempts_is_measured_from_the_furthest_of_all_earlier_ones():
+    steps = np.arange(10, 1001, 10)
+    first, short = series(steps[:60]), series(steps[20:30], attempt=1)
+    assert found(run_of(first, short, series(steps[55:], attempt=2))) == {}
+    (finding,) = stream(run_of(first, short, series(steps[80:], attempt=2))).findings
+    assert (finding.first_step, finding.last_step, finding.evidence["attempt_before"]) == (600, 810, 0)
+
+
+def test_a_resume_with_another_rhythm_is_no_hole_and_what_other_series_have_is_not_missing():
+    steps = np.arange(10, 1001, 10)
+    sparser = series(np.arange(500, 3000, 100), attempt=1)
+    denser = series(np.arange(505, 900, 5), attempt=1)
+    assert found(run_of(series(steps[:42]), sparser)) == found(run_of(series(steps[:50]), denser)) == {}
+    apart = [series(steps[:50]), series(steps[70:], attempt=1)]
+    assert found(run_of(*apart, series(steps[50:70], tag="lr"))) == {}
+    (finding,) = stream(run_of(*apart, series(steps[50:58], tag="lr"))).findings
+    assert (finding.evidence["missing"], finding.first_step) == (12, 580)
+
+
+def test_a_random_sample_of_a_series_is_not_said_to_miss_steps():
+    for seed in range(20):
+        kept = np.sort(np.random.default_rng(seed).choice(1180, 1000, replace=False)) * 10
+        result = stream(run_of(series(kept)))
+        assert result.findings == () and result.frame["every"].to_list() == [None]
+        (reason,) = [n.reason for n in result.not_applicable if n.kind == "missing-steps"]
+        assert "only a random sample" in reason
+        # one point less is no size that a tool leaves: then the steps are missing
+        assert "missing-steps" in found(run_of(series(kept[:-1])))
+
+
 def test_records_lost_at_random_are_counted():
     for seed in range(SEEDS):
         steps, _ = ticking(seed)
