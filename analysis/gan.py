@@ -12,6 +12,7 @@ import polars as pl
 
 from analysis.adversarial.gan_findings import MIN_POINTS, discriminator_dominance, generator_dominance, mode_collapse
 from analysis.adversarial.gan_signals import EQUILIBRIA, Equilibrium, Signal, equilibrium_of, find_signals
+from analysis.adversarial.sub_discriminators import mean_signals, won
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import Finding, NotApplicable
 from analysis.result import Result
@@ -106,7 +107,7 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanH
         raise ValueError(unknown_name("GAN family", family, known))
     if discriminators < 1:
         raise ValueError(f"discriminators is {discriminators}; give 1 or more")
-    signals = find_signals(run)
+    signals = _signals(run)
     d = signals.get("discriminator_loss")
     family = family or _configured(run.config)
     balance = None
@@ -121,6 +122,9 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanH
             reasons.append(NotApplicable(kind, reason))
         elif (finding := judge()) is not None:
             findings.append(finding)
+    if not any(finding.kind == "discriminator-dominance" for finding in findings) and (apart := won(run)):
+        findings += apart
+        reasons = [reason for reason in reasons if reason.kind != "discriminator-dominance"]
     return GanHealth(
         run=run.name,
         frame=_frame(signals, balance),
@@ -128,6 +132,15 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanH
         not_applicable=tuple(reasons),
         signals=signals,
     )
+
+
+def _signals(run: Run) -> dict[str, Signal]:
+    """The series of each role; of sub-discriminators that are told apart, their mean."""
+    found = find_signals(run)
+    for role, mean in mean_signals(run).items():
+        if role not in found or "/" in found[role].metric:
+            found[role] = mean
+    return found
 
 
 def _judges(
