@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aftertrain import __version__, refuse_foreign
 
 if TYPE_CHECKING:
+    from analysis.rules import Rules
     from parsers.run import RunSet
     from parsers.settings import Settings
 
@@ -143,6 +144,14 @@ def _settings(given: argparse.Namespace) -> Settings:
     return find_settings() if given.config is None else read_settings(given.config)
 
 
+def _rules(given: argparse.Namespace) -> Rules:
+    """What the settings say of findings, checked before anything is read."""
+    from analysis.rules import rules_of
+
+    settings = _settings(given)
+    return rules_of(settings.findings, f"{settings.path} [findings]")
+
+
 def _say_unread(unread: Sequence[tuple[str, str]]) -> None:
     from aftertrain.render import printable
 
@@ -157,7 +166,7 @@ def _ls(given: argparse.Namespace) -> int:
     if given.roles:
         print(render.ROLES[given.format](_load(given)))
         return 0
-    _settings(given)  # a file with mistakes is said here too
+    _rules(given)  # a file with mistakes is said here too
     with _Progress("reading") as progress:
         listed = list_runs(given.paths, progress=progress, cache=not given.no_cache, dialects=given.dialects)
     _say_unread(listed.unread)
@@ -168,9 +177,9 @@ def _ls(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     from analysis.report import report
 
-    runs = _load(given)
+    rules, runs = _rules(given), _load(given)
     with _Progress("judging and drawing") as progress:
-        made = report(runs, given.output, title=given.title, progress=progress)
+        made = report(runs, given.output, title=given.title, rules=rules, progress=progress)
     for diagnosis in made.diagnoses:
         print(f"{diagnosis.status:9} {diagnosis.run}")
     print(made.path)
@@ -182,12 +191,12 @@ def _check(given: argparse.Namespace) -> int:
     from analysis.diagnose import diagnose
     from analysis.findings import SEVERITIES
 
-    runs = _load(given)
+    rules, runs = _rules(given), _load(given)
     with _Progress("judging") as progress:
         diagnoses = []
         for number, run in enumerate(runs):
             progress(number, len(runs), run.name)
-            diagnoses.append(diagnose(run))
+            diagnoses.append(diagnose(run, rules=rules))
     print(render.DIAGNOSES[given.format](diagnoses))
     if given.fail_on == "never":
         return 0

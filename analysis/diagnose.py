@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.checks import CHECKS
 from analysis.findings import SEVERITIES, Finding, NotApplicable, findings_frame
 from analysis.result import Result
+from analysis.rules import Rules, rules_of
 from eventstream.errors import unknown_name
 from parsers.run import Run
 
@@ -41,13 +42,16 @@ def diagnose(
     run: Run,
     *,
     checks: Iterable[str] | None = None,
+    rules: Rules | Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Everything the checks find in `run`, worst first, with the kinds that could not be judged and the reason.
 
     `checks` limits the work to some checks by name (default all: `analysis.checks.CHECKS`); an unknown name raises
-    `ValueError` with the known ones. `progress` is called with each check's name before it runs. A run without any
-    number or event gets a finding that says so: it is never called healthy for want of data.
+    `ValueError` with the known ones. `rules` say which kinds count, how severe they are and what is waived
+    (a mapping as `analysis.rules.rules_of` takes it); checks that judge no kind asked for do not run. `progress` is
+    called with each check's name before it runs. A run without any number or event gets a finding that says so: it is
+    never called healthy for want of data.
 
     >>> import polars as pl
     >>> from parsers.finish import finish
@@ -61,15 +65,18 @@ def diagnose(
     for name in wanted:
         if name not in known:
             raise ValueError(unknown_name("check", name, known))
+    ruled = rules if isinstance(rules, Rules) else rules_of(rules or {})
     results: dict[str, Result] = {}
-    for name in wanted:
+    for name in (name for name in wanted if ruled.wants(known[name].kinds)):
         if progress is not None:
             progress(name)
         results[name] = known[name](run)
-    findings = [f for result in results.values() for f in result.findings] + _nothing_to_judge(run)
-    findings.sort(key=_worst_first)
-    skipped = _not_applicable(results, findings)
     kinds = [kind for name in wanted for kind in known[name].kinds]
+    found = [f for result in results.values() for f in result.findings]
+    findings, left_out = ruled.applied(found, kinds)
+    findings += _nothing_to_judge(run)  # whatever the rules say: such a run is never healthy
+    findings.sort(key=_worst_first)
+    skipped = (*left_out, *_not_applicable(results, found, {n.kind for n in left_out}))
     unjudged = {n.kind for n in skipped}
     return Diagnosis(
         run=run.name,
@@ -103,9 +110,11 @@ def _worst_first(finding: Finding) -> tuple[int, int, str, str]:
     return -SEVERITIES.index(finding.severity), step, finding.kind, finding.metric or ""
 
 
-def _not_applicable(results: Mapping[str, Result], findings: Iterable[Finding]) -> tuple[NotApplicable, ...]:
-    """One entry a kind: a kind that some check found after all has been judged."""
-    found = {f.kind for f in findings}
+def _not_applicable(
+    results: Mapping[str, Result], findings: Iterable[Finding], told: set[str]
+) -> tuple[NotApplicable, ...]:
+    """One entry a kind that was not `told` of: a kind that some check found after all has been judged."""
+    found = {f.kind for f in findings} | told
     reasons: dict[str, NotApplicable] = {}
     for result in results.values():
         for entry in result.not_applicable:

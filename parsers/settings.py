@@ -23,11 +23,13 @@ NAMES = ("aftertrain.toml", "pyproject.toml")
 class Settings:
     """The tables of a settings file; `path` is None where there is none, and every table is empty.
 
-    `roles` maps names of metrics, or globs, to what they are (see `parsers.run.Run.with_roles`).
+    `roles` maps names of metrics, or globs, to what they are (see `parsers.run.Run.with_roles`); `findings` are the
+    rules for findings, which `analysis.rules.rules_of` reads.
     """
 
     path: Path | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
     def applied(self, runs: RunSet) -> tuple[RunSet, list[str]]:
         """The runs with the roles that the file gives, and a sentence for each entry that names no series in any.
@@ -138,5 +140,11 @@ def _flat(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
+def _findings(table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ValueError(f"is {table!r}; a table of rules for findings was expected")
+    return table
+
+
 #: Table -> what reads and checks it; raises `ValueError` with what is wrong in it.
-_TABLES: dict[str, Callable[[Any], Any]] = {"roles": _roles}
+_TABLES: dict[str, Callable[[Any], Any]] = {"roles": _roles, "findings": _findings}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from analysis.diagnose import Diagnosis, diagnose
 from analysis.findings import Status, status_of
@@ -16,6 +16,7 @@ from analysis.report.html import to_html
 from analysis.report.json import to_json
 from analysis.report.markdown import markdown
 from analysis.report.text import counted
+from analysis.rules import Rules
 from eventstream.errors import InputError, unknown_name
 from parsers.loading import load_all
 from parsers.run import Run, RunSet
@@ -85,15 +86,16 @@ def report(
     format: Format | None = None,
     title: str | None = None,
     checks: Iterable[str] | None = None,
+    rules: Rules | Mapping[str, Any] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
     """One report of one or many runs: verdicts first, findings with their figures, then everything they rest on.
 
     `runs` are runs, judgements (from `diagnose`, which are then not made again), or a path to load. With `path` the
     report is written there, in the format of its suffix (.html, .md, .json); `format` says it where there is no path,
-    default html, and must agree where there is one. `title` heads the report; `checks` limits the work as in
-    `diagnose`; `progress` is called with (runs done, runs in all, name of the run) before each. An html report is one
-    file without scripts or links to anywhere, and the same runs give the same bytes.
+    default html, and must agree where there is one. `title` heads the report; `checks` limits the work and `rules` say
+    what counts, as in `diagnose`; `progress` is called with (runs done, runs in all, name of the run) before each. An
+    html report is one file without scripts or links to anywhere, and the same runs give the same bytes.
 
     Raises `ValueError` on an unknown format, `InputError` on an unknown suffix or when the path holds no run. An empty
     iterable gives a report of no runs, which says so.
@@ -106,7 +108,7 @@ def report(
     ('# Report on a&lt;b: healthy', None)
     """
     wanted = _wanted(path, format)
-    judged, unread = _judge(runs, checks, progress)
+    judged, unread = _judge(runs, checks, rules, progress)
     if progress is not None:
         progress(len(judged), len(judged), "drawing")
     made = _render(judged, wanted, title or _title(judged), unread)
@@ -134,6 +136,7 @@ def _format_of(path: Path) -> Format:
 def _judge(
     runs: Run | Diagnosis | RunSet | Iterable[Run | Diagnosis] | StrPath,
     checks: Iterable[str] | None,
+    rules: Rules | Mapping[str, Any] | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> tuple[tuple[Diagnosis, ...], tuple[tuple[str, str], ...]]:
     if isinstance(runs, str | os.PathLike):
@@ -150,7 +153,7 @@ def _judge(
             raise TypeError(f"report takes runs, judgements or a path, not {type(one).__name__}")
         if progress is not None:
             progress(done, len(several), one.name)
-        judged.append(diagnose(one, checks=wanted))
+        judged.append(diagnose(one, checks=wanted, rules=rules))
     return tuple(judged), unread
 
 
