@@ -45,11 +45,12 @@ class RotatingFile:
         if self._size and self._size + len(text) > self._ceiling and os.getpid() == self._owner:
             self._rotate()
         if self._torn:  # what stands of a block that was refused halfway becomes a line by itself
-            text, self._torn = b"\n" + text, False
+            text = b"\n" + text
         written = 0
         try:
             while written < len(text):
                 written += os.write(self._fd, text[written:] if written else text)
+            self._torn = False
         except OSError:
             self._torn = self._torn or written > 0
             raise
@@ -86,15 +87,16 @@ class RotatingFile:
     def _rotate(self) -> None:
         if self._packing is not None and self._packing.is_alive():
             return
+        os.close(self._fd)  # an open file cannot be renamed everywhere
+        self._fd = -1
         try:
             self._shift()
             self.path.replace(self._backup(1))
         except OSError:
             # Full folders and odd permissions pass; the log grows on and the next try comes a whole file later.
+            self._open()
             self._ceiling = self._size + self._limit
             return
-        os.close(self._fd)
-        self._fd = -1
         self._open()
         plain = [path for n in range(1, self._backups + 1) if (path := self._backup(n)).exists()]
         self._packing = threading.Thread(target=_pack_all, args=(plain,), name="aftertrain-log", daemon=True)

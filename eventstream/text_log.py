@@ -92,6 +92,7 @@ class TextLog(logging.Handler):
         self._number = "" if digits is None else f".{digits}g"
         self._module = module
         self._block, self._times, self._phase = Block(), StepTimes(), ""
+        self._owner = os.getpid()
         self._memory, self._memory_at = Memory(), -_MEMORY_EVERY_S
 
     def begin(self, about: About) -> None:
@@ -132,10 +133,9 @@ class TextLog(logging.Handler):
             self._block.add(record)
 
     def _write_block(self) -> None:
-        block = self._block
-        if not block:
-            return
-        self._block = Block()
+        block, self._block = self._block, Block()
+        if not block or os.getpid() != self._owner:
+            return  # what a forked child inherited is its parent's to write
         steps = self._course.steps
         eta_s = None if steps is None else self._times.remaining(steps)
         message = "Training progress" if block.trains else "Evaluation" if block.numbers else "Samples"
