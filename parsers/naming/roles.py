@@ -22,6 +22,7 @@ ROLES: dict[str, str] = {
     "learning_rate": "a learning rate",
     "grad_norm": "a gradient norm",
     "param_norm": "a norm of parameters or of their updates",
+    "gradient_share": "a share of gradients or units that are zero, or of steps that were clipped",
     "loss_scale": "the loss scale of mixed precision",
     "weight": "the weight of a loss component",
     "hyperparameter": "a scheduled hyper-parameter",
@@ -88,11 +89,13 @@ _BENCHMARKS = (
 
 #: Asked from top to bottom; the first that fits decides, so that false friends stand before those that they resemble.
 ALIASES: tuple[Alias, ...] = (
+    # What `watch` records of layers ends in the layer's name, which may be any: `dead_units/loss` is no loss.
+    Alias("gradient_share", r"\b(?:zero grads|dead units|clip rate)\b"),
+    Alias("counter", r"\bnonfinite grads\b"),
+    Alias("param_norm", r"\bupdate ratio\b"),
     Alias("best", r"\b(?:best|lowest|highest)\b"),
     Alias("loss_scale", r"\b(?:loss|grad|gradient|amp) ?scal(?:e|er|ing)\b|\bscaler\b", r"\blr\b|\blearning\b"),
-    Alias(
-        "param_norm", r"\b(?:param|parameter|weight|update)s? ?(?:l2 )?norms?\b|\bpnorm\b|\bupdate ratio\b", r"\bgrad"
-    ),
+    Alias("param_norm", r"\b(?:param|parameter|weight|update)s? ?(?:l2 )?norms?\b|\bpnorm\b", r"\bgrad"),
     Alias(
         "grad_norm",
         r"\bgrad(?:ient)?s?(?: (?:\d+|l\d|inf|total|global|overall|abs|max|min|mean|avg|unclipped|clipped))* ?norms?\b"

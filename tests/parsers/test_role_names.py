@@ -76,7 +76,12 @@ NAMES: dict[str, tuple[str, ...]] = {
         "embedding_grad_l2_norm", "grad_norm_g",
     ),
     "param_norm": (
-        "param_norm", "params/norm", "weight_norm", "params norm", "update_norm", "params/l2_norm",
+        "param_norm", "params/norm", "weight_norm", "params norm", "update_norm", "params/l2_norm", "update_ratio",
+        "update_ratio/loss", "generator/update_ratio/grad_proj", "shard_update_ratio/best",
+    ),
+    "gradient_share": (
+        "zero_grads", "zero_grads/loss", "dead_units", "dead_units/loss", "generator/dead_units/lr_head",
+        "shard_dead_units/acc", "clip_rate", "critic/clip_rate", "shard_zero_grads/best",
     ),
     "loss_scale": (
         "loss_scale", "loss scale", "train/loss_scale", "grad_scale", "scaler", "amp_scale", "loss_scaler",
@@ -119,7 +124,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "consumed_samples", "number_of_nan_iterations", "total_flos", "throughput/total_tokens", "num_updates",
         "time/episodes", "data/files", "curriculum/progress", "percentage", "samples_seen",
         "input_batch/documents_used", "train/epoch", "throughput/total_training_Gflops", "n_updates",
-        "time/total_episodes",
+        "time/total_episodes", "nonfinite_grads", "nonfinite_grads/loss",
     ),
     "d_real": (
         "d_real", "D_real", "D(x)", "disc_real_score", "d_on_real",
