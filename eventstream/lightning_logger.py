@@ -142,8 +142,7 @@ class LoggerCore:
             return
         self._trainer = weakref.ref(trainer)
         fitting = getattr(trainer.state.fn, "value", None) == "fit"
-        if fitting:
-            self._run.begin_anew()
+        if fitting and self._run.begin_anew():
             self._told = {}
         self._settings.append({"lightning": _about(trainer, model)})
         recorder = self._recorder()
@@ -173,6 +172,7 @@ class LoggerCore:
         else:
             error = sys.exc_info()[1]  # Lightning calls this while it handles what went wrong
             self._run.end("failed" if error is None else end_status(error), error)
+            self._told = {}
 
     def _recorder(self) -> Recorder:
         recorder = self._run.open(_rank())

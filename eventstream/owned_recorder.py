@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from eventstream.abandoned import close_gone, close_of, close_when_gone, keep
 from eventstream.errors import InputError
 from eventstream.recorder import Recorder
 from eventstream.starting import error_text, run_folder
@@ -17,28 +18,50 @@ __all__ = ["OwnedRecorder"]
 class OwnedRecorder:
     """Opens a run when it is needed, ends it, and closes it with the process should nobody else do so.
 
-    A recorder that was given stays its owner's: it is neither ended nor closed here. A copy in another process, and a
-    forked child, opens one of its own when something is to be recorded there. `unfinished` says what a run was that
-    nobody ended.
+    A recorder that was given stays its owner's: it is neither ended nor closed here. Where an earlier logger of this
+    process has the folder open, it gives way: a notebook runs its cell again. A copy, pickled to another process or in
+    this one, opens a recorder of its own, unless that of which it is a copy still records; then it records nothing and
+    says so once, as copies of a `Recorder` do. `unfinished` says what became of a run that nobody ended.
     """
 
     def __init__(self, recorder_or_path: object, *, plan: Mapping[str, Any] | None, unfinished: str) -> None:
         if not isinstance(recorder_or_path, (Recorder, str, os.PathLike)):
             kind = type(recorder_or_path).__name__
             raise InputError(f"recorder_or_path must be a Recorder or the folder of the run, got {kind}")
-        given = isinstance(recorder_or_path, Recorder)
-        self.owned, self.ended = not given, False
-        self.path = recorder_or_path.path if isinstance(recorder_or_path, Recorder) else run_folder(recorder_or_path)
-        self._recorder = recorder_or_path if isinstance(recorder_or_path, Recorder) else None
+        given = recorder_or_path if isinstance(recorder_or_path, Recorder) else None
+        self.owned, self.ended = given is None, False
+        self.path = run_folder(recorder_or_path) if given is None else given.path
+        self._recorder: Recorder | None = given
+        self._stopped: Recorder | None = None
         self._plan, self._unfinished = plan, unfinished
-        self._guard: Any = None
 
     def open(self, rank: int | None = None) -> Recorder:
-        """The recorder, opened for `rank` (the environment's `RANK` unless given) where none is open."""
-        if self._recorder is None or (self.owned and self._recorder.closed):
-            self._recorder, self.ended = Recorder(self.path, plan=self._plan, rank=rank), False
-            self._close_at_exit("interrupted", self._unfinished)
+        """The recorder, opened for `rank` (the environment's `RANK` unless given) where none was."""
+        if self._recorder is None:
+            self._recorder = self._opened(rank)
         return self._recorder
+
+    def _opened(self, rank: int | None) -> Recorder:
+        self._make_room(rank)
+        try:
+            recorder = Recorder(self.path, plan=self._plan, rank=rank)
+        except InputError:
+            if self._stopped is None:
+                raise
+            return self._stopped
+        self._stopped, self.ended = None, False
+        close_when_gone(self, recorder, "interrupted", self._unfinished)
+        _OWNERS.add(self)
+        return recorder
+
+    def _make_room(self, rank: int | None) -> None:
+        """Close what earlier loggers of this process have open on the folder; copies leave those that still record."""
+        close_gone()
+        for other in list(_OWNERS):
+            recorder = other.opened
+            mine = recorder is not None and recorder.path == self.path and rank in (None, recorder.rank)
+            if mine and (other.ended or self._stopped is None):
+                close_of(other)
 
     @property
     def opened(self) -> Recorder | None:
@@ -61,26 +84,26 @@ class OwnedRecorder:
             if not self.ended:
                 recorder.event("end", {"status": status})
             self.ended = True
-            self._close_at_exit(status, None)
+            close_when_gone(self, recorder, status)
         else:
-            self._detach()
-            recorder.close(status, None if error is None else error_text(error))
+            self._close(recorder, status, error)
 
-    def begin_anew(self) -> None:
-        """Let the next record open another attempt, where the one before has ended."""
-        if self.owned and self.ended and self._recorder is not None:
-            self._detach()
-            self._recorder.close("finished")
-            self._recorder = None
+    def begin_anew(self) -> bool:
+        """Let the next record open another attempt, where the one before has ended; says whether it had."""
+        recorder = self.opened
+        if not (self.owned and self.ended and recorder is not None):
+            return False
+        self._close(recorder, "finished", None)
+        return True
 
-    def _close_at_exit(self, status: str, error: str | None) -> None:
-        self._detach()
-        assert self._recorder is not None
-        self._guard = weakref.finalize(self, self._recorder.close, status, error)
-
-    def _detach(self) -> None:
-        if self._guard is not None:
-            self._guard.detach()
+    def _close(self, recorder: Recorder, status: str, error: BaseException | None) -> None:
+        keep(self)
+        recorder.close(status, None if error is None else error_text(error))
+        self._recorder, self.ended = None, False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_guard": None, **({"_recorder": None} if self.owned else {})}
+        changed = {"_recorder": None, "_stopped": self._recorder or self._stopped} if self.owned else {}
+        return {**self.__dict__, **changed}
+
+
+_OWNERS: weakref.WeakSet[OwnedRecorder] = weakref.WeakSet()
