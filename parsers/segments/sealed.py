@@ -129,7 +129,7 @@ class Sealed:
         self.source = Source(footer.num_rows, lambda columns, start, count: self._rows(start, count, columns))
 
     def _look(self, group: RowGroup) -> None:
-        """A row group with several splits, or of a writer that keeps no statistics: its names are read."""
+        """A row group with several tags or splits, or of a writer that keeps no statistics: its names are read."""
         names = self._rows(group.offset, group.length, ["tag", "split"])
         slices = runs_of(names["tag"], names["split"].fill_null(""))
         self.slices += [(tag, split, group.offset + start, n) for tag, split, start, n in slices if tag is not None]

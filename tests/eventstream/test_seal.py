@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import subprocess
@@ -58,7 +59,7 @@ def test_columns_types_and_metadata_are_as_documented(tmp_path):
     assert table["time"].cast(pa.int64()).to_pylist() == [5_250_000] * 2
 
 
-def test_a_row_group_never_mixes_tags_and_events_come_last(tmp_path):
+def test_few_tags_have_row_groups_of_their_own_and_events_come_last(tmp_path):
     with Recorder(tmp_path) as rec:
         for step in range(40):
             rec.log(step, {"loss": 1.0, "acc": 0.5}, split="train")
@@ -78,6 +79,35 @@ def test_a_row_group_never_mixes_tags_and_events_come_last(tmp_path):
             sequence = [row["seq"] for row in rows if row["split"] == split]
             assert sequence == sorted(sequence)
     assert [json.loads(row["payload"]) for row in groups[-1]][-1] == {"status": "finished"}
+
+
+def test_many_small_metrics_share_row_groups_and_stand_whole_in_them(tmp_path):
+    with Recorder(tmp_path) as rec:
+        for step in range(6):
+            for split in ("train", "eval"):
+                rec.log(step, {f"layer{n}/norm": n + step for n in range(300)}, split=split)
+    file = pq.ParquetFile(tmp_path / f"{NAME}.parquet")
+    groups = [file.read_row_group(number).to_pylist() for number in range(file.num_row_groups)]
+    tags = [list(dict.fromkeys(row["tag"] for row in rows)) for rows in groups[:-1]]
+    assert len(tags) < 100 and max(map(len, tags)) > 1
+    assert [tag for group in tags for tag in group] == sorted(f"layer{n}/norm" for n in range(300))
+    for rows in groups[:-1]:
+        keys = [(row["tag"], row["split"]) for row in rows]
+        assert all(keys[i * 6 : i * 6 + 6] == [keys[i * 6]] * 6 for i in range(len(keys) // 6))
+        assert [row["step"] for row in rows] == list(range(6)) * (len(rows) // 6)
+        assert [row["value"] for row in rows] == [int(row["tag"][5:-5]) + row["step"] for row in rows]
+    bounds = [file.metadata.row_group(n).column(6).statistics for n in range(len(tags))]
+    assert all(before.max < after.min for before, after in itertools.pairwise(bounds)), "statistics tell tags apart"
+
+
+def test_a_large_metric_among_many_small_ones_has_its_own_row_group(tmp_path):
+    wide = ",".join(f'"m{n:03}":{n}' for n in range(200))
+    big = [metrics(step, f'{{"big":{step}}}') for step in range(2000)]
+    seal(segment(tmp_path, metrics(0, f"{{{wide}}}"), *big, metrics(1, f"{{{wide}}}")))
+    file = pq.ParquetFile(tmp_path / f"{NAME}.parquet")
+    tags = [set(file.read_row_group(number)["tag"].to_pylist()) for number in range(file.num_row_groups)]
+    assert [group for group in tags if "big" in group] == [{"big"}]
+    assert sum(map(len, tags)) == 201 and len(tags) < 40
 
 
 def test_large_metrics_are_cut_into_groups_of_one_tag(tmp_path, monkeypatch):

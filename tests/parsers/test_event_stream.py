@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -93,6 +94,25 @@ def test_one_metric_is_read_without_the_others(tmp_path: Path, monkeypatch: pyte
     assert read == [7]
     with pytest.raises(InputError, match="did you mean 'losses/total'"):
         run.series("losses/totl")
+
+
+def test_ten_thousand_tags_read_the_same_before_and_after_they_are_sealed_at_once_and_lazily(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Recorder(tmp_path / "exp", seal=False) as recorder:
+        for step in range(3):
+            recorder.log(step, {f"layer{n}/norm": n + step / 4 for n in range(10_000)}, split="train")
+            recorder.log(step, {"layer7/norm": -float(step), "loss": float("nan")}, split="eval")
+    before = load(tmp_path / "exp").scalars
+    (segment,) = (tmp_path / "exp").glob("*.jsonl")
+    seal(segment)
+    groups = pq.ParquetFile(segment.with_suffix(".parquet")).metadata.num_row_groups
+    assert groups < 80
+    assert_frame_equal(load(tmp_path / "exp").scalars, before)
+    monkeypatch.setattr(sealed, "EAGER", 0)
+    run = load(tmp_path / "exp")
+    assert_frame_equal(run.series("layer7/norm"), before.filter(pl.col("metric") == "layer7/norm"))
+    assert_frame_equal(run.scalars, before)
 
 
 def test_ranks_write_their_own_files_and_are_read_as_such(tmp_path: Path) -> None:
