@@ -15,6 +15,7 @@ from eventstream.mirrors import full_tag, numbers
 __all__ = ["Block", "Course", "eta_text", "header", "one_line"]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BLANK_ENDS = re.compile(r"^\s+|\s+$")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 #: A component of a loss as it may stand between the braces, and a name that may stand bare before a colon.
 _COMPONENT = re.compile(r"[A-Za-z_][A-Za-z0-9_./@#-]*")
@@ -32,13 +33,11 @@ def one_line(text: str) -> str:
     >>> one_line("lost\n[2025-07-09 14:30:25.123] [INFO] [x] forged\x1b[2J")
     'lost\\n[2025-07-09 14:30:25.123] [INFO] [x] forged\\x1b[2J'
     """
-    return _CONTROL.sub(_escape, text)
+    return _CONTROL.sub(lambda found: _NAMED.get(found[0]) or _escaped(found), text)
 
 
-def _escape(found: re.Match[str]) -> str:
-    char = found[0]
-    code = ord(char)
-    return _NAMED.get(char) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}" for char in found[0])
 
 
 def header(time_s: float, level: str, module: str, message: str) -> str:
@@ -208,7 +207,7 @@ def _memory(taken: dict[str, float], measured: Memory, number: str) -> Iterator[
 
 
 def _name(tag: str) -> str:
-    """A tag before its colon: in quotes where it is not plain words, with what would end the quotes escaped."""
+    """A tag before its colon: in quotes where it is not plain words, with quotes and blanks at its ends escaped."""
     if _BARE.fullmatch(tag) and tag.lower() not in _OWN:
         return tag
-    return '"' + one_line(tag).replace('"', "\\x22") + '"'
+    return '"' + _BLANK_ENDS.sub(_escaped, one_line(tag).replace('"', "\\x22")) + '"'

@@ -32,7 +32,7 @@ def clock(
 
 
 def follow(times: StepTimes, events: Iterator[tuple[int, float, bool]], since: int) -> list[float]:
-    """Relative errors of the estimate from step `since` to the last tenth of the training, which is too short to tell."""
+    """Relative errors of the estimate from step `since` on, the last tenth left out."""
     told, end = [], 0.0
     for step, now, paused in events:
         if paused:
