@@ -19,8 +19,8 @@ __all__ = ["WandbMirror"]
 #: Steps held back: records whose numbers come from a device arrive out of order, and W&B takes steps in order only.
 #: A recorder lets at most 64 records wait.
 HELD = 65
-#: Keys of a history that are W&B's own.
-_OWN = ("_step", "_timestamp", "_runtime", "_wandb")
+#: Keys of a history that are W&B's own, and the one that it drops.
+_OWN = ("", "_step", "_timestamp", "_runtime", "_wandb")
 _REPORTING = "WANDB_ERROR_REPORTING"
 
 

@@ -66,3 +66,50 @@ def test_an_existing_file_is_not_overwritten(run: Run, tmp_path: Path):
 def test_an_unknown_suffix_names_the_known_ones(run: Run, tmp_path: Path):
     with pytest.raises(at.InputError, match=r"unknown suffix '.parqet'; did you mean '.parquet'"):
         convert(run, tmp_path / "a.parqet")
+
+
+@pytest.mark.parametrize("form", ["tensorboard", "wandb"])
+def test_a_run_of_several_attempts_and_splits_comes_back_from_the_bridges(tmp_path: Path, form: str):
+    frame = pl.DataFrame(
+        {
+            "tag": ["loss", "val_loss", "train/lr", "odd"] * 30,
+            "step": [step for step in range(30) for _ in range(4)],
+            "attempt": [step // 15 for step in range(30) for _ in range(4)],
+            "split": ["train", "eval", "train", "holdout"] * 30,
+            "epoch": [step / 10 for step in range(30) for _ in range(4)],
+            "value": [math.nan if place == 7 else place / 8 for place in range(120)],
+        }
+    )
+    run = finish("demo", "demo.jsonl", "jsonl", frame, config={"lr": 0.1, "betas": [0.9, 0.95]})
+    written = convert(run, tmp_path / "out", format=form)
+    assert written == tmp_path / "out"
+    back = at.load_all(written)[0]
+    key = ["step", "split", "metric"]
+    wanted = run.scalars.with_columns(
+        split=pl.col("split").replace("holdout", ""), metric=pl.col("metric").replace("odd", "holdout/odd")
+    )
+    assert back.scalars.select(*key, "value").sort(key).equals(wanted.select(*key, "value").sort(key))
+    assert back.config == run.config
+
+
+def test_of_several_values_of_one_step_and_key_the_last_attempt_counts_in_wandb(tmp_path: Path):
+    frame = pl.DataFrame({"tag": ["loss"] * 3, "step": [1, 2, 1], "attempt": [0, 0, 1], "value": [1.0, 2.0, 3.0]})
+    run = finish("demo", "demo.jsonl", "jsonl", frame)
+    back = at.load_all(convert(run, tmp_path / "out", format="wandb"))[0]
+    assert back.series("loss").select("step", "value").rows() == [(1, 3.0), (2, 2.0)]
+
+
+def test_rows_without_a_step_are_counted_in_tensorboard(tmp_path: Path):
+    frame = pl.DataFrame({"tag": ["loss", "lr"] * 3, "step": [None] * 6, "value": [float(n) for n in range(6)]})
+    run = finish("demo", "demo.jsonl", "jsonl", frame.cast({"step": pl.Int64}))
+    back = at.load(convert(run, tmp_path / "board"))
+    assert back.series("loss").select("step", "value").rows() == [(0, 0.0), (1, 2.0), (2, 4.0)]
+
+
+def test_the_command_line_writes_a_wandb_run(run: Run, tmp_path: Path):
+    from aftertrain.cli import main
+
+    source = convert(run, tmp_path / "run.jsonl")
+    assert main(["convert", str(source), "-o", str(tmp_path / "bridge"), "--format", "wandb"]) == 0
+    back = at.load_all(tmp_path / "bridge")[0]
+    assert back.format == "wandb" and same_values(back.scalars, run.scalars)
