@@ -41,9 +41,9 @@ class Recorder(EventMethods):
 
     `path` is the run's folder, made where it is missing; a folder that holds the run already is continued as the next
     attempt. `config` (mapping, dataclass or namespace) and `plan` go into the manifest; `run` is the name, the folder's
-    unless given. `rank` is the process among many, from the environment's `RANK` unless given, else 0: each rank has
-    its own files and only rank 0 the manifest. A segment of `segment_bytes` (64 MiB: two to three million numbers,
-    sealed in seconds) is followed by the next; with `seal` full segments become Parquet in the background and the last
+    unless given. `rank` is the process among many: unless given the environment's `RANK` (torchrun sets it), else that
+    of `torch.distributed` where it is set up, else 0. Each rank has its own files and only rank 0 the manifest. A segment
+    of `segment_bytes` (64 MiB: two to three million numbers, sealed in seconds) is followed by the next; with `seal` full segments become Parquet in the background and the last
     one in `close`, where pyarrow is installed.
 
     `mirrors` are given every record besides (`TextLog`, `TensorBoardMirror`, `WandbMirror`, or anything with
@@ -262,6 +262,8 @@ class Recorder(EventMethods):
     @never_raises
     def flush(self) -> None:
         """Wait for numbers that are still on a device and write their records. Nothing to do for all others."""
+        if os.getpid() != self._process:
+            return  # what waited at the fork is the parent's
         for source in tuple(self._sources):
             source()
         self._pending.drain(wait=True)
@@ -299,8 +301,10 @@ class Recorder(EventMethods):
 
         `status` is `finished`, `failed` or `interrupted`; leaving the `with` block sets it from the exception.
         """
+        if os.getpid() != self._process:
+            return  # before the lock, which a thread of the parent may have held at the fork
         with self._closing:
-            if self._closed or os.getpid() != self._process:
+            if self._closed:
                 return
             self._closed = True
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 from pathlib import Path
 
 from eventstream.errors import InputError
@@ -33,16 +34,29 @@ def run_folder(given: object) -> Path:
 
 
 def rank_of(given: object) -> int:
-    """The rank that was given, else the environment's `RANK`, else 0; InputError where it is no rank."""
-    text = os.environ.get("RANK", "0") if given is None else given
+    """The rank that was given, else the environment's `RANK`, else that of `torch.distributed` where set up, else 0.
+
+    InputError where what was given, or `RANK`, is no rank.
+    """
+    found = os.environ.get("RANK") if given is None else given
+    if found is None:
+        return _distributed_rank()
     try:
-        rank = int(text) if isinstance(text, str) else operator.index(text)  # type: ignore[arg-type]
+        rank = int(found) if isinstance(found, str) else operator.index(found)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         rank = -1
     if not 0 <= rank < 10**9:
         where = "the environment's RANK" if given is None else "rank"
-        raise InputError(f"{where} must be a whole number from 0, got {text!r}")
+        raise InputError(f"{where} must be a whole number from 0, got {found!r}")
     return rank
+
+
+def _distributed_rank() -> int:
+    """Processes of `torch.multiprocessing.spawn` have no `RANK` in their environment; torch is not imported for it."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return 0
+    return int(distributed.get_rank())
 
 
 def end_status(error: BaseException | None) -> str:
