@@ -81,8 +81,9 @@ def read(path: Path, dialects: Sequence[Dialect] = ()) -> Run:
     r"""The run in a text log; rotated parts (`train.log.1`, `train.log.2.gz`, ...) are read before it.
 
     The dialect is told by the lines themselves: the one of `dialects` (a user's own,
-    `parsers.text_logs.dialects.from_toml`) or of the table (`parsers.text_logs.dialects.DIALECTS`) that most lines
-    speak; where none does, lines of `key: value` or `key=value` with a step or an epoch. An event `note` says which
+    `parsers.text_logs.dialect_toml.from_toml`) or of the table (`parsers.text_logs.dialects.DIALECTS`) that most lines
+    speak; where none does, lines with a step or an epoch that hold `key: value`, `key=value` or `| key value |`, or
+    nothing but `key value, key value`. A letter behind a number counts: `1.2k` is 1200. An event `note` says which
     lines were used and how many; text between them is no reject, but a line of numbers that is cut or damaged is. Tags
     are the names as printed; the metric of `lm loss` is `lm_loss`. Settings that a log prints (arguments) become
     `config`; an error at its end an event `end`. Raises `InputError` when the file cannot be opened, is a Git-LFS
@@ -252,6 +253,6 @@ def _nothing(path: Path, reader: Reader) -> str:
     known = ", ".join(d.name for d in reader.dialects)
     end = f"; line {reader.last[0]:,}, the last, is {reader.last[1].strip()[:80]!r}" if reader.last[0] else ""
     return (
-        f"{path}: no line of metrics among {reader.total:,} lines (looked for {known}, and for key: value with a step "
-        f"or an epoch in three lines or more){end}"
+        f"{path}: no line of metrics among {reader.total:,} lines (looked for {known}, and for key: value or "
+        f"| key value | with a step or an epoch in three lines or more){end}"
     )

@@ -60,10 +60,10 @@ def _text_without_numbers(path: Path) -> str:
     said = f"; the last line is {last[:80]!r}" if last else ""
     return (
         f"text without numbers that have a step or an epoch, in {lines:,} lines (looked for the lines of "
-        f"{text.dialect_names()}, and for key: value or key=value with a step or an epoch in three lines or more"
-        f"{said}); it is not a format that is known. If its program prints numbers in a form of its own, a few lines "
-        "of TOML describe it, given as load(path, dialects=FILE) or --dialects FILE: "
-        "parsers.text_logs.dialects.from_toml"
+        f"{text.dialect_names()}, and for key: value, key=value or | key value | with a step or an epoch "
+        f"in three lines or more{said}); it is not a format that is known. If its program prints numbers in a form of "
+        "its own, a few lines of TOML describe it, given as load(path, dialects=FILE) or --dialects FILE: "
+        "parsers.text_logs.dialect_toml.from_toml"
     )
 
 

@@ -9,7 +9,20 @@ import polars as pl
 
 from eventstream.errors import InputError
 
-__all__ = ["COMMAS", "INTEGER", "NUMBER", "PAIRS", "PLACE", "TIME", "Dialect", "Pattern", "groups_of"]
+__all__ = [
+    "COMMAS",
+    "INTEGER",
+    "LEVELS",
+    "NUMBER",
+    "PAIRS",
+    "PLACE",
+    "PROSE",
+    "TIME",
+    "UNIT",
+    "Dialect",
+    "Pattern",
+    "groups_of",
+]
 
 #: A number without thousands separators, an integer, and a number that may hold commas. Only ASCII classes: the
 #: engine then decides byte by byte, which is five times as fast as with Unicode classes.
@@ -19,10 +32,17 @@ COMMAS = r"[-+]?(?:[0-9][0-9.,]*(?:[eE][-+]?[0-9]+)?|[nN][aA][nN]|[iI][nN][fF](?
 #: A date and time as Python's logging and most others print it.
 TIME = r"[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
 
+#: What may stand behind a number and leaves it one.
+UNIT = r"(?:[kKMGBT]|%|ms|s|sec|min|h|[kKMG]i?B|(?:[A-Za-z]+|[kKM] ?[a-z]+)/(?:s|sec|h|gpu|GPU|it|step))?"
 #: What stands for the value of a pair: a number, or something that begins as one and is none.
 _UNENDED = r"(?=(?:ms|s|m|z|%)?(?![\w.-]))"
 _VALUE = rf"([-+]?(?:[0-9.][0-9.,eE+-]*[0-9.]|[0-9]|(?:[nN][aA][nN]|[iI][nN][fF](?:inity)?){_UNENDED})[A-Za-z0-9_.]*)"
 _WORD = r"[A-Za-z_][\w./@#-]*"
+#: One to three words as a name, none of them a word of prose: `saved at 3` is no measurement.
+PROSE = "a|about|after|and|around|at|before|by|every|finished|for|from|has|in|is|loaded|of|on|or|over|saved|see|since"
+PROSE += "|than|the|to|took|until|version|was|with"
+LEVELS = "TRACE|DEBUG|INFO|WARNING|WARN|ERROR"
+_NAME = rf"(?!(?:{LEVELS})[ \t])(?!(?:[\w./@#-]+[ \t]+){{0,2}}(?i:{PROSE})[ \t]){_WORD}(?: {_WORD}){{0,2}}"
 #: Ways to write sequences of names and numbers; each finds a name and the text of its value. None can backtrack far:
 #: what repeats is bounded or cannot match what follows it.
 PAIRS: dict[str, str] = {
@@ -40,8 +60,11 @@ PAIRS: dict[str, str] = {
     "words": rf"(?:^|,)[ \t]*({_WORD})[ \t]+{_VALUE}",
     # `"loss": "9.5", "num_updates": 100`
     "json": rf'"([^"]{{1,80}})": ?"?{_VALUE}',
-    # `key: value` and `key=value` in any line
-    "any": rf"((?:{_WORD})(?: [A-Za-z][\w./-]*){{0,2}}(?: \([A-Za-z%]+\))?)['\"]?[ \t]*[:=][ \t]*['\"]?{_VALUE}",
+    # `key: value` and `key=value` in any line, and `| key value |` where nothing else stands between the bars
+    "any": rf"(?:^|\|)[ \t]*({_NAME})[ \t]+{_VALUE}(?=[ \t]*{UNIT}(?:[ \t]*\([^|()]*\))?[ \t]*(?:\||$))"
+    rf"|((?:{_WORD})(?: [A-Za-z][\w./-]*){{0,2}}(?: \([A-Za-z%]+\))?)['\"]?[ \t]*[:=][ \t]*['\"]?{_VALUE}",
+    # `step 10, train loss 2.3, lr 1e-4` in a line that holds nothing else
+    "plain": rf"(?<![\w./@#:-])({_NAME})[ \t]+{_VALUE}",
 }
 
 #: Groups of a pattern that say where a number belongs; every other named group is a number itself.

@@ -26,6 +26,8 @@ __all__ = ["Found", "Matcher"]
 TEMPLATES = 40
 #: Parts of a duration in seconds.
 _SECONDS = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0}
+#: What letters alone behind a number mean; with more behind them (`1.5GB`, `12ms`) they are a unit, and stay one.
+_FACTORS = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 #: Lines without a template before the rest is read one by one, and lines that templates are first learnt from.
 ODD, FEW = 50, 256
 #: How a pattern says that all that follows is names and numbers: a template then takes the place of this.
@@ -54,6 +56,8 @@ class Found:
 class _Template:
     regex: str
     names: tuple[str, ...]
+    #: By what each number is multiplied: 1000 for `1.5k`.
+    factors: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -223,10 +227,10 @@ class Matcher:
         self, rows: pl.DataFrame, texts: pl.DataFrame, template: _Template, file: str, rejects: list[Reject]
     ) -> Found:
         columns = []
-        for name, text in zip(template.names, texts.get_columns(), strict=True):
+        for name, factor, text in zip(template.names, template.factors, texts.get_columns(), strict=True):
             column = numbers(text)
             _damaged(rows, text, column, file, rejects, name)
-            columns.append(column.alias(name))
+            columns.append((column if factor == 1.0 else column * factor).alias(name))
         return self._placed(rows, columns)
 
     def _one_by_one(self, rows: pl.DataFrame, file: str, rejects: list[Reject]) -> Found:
@@ -238,11 +242,12 @@ class Matcher:
             for *_, name, value in _found_pairs(text, self.pattern.style):
                 hole = _hole(value)
                 number = None if hole is None else _number(hole[0])
-                if number is None:
+                if hole is None or number is None:
                     if name in self._numeric:
                         rejects.append(Reject(file, f"{name}: {value[:40]!r} is no number", line=line, text=text))
                     continue
                 self._numeric.add(name)
+                number *= _factor(value, hole)
                 if name in self.pattern.roles:
                     roles.setdefault(self.pattern.roles[name], {})[place] = number
                 else:
@@ -288,16 +293,17 @@ def _found_pairs(text: str, style: str) -> list[tuple[int, int, str, str]]:
     found: list[tuple[int, int, str, str]] = []
     seen: set[str] = set()
     for match in re.finditer(PAIRS[style], text):
-        name = match[1].strip()
+        at = match.lastindex or 2  # a style may be two forms, each with its name and its value
+        name = match[at - 1].strip()
         if name not in seen and len(found) < MANY:
             seen.add(name)
-            found.append((match.start(1) + match[1].index(name), match.start(2), name, match[2]))
+            found.append((match.start(at - 1) + match[at - 1].index(name), match.start(at), name, match[at]))
     return found
 
 
 def _learn(text: str, style: str) -> _Template | None:
     """A template of this line, or None where a value in it is no number."""
-    parts, names, at = ["^"], [], 0
+    parts, names, factors, at = ["^"], [], [], 0
     for start, place, name, value in _found_pairs(text, style):
         hole = _hole(value)
         if hole is None:
@@ -305,10 +311,11 @@ def _learn(text: str, style: str) -> _Template | None:
         kind = COMMAS if "," in hole[0] else NUMBER
         parts += [_literal(text[at:start]), _escaped(name), _literal(text[start + len(name) : place]), f"({kind})"]
         names.append(name)
+        factors.append(_factor(value, hole))
         at = place + hole.end()
     if not names or len(names) > WIDE:
         return None
-    return _Template("".join([*parts, _literal(text[at:]), "$"]), tuple(names))
+    return _Template("".join([*parts, _literal(text[at:]), "$"]), tuple(names), tuple(factors))
 
 
 def _hole(value: str) -> re.Match[str] | None:
@@ -317,6 +324,11 @@ def _hole(value: str) -> re.Match[str] | None:
     if hole is None or re.search(r"[0-9]", value[hole.end() :]) or _number(hole[0]) is None:
         return None
     return hole
+
+
+def _factor(value: str, hole: re.Match[str]) -> float:
+    """By what the number of a value is multiplied for the letter behind it: `950` and `1.2k` are of one series."""
+    return _FACTORS.get(value[hole.end() :], 1.0)
 
 
 def _number(text: str) -> float | None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from parsers.finish import Reject
-from parsers.naming.names import resolve
+from parsers.naming.names import resolve, split_tag
 from parsers.tables.assemble import INDEX, Pieces
 from parsers.text_logs.auto import AUTO, AutoMatcher
 from parsers.text_logs.dialect import PLACE, Dialect
@@ -214,6 +214,8 @@ def _canonical(dialect: Dialect, tag: str, split: str) -> tuple[str, str]:
     """Split and metric of a tag: what the dialect says it is, else its name with blanks and brackets replaced."""
     if tag in dialect.metrics:
         return resolve(dialect.metrics[tag], split)
+    if dialect is AUTO and (named := split_tag(tag)[0]):  # a line of the training may tell of the evaluation too
+        split = named
     own, metric = resolve(tag, split)
     metric = metric.removeprefix(dialect.prefix)
     return own, re.sub(r"[()\[\]]", "", metric).strip().replace(" ", "_") or metric
