@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,9 +55,15 @@ def numbers(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     [('data/files', 800.0)]
     """
     kind = record["kind"]
-    return metric_values(record) if kind == "metrics" else expand(kind, record.get("payload"))
+    if kind != "metrics":
+        return expand(kind, record.get("payload"))
+    if "nonfinite" in record:
+        return metric_values(record)
+    # The common case without a layer between: lines of the stream hold plain numbers and nulls.
+    return ((name, value) for name, value in record["values"].items() if value is not None)
 
 
+@lru_cache(maxsize=20_000)
 def full_tag(name: str, split: str | None) -> str:
     """The name of a number where a format has no split beside it: the split stands first, unless the name says it.
 

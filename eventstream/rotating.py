@@ -13,8 +13,8 @@ __all__ = ["RotatingFile"]
 
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _CHUNK = 1 << 20
-#: Of log text a quarter larger than at level 9, in a fifth of the time.
-_LEVEL = 6
+#: A text log becomes a fifth of its size, as it does at level 9 within a tenth, at six times the speed.
+_LEVEL = 1
 
 
 class RotatingFile:

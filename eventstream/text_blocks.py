@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from eventstream.memory import Memory
@@ -118,8 +119,10 @@ class Block:
 
     def add(self, record: Mapping[str, Any]) -> bool:
         """Take a record in; False, with nothing taken, where it is another step's or says a number a second time."""
-        found = dict(_tags(record))
-        if self and (record["step"] != self.step or not found.keys().isdisjoint(self.numbers)):
+        if self and record["step"] != self.step:
+            return False
+        found = _tags(record)
+        if not found.keys().isdisjoint(self.numbers):
             return False
         if not self:
             self.step, self.time, self.epoch = record["step"], record["time"], None
@@ -148,12 +151,11 @@ class Block:
             yield f"  - Samples saved: {', '.join(self.samples)}"
 
 
-def _tags(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _tags(record: Mapping[str, Any]) -> dict[str, float]:
     split = record.get("split", "")
     if split == "train" and record["kind"] != "metrics":
         split = ""  # the log is the training's: its losses and files are not marked as such
-    for name, value in numbers(record):
-        yield full_tag(name, split), value
+    return {full_tag(name, split): value for name, value in numbers(record)}
 
 
 def _files(payload: Any) -> Iterable[str]:
@@ -206,6 +208,7 @@ def _memory(taken: dict[str, float], measured: Memory, number: str) -> Iterator[
         yield f"  - Memory: {', '.join(parts)}"
 
 
+@lru_cache(maxsize=20_000)
 def _name(tag: str) -> str:
     """A tag before its colon: in quotes where it is not plain words, with quotes and blanks at its ends escaped."""
     if _BARE.fullmatch(tag) and tag.lower() not in _OWN:
