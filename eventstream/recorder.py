@@ -42,8 +42,9 @@ class Recorder(EventMethods):
     `path` is the run's folder, made where it is missing; a folder that holds the run already is continued as the next
     attempt. `config` (mapping, dataclass or namespace) and `plan` go into the manifest; `run` is the name, the folder's
     unless given. `rank` is the process among many: unless given the environment's `RANK` (torchrun sets it), else that
-    of `torch.distributed` where it is set up, else 0. Each rank has its own files and only rank 0 the manifest. A segment
-    of `segment_bytes` (64 MiB: two to three million numbers, sealed in seconds) is followed by the next; with `seal` full segments become Parquet in the background and the last
+    of `torch.distributed` where it is set up, else 0. Each rank has its own files and only rank 0 the manifest. A
+    segment of `segment_bytes` (64 MiB: two to three million numbers, sealed in seconds) is followed by the next; with
+    `seal` full segments become Parquet in the background and the last
     one in `close`, where pyarrow is installed.
 
     `mirrors` are given every record besides (`TextLog`, `TensorBoardMirror`, `WandbMirror`, or anything with
