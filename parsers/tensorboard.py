@@ -148,7 +148,8 @@ class _Run:
     def _add(self, part: Part, files: list[EventFile], pieces: list[Columns], follower: Follower) -> None:
         """One source: a file, or several that were written at the same time."""
         grouped = _Grouped(pieces, len(self.tags.names))
-        first = follower.first_attempt(grouped.tags, files[0].began or 0.0, max(file.ended for file in files))
+        ended = max(file.ended for file in files)
+        first = follower.first_attempt(grouped.tags, files[0].began or 0.0, ended, _steps(pieces))
         opened = boundaries(grouped.backward(), files[0].starts if len(files) == 1 else (), grouped.size)
         follower.last += len(opened)
         order = len(self.sources)
@@ -168,6 +169,12 @@ def _compiled(file: EventFile) -> Walker:
     from parsers.tfevents.fast import CompiledWalker
 
     return CompiledWalker(file)
+
+
+def _steps(pieces: list[Columns]) -> tuple[int, int] | None:
+    """The smallest and the largest step; None without any."""
+    known = [steps for _, steps, _, _ in pieces if len(steps)]
+    return (min(int(s.min()) for s in known), max(int(s.max()) for s in known)) if known else None
 
 
 def _merged(files: list[EventFile]) -> Iterator[tuple[list[EventFile], list[Columns]]]:

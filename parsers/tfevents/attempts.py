@@ -54,16 +54,25 @@ class Follower:
     last: int = 0
     #: When each tag was last written.
     _ended: dict[int, float] = field(default_factory=dict)
+    #: The largest step so far.
+    _reached: int | None = None
 
-    def first_attempt(self, tags: Iterable[int], began: float, ended: float) -> int:
+    def first_attempt(
+        self, tags: Iterable[int], began: float, ended: float, steps: tuple[int, int] | None = None
+    ) -> int:
         """The attempt with which a file begins: another one where it goes on with a tag of a file that had ended.
 
-        Files with tags of their own (a test after training, hyper-parameters) belong to the attempt that runs.
+        Files with tags of their own (a test after training, hyper-parameters) belong to the attempt that runs; so does
+        one whose `steps` (the smallest and the largest) are all the last of the files before: the model was evaluated
+        once more after training, for which the Hugging Face Trainer opens another file.
         """
         tags = list(tags)
         shared = [self._ended[tag] for tag in tags if tag in self._ended]
-        if shared and began >= max(shared):
+        again = steps is not None and steps == (self._reached, self._reached)
+        if shared and began >= max(shared) and not again:
             self.last += 1
+        if steps is not None:
+            self._reached = max(steps[1], steps[1] if self._reached is None else self._reached)
         self._ended |= {tag: max(ended, self._ended.get(tag, ended)) for tag in tags}
         return self.last
 

@@ -126,6 +126,17 @@ def test_another_log_below_is_joined_only_where_its_numbers_are_the_same(tmp_pat
     assert list_runs(tmp_path, cache=False).frame.equals(runs.frame)
 
 
+def test_an_evaluation_that_took_another_time_when_done_again_does_not_part_two_logs(tmp_path: Path) -> None:
+    def log(speeds: list[float], losses: list[float]) -> Run:
+        rows = {"tag": ["eval/samples_per_second"] * 4 + ["eval/loss"] * 4, "step": [5, 10, 15, 20] * 2}
+        return finish("a", "a.csv", "csv", pl.DataFrame({**rows, "value": speeds + losses}))
+
+    first = log([410.5, 420.1, 400.7, 40.25], [3.1, 2.2, 1.9, 1.7])
+    assert is_same_run(first, log([410.5, 420.1, 400.7, 655.5], [3.1, 2.2, 1.9, 1.7]))
+    assert not is_same_run(first, log([410.5, 420.1, 400.7, 655.5], [3.1, 2.2, 1.9, 1.2]))
+    assert not is_same_run(first, log([1.5, 2.5, 3.7, 5.5], [3.1, 2.2, 1.9, 1.7]))
+
+
 def test_a_sweep_that_shares_its_learning_rate_stays_many_runs(tmp_path: Path) -> None:
     write_events(tmp_path / "sweep", curve(0))
     for seed in range(1, 6):

@@ -249,6 +249,18 @@ def test_a_file_that_goes_on_with_the_tags_is_another_attempt(tmp_path: Path) ->
     assert [v for _, v in run.series("loss").select("step", "value").rows()] == [*range(6), *range(106, 112)]
 
 
+def test_an_evaluation_after_training_in_a_file_of_its_own_is_no_other_attempt(tmp_path: Path) -> None:
+    for suffix, steps in [(".1", range(5, 21, 5)), (".2", [20])]:  # as Trainer.evaluate() after Trainer.train() does
+        with SummaryWriter(tmp_path / "run", filename_suffix=suffix) as writer:
+            for step in steps:
+                writer.add_scalar("eval/loss", 1 / step, step)
+                if suffix == ".1":
+                    writer.add_scalar("train/loss", 2 / step, step)
+    run = load(tmp_path / "run")
+    assert set(run.scalars["attempt"]) == {0}
+    assert run.series("loss", split="eval")["step"].to_list() == [5, 10, 15, 20, 20]
+
+
 def test_a_file_with_tags_of_its_own_belongs_to_the_running_attempt(tmp_path: Path) -> None:
     losses(tmp_path / "events.out.tfevents.1", range(10))
     losses(tmp_path / "events.out.tfevents.2", [9], begin=T0 + 50, tag="test_acc")
