@@ -220,3 +220,22 @@ def content(text: str) -> dict[str, object]:
     found = json.loads(text)
     assert isinstance(found, dict)
     return found
+
+
+def test_the_calls_of_the_guide_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = (Path(__file__).parents[2] / "docs" / "recording.md").read_text().split("```python\n")[1:]
+    (block,) = (text.split("```")[0] for text in blocks if text.startswith("rec.losses("))
+    (tmp_path / "runs" / "gpt-1").mkdir(parents=True)
+    (tmp_path / "runs" / "gpt-1" / "ckpt.pt").write_bytes(b"w" * 10)
+    numbers = dict.fromkeys(["it", "max_iters", "seen", "augmented", "hits", "r0", "r1", "f0", "f1", "d", "g"], 1)
+    losses = {"kd": torch.tensor(1.0), "feature": torch.tensor(2.0), "loss": torch.tensor(1.3), "shown": 1.3}
+    given = {"vectors": torch.eye(3), "speakers": ["a", "b", "a"], "files": ["1", "2", "3"], "prompt": "x"}
+
+    def make(rec: at.Recorder, rng: np.random.Generator) -> None:
+        exec(compile(block, "recording.md", "exec"), {"rec": rec, "spread": 0.8, **numbers, **losses, **given})
+
+    run = recorded(tmp_path / "run", make)
+    assert set(run.events["kind"]) == {"losses", "curriculum", "data", "embeddings", "samples", "checkpoint", "end"}
+    assert {"d_real/mpd.0", "d_fake/msd.0", "d_loss", "diversity", "losses/kd/weight"} <= set(run.metrics)
+    assert not [f for f in at.losses(run).findings if f.severity != "info"]
