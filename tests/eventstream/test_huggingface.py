@@ -569,6 +569,23 @@ def test_a_copy_of_the_callback_records_a_run_of_its_own(tmp_path: Path):
     assert at.load(tmp_path / "run").events_of("config")["attempt"].to_list() == [0, 1]
 
 
+def test_a_new_callback_takes_over_the_folder_of_a_training_that_was_interrupted(tmp_path: Path):
+    class Interrupting(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+    first = at.AftertrainCallback(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, callbacks=[first, Interrupting()], max_steps=4).train()
+    second = at.AftertrainCallback(tmp_path / "run")
+    made(tmp_path, callbacks=[second], max_steps=2).train()
+    second.close()
+    first.close()  # which changes nothing any more
+    ends = at.load(tmp_path / "run").events_of("end")
+    told = [(row["attempt"], json.loads(row["payload"])["status"]) for row in ends.iter_rows(named=True)]
+    assert told[0] == (0, "interrupted") and {status for attempt, status in told if attempt == 1} == {"finished"}
+
+
 def test_nothing_of_a_batch_is_kept_after_its_step(tmp_path: Path):
     alive: list[int] = []
 
