@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from analysis.accounting.precision import FLOAT32, arithmetic_eps, half_unit, printed_decimals
+from analysis.accounting.loss_rows import one_series_each, with_occurrence, with_precision
+from analysis.accounting.precision import FLOAT32, arithmetic_eps
+from analysis.accounting.stated_weights import fill_weights
 from parsers.run import Run
 
-__all__ = ["FIELDS", "WHOLE", "LossTable", "loss_table", "one_series_each", "with_occurrence", "with_precision"]
+__all__ = ["FIELDS", "STATED", "WHOLE", "LossTable", "loss_table"]
+
+Whole = NDArray[np.int64]
 
 #: Numbers of a component, and numbers of the whole loss.
 FIELDS = ("raw", "weight", "weighted", "contribution")
 WHOLE = ("total", "displayed", "scaled_total")
+#: Every weight that was logged, in the order of the log: `used` in a loss record, else declared by the curriculum.
+STATED = pl.Schema(
+    {
+        "step": pl.Int64,
+        "occurrence": pl.Int64,
+        "component": pl.String,
+        "used": pl.Boolean,
+        "value": pl.Float64,
+        "half": pl.Float64,
+        "epoch": pl.Float64,
+    }
+)
 
-_COMPONENT = r"^losses/(.+)/(raw|weight|weighted|contribution)$"
-_WHOLE = r"^losses/(total|displayed|scaled_total)$"
-_CURRICULUM = r"^curriculum/weight/(.+)$"
-_KEY = ["step", "occurrence", "tag"]
+_COMPONENT = re.compile(r"losses/(.+)/(raw|weight|weighted|contribution)", re.DOTALL)
+_WHOLE = re.compile(r"losses/(total|displayed|scaled_total)")
+_CURRICULUM = re.compile(r"curriculum/weight/(.+)", re.DOTALL)
+#: Stands for a step that is unknown, before all others.
+_NO_STEP = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,130 +50,121 @@ class LossTable:
     `totals`: at, step, the three `WHOLE` numbers and `half_...` of each. `at` numbers the records by step and then by
     their order where a step was logged repeatedly. `weight` is what the loss record says, else what the curriculum
     logged at that step, else the value on which the records of it before and after agree. `eps` is the machine
-    epsilon of the totals' arithmetic.
+    epsilon of the totals' arithmetic, `stated` every weight as it was logged (`STATED`).
     """
 
     components: pl.DataFrame
     totals: pl.DataFrame
     eps: float = FLOAT32
+    stated: pl.DataFrame = field(default_factory=lambda: STATED.to_frame())
+
+
+#: The tables of the runs that are in use: accounts and curriculum are judged by the same one.
+_KEPT: WeakKeyDictionary[Run, LossTable] = WeakKeyDictionary()
 
 
 def loss_table(run: Run) -> LossTable:
     """The tables of `run`: lowest rank that logged losses, dead branches of resumes left out, training split.
 
-    Empty tables with the same columns where the run logged no `losses/...`.
+    Empty tables with the same columns where the run logged no `losses/...`. Made at the first use and kept as long as
+    the run is.
     """
-    kept = one_series_each(run, "losses/", "curriculum/weight/")
-    rows = with_precision(with_occurrence(kept), run)
-    moments = rows.filter(pl.col("metric").str.starts_with("losses/")).select("step", "occurrence").unique()
-    moments = moments.sort("step", "occurrence").with_row_index("at").cast({"at": pl.Int64})
-    rows = rows.join(moments, on=["step", "occurrence"], how="left", nulls_equal=True, maintain_order="left")
-    totals = _wide(rows, _WHOLE, WHOLE, []).join(moments.select("at", "step"), on="at", how="left")
-    components = _wide(rows, _COMPONENT, FIELDS, ["component"])
-    components = components.join(moments.select("at", "step"), on="at", how="left")
-    components = _with_weights(components, rows)
-    eps = arithmetic_eps(totals["total"].drop_nulls().to_numpy())
+    kept = _KEPT.get(run)
+    if kept is None:
+        kept = _KEPT[run] = _made(run)
+    return kept
+
+
+def _made(run: Run) -> LossTable:
+    rows = with_precision(with_occurrence(one_series_each(run, "losses/", "curriculum/weight/")), run)
+    names = sorted(rows["metric"].unique().to_list())
+    metric = rows["metric"].cast(pl.Enum(names)).to_physical().to_numpy()
+    parts = [_COMPONENT.fullmatch(name) for name in names]
+    components = sorted({part[1] for part in parts if part})
+    group = np.array([components.index(part[1]) if part else -1 for part in parts], np.int64)
+    component_field = np.array([FIELDS.index(part[2]) if part else -1 for part in parts], np.int64)
+    wholes = [_WHOLE.fullmatch(name) for name in names]
+    whole_field = np.array([WHOLE.index(whole[1]) if whole else -1 for whole in wholes], np.int64)
+
+    logged = np.array([name.startswith("losses/") for name in names], bool)[metric]
+    metric, records = metric[logged], rows.filter(pl.Series(logged))
+    at, steps = _moments(records)
+    wide = _wide(records, at, group[metric], component_field[metric], FIELDS, len(components))
+    wide = wide.with_columns(component=pl.Series(components, dtype=pl.String).gather(wide["group"]))
+    totals = _wide(records, at, np.zeros_like(at), whole_field[metric], WHOLE, 1)
+    stated = _stated(rows, names)
+    made = fill_weights(_with_step(wide, steps), stated.filter(~pl.col("used")))
     order = ["at", "step"]
     return LossTable(
-        components.select(*order, "component", *FIELDS, *(f"half_{f}" for f in FIELDS)).sort("at", "component"),
-        totals.select(*order, *WHOLE, *(f"half_{f}" for f in WHOLE)).sort("at"),
-        eps,
+        made.select(*order, "component", *FIELDS, *(f"half_{f}" for f in FIELDS)),
+        _with_step(totals, steps).select(*order, *WHOLE, *(f"half_{f}" for f in WHOLE)),
+        arithmetic_eps(totals["total"].drop_nulls().to_numpy()),
+        stated,
     )
 
 
-def one_series_each(run: Run, *prefixes: str) -> pl.DataFrame:
-    """Scalars whose metric begins with one of `prefixes`: one rank, one split (training before others), live branch."""
-    begins = pl.any_horizontal([pl.col("metric").str.starts_with(p) for p in prefixes])
-    rows = run.live(run.lazy().filter(begins).collect())
-    rows = rows.filter(pl.col("rank") == pl.col("rank").min())
-    if rows.is_empty():
-        return rows
-    counts = rows.group_by("split").len().with_columns(training=pl.col("split").is_in(["", "train"]))
-    if counts["training"].any():
-        return rows.filter(pl.col("split").is_in(["", "train"]))
-    return rows.filter(pl.col("split") == counts.sort("len", "split", descending=True)["split"][0])
+def _moments(records: pl.DataFrame) -> tuple[Whole, Whole]:
+    """The number of the moment of each row, and the step of each moment: by step, and by occurrence within it."""
+    step, again = records["step"].fill_null(_NO_STEP).to_numpy(), records["occurrence"].to_numpy()
+    steps = _distinct(step)
+    at = np.searchsorted(steps, step)
+    if not again.any():
+        return at, steps
+    most = int(again.max()) + 1
+    moments = _distinct(at * most + again)
+    return np.searchsorted(moments, at * most + again), steps[moments // most]
 
 
-def with_occurrence(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `occurrence`: how many rows of the same tag and step came before; 0 unless steps repeat."""
-    same = pl.col("tag") == pl.col("tag").shift(1)
-    # most logs have every series in one piece with rising steps: nothing repeats, and nothing has to be counted
-    rises = (pl.col("step") > pl.col("step").shift(1)).fill_null(False)
-    pieces, falls = rows.select(pieces=(~same).fill_null(True).sum(), falls=(same & ~rises).any()).row(0)
-    rising = not falls and rows["step"].null_count() == 0 and pieces == rows["tag"].n_unique()
-    counted = pl.lit(0, pl.Int64) if rising else pl.int_range(pl.len()).over("tag", "step")
-    return rows.with_columns(counted.alias("occurrence"))
+def _distinct(numbers: Whole) -> Whole:
+    """What `np.unique` gives, three times as fast on numbers that come in ascending pieces, as those of a log do."""
+    ordered = np.sort(numbers, kind="stable")
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    found: Whole = ordered[first]
+    return found
 
 
-def with_precision(rows: pl.DataFrame, run: Run) -> pl.DataFrame:
-    """Rows with `half`, the printing error of each number: from its event's decimals, else those all values share."""
-    # a progress bar is printed in its own way: its decimals say nothing about the others, nor theirs about it
-    shown = pl.col("metric") == "losses/displayed"
-    others = pl.col("metric").str.starts_with("losses/") & ~shown
-    halves = [half_unit(printed_decimals(rows.filter(group)["value"].to_numpy())) for group in (shown, others)]
-    inferred = pl.when(shown).then(halves[0]).otherwise(halves[1])
-    printed = _printed(run)
-    if printed.is_empty():
-        return rows.with_columns(half=inferred)
-    printed = run.live(printed).filter(pl.col("rank").is_in(rows["rank"].unique().to_list()))
-    printed = with_occurrence(printed)
-    joined = rows.join(printed.select(*_KEY, "half"), on=_KEY, how="left", nulls_equal=True, maintain_order="left")
-    return joined.with_columns(pl.col("half").fill_null(inferred))
+def _with_step(wide: pl.DataFrame, steps: Whole) -> pl.DataFrame:
+    step = pl.Series("step", steps[wide["at"].to_numpy()], dtype=pl.Int64)
+    return wide.with_columns(step=step.replace(_NO_STEP, None) if (steps[:1] == _NO_STEP).any() else step)
 
 
-def _printed(run: Run) -> pl.DataFrame:
-    """Rank, attempt, step, tag, half: one row per number whose event says how many decimals were printed."""
-    of_kind = pl.col("kind").is_in(["losses", "curriculum"]) & pl.col("payload").str.contains(
-        '"decimals"', literal=True
-    )
+def _wide(
+    records: pl.DataFrame, at: Whole, group: Whole, place: Whole, fields: Sequence[str], groups: int
+) -> pl.DataFrame:
+    """One row per moment and group, sorted: at, group, each of `fields` (null where not logged) and its half.
+
+    `place` says which field a row of `records` is, -1 for none. Of several numbers for one field the first counts.
+    """
+    chosen = np.flatnonzero(place >= 0)
+    cell, place = at[chosen] * max(groups, 1) + group[chosen], place[chosen]
+    cells = _distinct(cell)
+    row = np.searchsorted(cells, cell)
+    value, known = records["value"].fill_null(np.nan).to_numpy()[chosen], records["value"].is_not_null().to_numpy()
+    half, known = records["half"].to_numpy()[chosen], known[chosen]
+    columns = {"at": cells // max(groups, 1), "group": cells % max(groups, 1)}
+    made = [pl.Series(name, numbers, dtype=pl.Int64) for name, numbers in columns.items()]
+    for number, name in enumerate(fields):
+        mine = np.flatnonzero((place == number) & known)[::-1]  # backwards: what is written last is the first one
+        values, halves, there = np.zeros(len(cells)), np.zeros(len(cells)), np.zeros(len(cells), bool)
+        values[row[mine]], halves[row[mine]], there[row[mine]] = value[mine], half[mine], True
+        made += [_masked(name, values, there), pl.Series(f"half_{name}", halves)]
+    return pl.DataFrame(made)
+
+
+def _masked(name: str, values: NDArray[np.float64], there: NDArray[np.bool_]) -> pl.Series:
+    series = pl.Series(name, values, dtype=pl.Float64)
+    return series if there.all() else series.to_frame().select(pl.when(pl.Series(there)).then(pl.col(name))).to_series()
+
+
+def _stated(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     found = []
-    for rank, attempt, step, kind, payload in (
-        run.events.filter(of_kind).select("rank", "attempt", "step", "kind", "payload").iter_rows()
-    ):
-        content = json.loads(payload)
-        decimals = content.get("decimals") if isinstance(content, dict) else None
-        for key, count in decimals.items() if isinstance(decimals, dict) else ():
-            if isinstance(count, int) and -300 < count < 300:
-                found.append((rank, attempt, step, f"{kind}/{key}", half_unit(count)))
-    schema = {"rank": pl.Int32, "attempt": pl.Int32, "step": pl.Int64, "tag": pl.String, "half": pl.Float64}
-    return pl.DataFrame(found, schema=schema, orient="row")
-
-
-def _wide(rows: pl.DataFrame, pattern: str, fields: tuple[str, ...], names: list[str]) -> pl.DataFrame:
-    groups = len(names) + 1
-    known = rows.select(pl.col("metric").unique()).filter(pl.col("metric").str.contains(pattern))
-    known = known.with_columns(
-        pl.col("metric").str.extract(pattern, groups).alias("field"),
-        *(pl.col("metric").str.extract(pattern, i + 1).alias(name) for i, name in enumerate(names)),
-    )
-    tagged = rows.join(known, on="metric", how="inner")
-    picked = [pl.col("value").filter(pl.col("field") == f).first().alias(f) for f in fields]
-    halves = [pl.col("half").filter(pl.col("field") == f).first().fill_null(0.0).alias(f"half_{f}") for f in fields]
-    return tagged.group_by("at", *names).agg(*picked, *halves)
-
-
-def _with_weights(components: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Weights that the loss records lack, taken from the curriculum's records and between two that agree."""
-    stated = rows.filter(pl.col("metric").str.contains(_CURRICULUM)).select(
-        "step", pl.col("metric").str.extract(_CURRICULUM, 1).alias("component"), weight="value", half_weight="half"
-    )
-    own = components.filter(pl.col("weight").is_not_null()).select("step", "component", "weight", "half_weight")
-    known = pl.concat([own, stated]).unique(["step", "component"], keep="first", maintain_order=True)
-    wanted = components.select("step", "component").unique()
-    filled = wanted.join(known, on=["step", "component"], how="full", coalesce=True, nulls_equal=True)
-    filled = filled.sort("component", "step", nulls_last=True).with_columns(
-        pl.col("weight", "half_weight").forward_fill().over("component").name.suffix("_before"),
-        pl.col("weight").backward_fill().over("component").alias("weight_after"),
-    )
-    agreed = pl.when(pl.col("weight_before") == pl.col("weight_after")).then(pl.col("weight_before"))
-    filled = filled.select(
-        "step",
-        "component",
-        pl.coalesce("weight", agreed).alias("weight_found"),
-        pl.coalesce("half_weight", "half_weight_before").fill_null(0.0).alias("half_found"),
-    )
-    joined = components.join(filled, on=["step", "component"], how="left", nulls_equal=True)
-    return joined.with_columns(
-        pl.when(pl.col("weight").is_null()).then("half_found").otherwise("half_weight").alias("half_weight"),
-        pl.coalesce("weight", "weight_found").alias("weight"),
-    )
+    for name in names:
+        used, declared = _COMPONENT.fullmatch(name), _CURRICULUM.fullmatch(name)
+        if used and used[2] == "weight":
+            found.append((name, used[1], True))
+        elif declared:
+            found.append((name, declared[1], False))
+    known = pl.DataFrame(found, schema={"metric": pl.String, "component": pl.String, "used": pl.Boolean}, orient="row")
+    chosen = rows.join(known, on="metric", how="inner", maintain_order="left")
+    return chosen.select(pl.col(name).cast(dtype) for name, dtype in STATED.items())

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.accounting.loss_account import span
-from analysis.accounting.loss_table import one_series_each
+from analysis.accounting.loss_rows import one_series_each
 from analysis.accounting.schedule_shift import Shift, explain_shift
 from analysis.accounting.weights import observed_phases
 from analysis.findings import Finding, Severity

@@ -14,6 +14,8 @@ _MOST_DECIMALS = 7
 #: Fewer distinct values than these can be short decimals by chance.
 _LEAST_DISTINCT = 3
 _LEAST_FOR_ARITHMETIC = 16
+#: So many values are looked at before all are.
+_FIRST = 1024
 
 
 def printed_decimals(values: NDArray[np.float64]) -> int | None:
@@ -25,15 +27,19 @@ def printed_decimals(values: NDArray[np.float64]) -> int | None:
     >>> printed_decimals(np.array([15.5068, 14.84, 0.5234])), printed_decimals(np.array([1 / 3, 0.5, 0.25]))
     (4, None)
     """
-    known = np.unique(np.abs(values[np.isfinite(values) & (values != 0)]))
-    if len(known) < _LEAST_DISTINCT:
+    known = np.abs(values[np.isfinite(values) & (values != 0)])
+    few = np.unique(known[:_FIRST])
+    if len(few) < _LEAST_DISTINCT and len(np.unique(known)) < _LEAST_DISTINCT:
         return None
-    for decimals in range(_MOST_DECIMALS + 1):
-        scaled = known * 10.0**decimals
-        # decimals that were added or scaled in double precision carry its noise, far below a place of float32
-        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-12 * scaled):
-            return decimals
-    return None
+    # most logs are not rounded, which their first values tell
+    possible = (decimals for decimals in range(_MOST_DECIMALS + 1) if _rounded(few, decimals))
+    return next((decimals for decimals in possible if _rounded(known, decimals)), None)
+
+
+def _rounded(known: NDArray[np.float64], decimals: int) -> bool:
+    scaled = known * 10.0**decimals
+    # decimals that were added or scaled in double precision carry its noise, far below a place of float32
+    return bool(np.all(np.abs(scaled - np.rint(scaled)) <= 1e-12 * scaled))
 
 
 def half_unit(decimals: int | None) -> float:

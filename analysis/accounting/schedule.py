@@ -17,6 +17,8 @@ Shape = Literal["constant", "linear", "cosine", "free"]
 _MOST_PIECES = 60
 #: Resting places that are tried as the end of a cosine; the longest rests of a schedule are its phases.
 _MOST_STOPS = 20
+#: Weights of a long piece that are looked at before all of them are.
+_LOOKED_AT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +105,31 @@ def _longest(steps: Floats, weights: Floats, start: int, tolerance: float, *, sl
 
 
 def _fits(steps: Floats, weights: Floats, tolerance: float, *, slope: bool) -> bool:
+    """Whether all weights lie within `tolerance` of a constant, or of their line of least squares."""
+    if not _may_fit(steps, weights, tolerance, slope=slope):
+        return False
     spread = weights
     if slope and len(weights) > 1:
         x = steps - steps.mean()
         spread = weights - x * (x @ weights) / max(float(x @ x), 1e-300)
     return float(spread.max() - spread.min()) <= 2 * tolerance * (1 + 1e-9)
+
+
+def _may_fit(steps: Floats, weights: Floats, tolerance: float, *, slope: bool) -> bool:
+    """Whether a few of the weights leave room for a fit: what they tell spares looking at all of a long piece.
+
+    Around any line that all weights keep within twice the tolerance, a weight in between cannot be further from the
+    straight line through the first and the last one than that.
+    """
+    if len(weights) <= 4 * _LOOKED_AT:
+        return True
+    few = np.linspace(0, len(weights) - 1, _LOOKED_AT).astype(int)
+    seen, first, last = weights[few], few[0], few[-1]
+    if slope:
+        share = (steps[few] - steps[first]) / max(float(steps[last] - steps[first]), 1e-300)
+        seen = seen - (weights[first] + share * (weights[last] - weights[first]))
+    reach = float(np.abs(seen).max()) if slope else float(seen.max() - seen.min())
+    return reach <= 2 * tolerance * (1 + 1e-6) + 1e-12 * float(np.abs(weights[few]).max())
 
 
 def _is_cosine(steps: Floats, first: float, weights: Floats, tolerance: float) -> bool:

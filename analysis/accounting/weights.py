@@ -6,7 +6,7 @@ import json
 
 import polars as pl
 
-from analysis.accounting.loss_table import one_series_each, with_occurrence, with_precision
+from analysis.accounting.loss_table import loss_table
 from parsers.run import Run
 
 __all__ = ["OBSERVED", "observed_phases", "observed_weights"]
@@ -22,7 +22,6 @@ OBSERVED = pl.Schema(
         "phase": pl.String,
     }
 )
-_USED, _DECLARED = r"^losses/(.+)/weight$", r"^curriculum/weight/(.+)$"
 
 
 def observed_weights(run: Run) -> pl.DataFrame:
@@ -31,18 +30,14 @@ def observed_weights(run: Run) -> pl.DataFrame:
     `half` is the largest printing error, `phase` the phase that the curriculum logged at that step or null. Sorted by
     component and step; weights that are not finite are left out.
     """
-    rows = with_precision(with_occurrence(one_series_each(run, "losses/", "curriculum/weight/")), run)
-    rows = rows.filter(pl.col("metric").str.contains(f"{_USED}|{_DECLARED}"))
-    used = pl.col("metric").str.extract(_USED, 1)
-    declared = pl.col("metric").str.extract(_DECLARED, 1)
-    weights = rows.with_columns(component=pl.coalesce(used, declared), used=used.is_not_null())
-    weights = weights.filter(pl.col("component").is_not_null() & pl.col("value").is_finite())
+    table = loss_table(run).stated
+    weights = table.filter(pl.col("value").is_finite())
     # the loss record's weight is the one that was applied: it goes before the declared one at the same step
     weights = weights.sort("component", "step", "occurrence", "used", descending=[False, False, False, True])
     weights = weights.unique(["component", "step", "occurrence"], keep="first", maintain_order=True)
-    both = weights.group_by("component", "step").agg(pl.col("used").any().alias("any_used"))
-    weights = weights.join(both, on=["component", "step"], nulls_equal=True, maintain_order="left")
-    weights = weights.filter(pl.col("used") | ~pl.col("any_used"))
+    if weights["used"].n_unique() > 1:
+        used = pl.col("used")
+        weights = weights.filter(used | ~used.any().over("component", "step"))
     phases = observed_phases(run).unique("step", keep="last")
     weights = weights.join(phases, on="step", how="left", maintain_order="left")
     return weights.select("step", "component", pl.col("value").alias("observed"), "half", "epoch", "phase")
