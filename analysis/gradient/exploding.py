@@ -1,0 +1,176 @@
+"""`exploding-gradient`: a norm that leaves its own past by orders of magnitude while the loss does not fall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.findings import Finding, Severity
+from analysis.gradient.clipped import clipped_at
+from analysis.gradient.levels import ROWS, Rise, Trend, decades, highest_rise
+from analysis.gradient.scene import Scene
+from analysis.gradient.tracks import WHOLE, Model, Track
+
+__all__ = ["exploding"]
+
+_KIND = "exploding-gradient"
+#: Decades that a norm has to rise above its own past, by what the loss did meanwhile. Norms of healthy runs rise
+#: several times over while the loss falls (A. Defazio, arXiv 2506.02285, on the end of training), and by hundreds
+#: after an initialisation at zero; of a run whose loss is not known, only what no such thing explains is told.
+_LEAST: dict[Trend, float] = {"rose": 1.5, "held": 2.0, "unknown": 3.0, "fell": 2.0}
+#: And above its first rows, so that the way back from a valley is none.
+_ABOVE_START = 1.0
+#: A layer's own norm varies more than that of all.
+_LAYER_MORE = 1.0
+#: Decades by which a layer has grown when it is asked which was first.
+_SETS_OUT = 1.0
+_TRY = (
+    "clip gradients (a norm of 1.0 is common), or lower the limit that is set",
+    "lower the learning rate, or lengthen the warmup",
+    "look at the batches just before the first step named",
+    "resume from the last checkpoint before it",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    track: Track
+    rise: Rise
+    trend: Trend
+    #: What the loss did from before the rise to the end of the log.
+    outcome: Trend
+    before: float
+    after: float
+
+
+def exploding(scene: Scene, model: Model) -> list[Finding] | str:
+    """Whether the norm of a model's gradient exploded, or that of a layer; or the reason why that cannot be told."""
+    whole = model.get("grad_norm")
+    if whole is None:
+        return "no gradient norm is logged"
+    if np.isfinite(whole.values).sum() < 5:
+        return f"{whole.metric} has fewer than 5 finite values"
+    limit = clipped_at(whole)
+    if limit is not None and limit.share >= 0.5:
+        return f"{whole.metric} was logged after clipping at {limit.at:g}: its own size is not known"
+    seen = _seen(scene, whole, 0.0)
+    layers = [found for track in model.layers("grad_norm").values() if (found := _seen(scene, track, _LAYER_MORE))]
+    if seen is None and layers:
+        # The sum of the others may hide a layer: the one that grew most is told for all of them.
+        seen = max(layers, key=lambda one: one.rise.high - one.rise.low)
+        if seen.trend in ("fell", "unknown"):
+            return []
+    return [] if seen is None else [_finding(scene, model, seen)]
+
+
+def _seen(scene: Scene, track: Track, more: float) -> _Seen | None:
+    logs = decades(track.values)
+    rise = highest_rise(logs, least=min(_LEAST.values()) + more, above_start=_ABOVE_START + more)
+    if rise is None:
+        return None
+    before = after = last = float("nan")
+    if scene.lone and len(scene.loss) >= ROWS:
+        before, last = scene.loss.at(track.steps[rise.left]), scene.loss.last
+        after = last if rise.ends else scene.loss.at(track.steps[rise.peak])
+    trend = scene.loss.trend(before, after)
+    grown = (rise.top if rise.ends else rise.high) - rise.low
+    if grown < _LEAST[trend] + more:
+        return None
+    return _Seen(track, rise, trend, scene.loss.trend(before, last), before, after)
+
+
+def _severity(seen: _Seen) -> Severity:
+    if seen.trend == "rose":
+        return "critical" if seen.outcome == "rose" and seen.rise.lasts else "warning"
+    if seen.trend == "fell":
+        return "info"
+    return "warning" if seen.rise.lasts else "info"
+
+
+def _finding(scene: Scene, model: Model, seen: _Seen) -> Finding:
+    track, rise = seen.track, seen.rise
+    low, high = 10.0**rise.low, 10.0 ** min(rise.top if rise.ends else rise.high, 300.0)
+    first = _first_layer(model, seen)
+    where = model.title(track.layer)
+    name = f"the gradient norm of {where}" if where else "the gradient norm"
+    step = track.step_at(rise.up)
+    meanwhile = {"rose": "; the loss rose with it", "held": "; the loss did not fall", "fell": ", and the loss fell"}
+    return Finding(
+        _KIND,
+        _severity(seen),
+        scene.run,
+        f"{name} rose from {low:.3g} to {high:.3g}, {high / low:,.0f} times its own past"
+        + (f", from step {step:,} on" if step is not None else "")
+        + (", and then was not finite" if rise.ends else "" if rise.lasts else ", and came back")
+        + meanwhile.get(seen.trend, "")
+        + (f"; {first[0]} set out first" if first else ""),
+        metric=track.metric,
+        first_step=step,
+        last_step=track.step_at(len(track.values) - 1) if rise.lasts else track.step_at(rise.peak),
+        evidence={
+            "model": model.name,
+            "layer": track.layer,
+            "low": low,
+            "high": high,
+            "decades": (rise.top if rise.ends else rise.high) - rise.low,
+            "lasts": rise.lasts,
+            "then_not_finite": rise.ends,
+            "loss": seen.trend,
+            "loss_before": seen.before,
+            "loss_after": seen.after,
+            "first_layer": first[0] if first else None,
+            "first_layer_step": first[1] if first else None,
+            "split": track.split,
+        },
+        causes=tuple(_causes(scene, model, seen, first)),
+        suggestions=_TRY,
+    )
+
+
+def _first_layer(model: Model, seen: _Seen) -> tuple[str, float] | None:
+    """The layer whose norm was ten times that before the rise first, and the step; None without layers."""
+    start, end = seen.track.steps[seen.rise.left], seen.track.steps[seen.rise.peak]
+    found: list[tuple[float, float, str]] = []
+    for layer, track in model.layers("grad_norm").items():
+        logs = decades(track.values)
+        past = logs[(track.steps <= start) & np.isfinite(logs)][-ROWS:]
+        rows = np.flatnonzero((track.steps > start) & (track.steps <= end))
+        if len(past) == 0 or len(rows) == 0:
+            continue
+        up = rows[logs[rows] >= np.median(past) + _SETS_OUT]
+        if len(up):
+            # Of layers that set out in one row, the one that grew most in it.
+            found.append((float(track.steps[up[0]]), float(np.median(past) - logs[up[0]]), layer))
+    if not found:
+        return None
+    step, _, layer = min(found)
+    return layer, step
+
+
+def _causes(scene: Scene, model: Model, seen: _Seen, first: tuple[str, float] | None) -> list[str]:
+    causes = []
+    step = seen.track.steps[seen.rise.up]
+    rate = scene.rate_beside(step)
+    if rate is not None and rate[0] >= 0.9 * rate[1]:
+        causes.append(f"the learning rate is too high: it was {rate[0]:.3g} then, its highest being {rate[1]:.3g}")
+    clip = model.get("clip_rate")
+    if clip is None and seen.trend == "rose":
+        causes.append(
+            "steps were taken with the gradients as they came: no clipping is logged, and the loss rose with them"
+        )
+    elif clip is not None:
+        late = clip.values[clip.steps >= step]
+        if len(late):
+            causes.append(
+                f"a hard stretch of data, or a model that lost its balance: {np.mean(late):.0%} of steps were clipped"
+            )
+    if first is not None:
+        causes.append(
+            f"{first[0]} is unstable: its gradient was ten times its past at step {first[1]:,.0f}, before the others"
+        )
+    elif not model.layers("grad_norm"):
+        causes.append("cannot tell from this log which layer it began in; record norms by layer (at.watch) to know")
+    if seen.track.layer != WHOLE:
+        causes.append("the norm of all gradients hides it: other layers' are larger")
+    return causes

@@ -1,0 +1,109 @@
+"""What the judges of gradients share: the models of a run, its loss and learning rate, and what was meant to train."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.gradient.levels import LossLevels
+from analysis.gradient.tracks import Model, Track, models_of, rates_of, standing_for
+from parsers.run import Run
+
+__all__ = ["Meant", "Scene", "meant_of", "scene_of", "some"]
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What the plan or the configuration says about which layers train: names, their beginnings, or globs."""
+
+    trainable: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    unfreeze_step: float | None = None
+
+    def of(self, layer: str) -> Literal["train", "freeze", "unsaid"]:
+        """What a layer is meant to do; once `unfreeze_step` has come, all of them train."""
+        if _named(layer, self.frozen):
+            return "freeze"
+        if self.trainable:
+            return "train" if _named(layer, self.trainable) else "freeze"
+        return "unsaid"
+
+    def begins(self, layer: str) -> float:
+        """The step from which on a layer is meant to move; infinite for one that stays frozen."""
+        if self.of(layer) != "freeze":
+            return -np.inf
+        return np.inf if self.unfreeze_step is None else self.unfreeze_step
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """One run as the judges see it."""
+
+    run: str
+    models: tuple[Model, ...]
+    loss: LossLevels
+    rates: tuple[Track, ...]
+    meant: Meant
+
+    @property
+    def lone(self) -> bool:
+        """Whether one model is trained: the loss of the run is no measure of each of several (a GAN's players)."""
+        return sum(1 for model in self.models if model.get("grad_norm") is not None) < 2
+
+    def rate_beside(self, step: float) -> tuple[float, float] | None:
+        """The learning rate at a step, and the largest of the run; None where none above 0 is logged.
+
+        Of several groups that with the highest counts.
+        """
+        highest = [float(np.max(rate.values, initial=0.0, where=np.isfinite(rate.values))) for rate in self.rates]
+        if max(highest, default=0.0) <= 0:
+            return None
+        rate = self.rates[int(np.argmax(highest))]
+        row = min(int(np.searchsorted(rate.steps, step)), len(rate.values) - 1)
+        return float(rate.values[row]), max(highest)
+
+
+def scene_of(run: Run) -> Scene:
+    """What `run` holds for the judges; only the series concerned are read."""
+    models = models_of(run)
+    loss = standing_for(run, "train_loss") if models else None
+    levels = LossLevels(np.empty(0), np.empty(0)) if loss is None else LossLevels(loss.steps, loss.values)
+    return Scene(run.name, models, levels, rates_of(run) if models else (), meant_of(run))
+
+
+def meant_of(run: Run) -> Meant:
+    """`trainable`, `freeze` (or `frozen`) and `unfreeze_step` of the plan, else of the configuration."""
+    for place in (run.plan, run.config):
+        trainable, frozen = _names(place, "trainable"), _names(place, "freeze") or _names(place, "frozen")
+        step = place.get("unfreeze_step")
+        if trainable or frozen:
+            known = isinstance(step, int | float) and not isinstance(step, bool)
+            return Meant(trainable, frozen, float(step) if known and step is not None else None)
+    return Meant()
+
+
+def _names(place: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Names under a key; a flag (`freeze: true`) names nothing."""
+    value = place.get(key)
+    if isinstance(value, str):
+        return (value,)
+    return tuple(filter(None, (v for v in value if isinstance(v, str)))) if isinstance(value, list | tuple) else ()
+
+
+def _named(layer: str, names: Iterable[str]) -> bool:
+    return any(layer == name or layer.startswith(f"{name}.") or fnmatch.fnmatchcase(layer, name) for name in names)
+
+
+def some(names: Iterable[str], most: int = 4) -> str:
+    """Names in a sentence: the first few, and how many more there are.
+
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    listed = list(names)
+    more = len(listed) - most
+    return ", ".join(listed) if more <= 0 else f"{', '.join(listed[:most])} and {more} more"

@@ -1,0 +1,259 @@
+"""`vanishing-gradient`: a norm that falls to nothing, or is nothing in early layers, while the loss stays."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import numpy as np
+
+from analysis.findings import Finding, Severity
+from analysis.gradient.levels import ROWS, decades, first_lasting, levels_of, printed_unit
+from analysis.gradient.scene import Scene, some
+from analysis.gradient.tracks import Model, Track, natural
+
+__all__ = ["stacks_of", "vanishing"]
+
+_KIND = "vanishing-gradient"
+#: Decades that a norm has to fall by. A run that fits its data lets the norm fall as well, and its loss with it.
+_FALLEN = 3.0
+#: Of the loss at the start: what has to be gone for a run to have learned something.
+_LEARNED = 0.05
+#: The mean absolute gradient at which Amazon SageMaker Debugger's rule VanishingGradient speaks; of a norm, which is
+#: larger than the mean, it is the surer sign.
+_NOTHING = 1e-7
+#: Early layers below late ones by this many decades: AUTOTRAINER's ratio of norms (Zhang et al., ICSE 2021).
+_STACK = 3.0
+#: A thousandth of the usual thousandth: a layer that changes by less a step stands still.
+_STANDS_STILL = 1e-6
+_FEWEST = 5
+_TRY_STACK = (
+    "replace sigmoid or tanh by ReLU or GELU, or normalise between the layers",
+    "add residual connections around the layers named",
+    "initialise for the activation in use (Glorot for tanh, He for ReLU)",
+)
+_TRY = (
+    "look at what saturated: activations, gates, a softmax or a loss that is cut off (clamp, max)",
+    "see whether the loss still depends on the parameters: detach, no_grad, a branch that is switched off",
+    "resume from the last checkpoint before it with a lower learning rate",
+)
+
+
+def vanishing(scene: Scene, model: Model) -> list[Finding] | str:
+    """Whether the gradient of a model, or of its early layers, vanished; or the reason why that cannot be told."""
+    whole = model.get("grad_norm")
+    if whole is None:
+        return "no gradient norm is logged"
+    if len(whole.values) < _FEWEST:
+        return f"{whole.metric} has fewer than {_FEWEST} values"
+    found = _zero(scene, model, whole)
+    if isinstance(found, str):
+        return found
+    found = found or _fallen(scene, model, whole) or _never(scene, model, whole)
+    return found or _stacks(scene, model)
+
+
+def _zero(scene: Scene, model: Model, track: Track) -> list[Finding] | str:
+    """The norm is exactly 0 to the end of the log."""
+    first = first_lasting(track.values == 0)
+    if first is None or len(track.values) - first < _FEWEST:
+        return []
+    if not scene.lone or len(scene.loss) < ROWS:
+        return f"{track.metric} is 0 {_since(track, first)}, and without a loss beside it that tells nothing"
+    before, last = scene.loss.at(track.steps[first]), scene.loss.last
+    if first == 0 and _learned(scene):
+        return f"{track.metric} is 0 in every row while the loss falls: it was not measured"
+    if scene.loss.trend(before, last) == "fell" or _fitted(scene, last):
+        return []
+    past = track.values[:first][np.isfinite(track.values[:first])]
+    if len(past) and np.median(past[-ROWS:]) <= 50 * printed_unit(track.values):
+        return f"{track.metric} is printed with too few digits: what it rounds to 0 may be small only"
+    message = f"the gradient norm{_of(model)} is exactly 0 {_since(track, first)}, with the loss at {last:.4g}"
+    causes = ["the loss no longer depends on any parameter: every path to them is cut or saturated"]
+    dead = {layer: t for layer, t in model.layers("dead_units").items() if len(t.values) and t.values[-1] >= 0.99}
+    if dead:
+        causes.insert(0, f"all units of {some(dead)} are dead")
+    return [_finding(scene, model, track, "critical", first, message, causes, {"zero_rows": len(track.values) - first})]
+
+
+def _since(track: Track, first: int) -> str:
+    step = track.step_at(first)
+    return "in every row" if first == 0 else "to the end of the log" if step is None else f"from step {step:,} on"
+
+
+def _of(model: Model) -> str:
+    return f" of {model.name}" if model.name and model.name != "grad_norm" else ""
+
+
+def _learned(scene: Scene) -> bool:
+    """Whether the loss has fallen by something worth it since the start."""
+    first = scene.loss.first
+    return bool(scene.loss.last < first - _LEARNED * abs(first))
+
+
+def _fitted(scene: Scene, level: float) -> bool:
+    """Whether the loss is next to nothing: there is no gradient where nothing is left to learn."""
+    return abs(level) <= max(1e-3 * abs(scene.loss.first), 1e-6)
+
+
+def _fallen(scene: Scene, model: Model, track: Track) -> list[Finding]:
+    """The level of the norm has fallen by orders of magnitude, and the loss has not."""
+    logs = decades(track.values)
+    known = logs[np.isfinite(logs)]
+    levels = levels_of(known)
+    if len(levels) == 0 or not scene.lone or len(scene.loss) < ROWS:
+        return []
+    high, last = float(levels.max()), float(np.median(known[-ROWS:]))
+    rows = np.flatnonzero(np.isfinite(logs))
+    at = first_lasting(known <= high - _FALLEN)
+    if last > high - _FALLEN or at is None or len(known) - at < _FEWEST:
+        return []
+    left = int(np.flatnonzero(known[:at] >= high - 1.0)[-1])
+    before, end = scene.loss.at(track.steps[rows[left]]), scene.loss.last
+    if _fitted(scene, end):
+        return []
+    # A run that has learned and lies still may have come to its end; one whose loss rose as the gradient went has not.
+    sudden = at - left <= 3 * ROWS and scene.loss.trend(before, end) == "rose"
+    if _learned(scene) and not sudden:
+        return []
+    severity: Severity = "critical" if not _learned(scene) else "warning"
+    message = (
+        f"the gradient norm{_of(model)} fell from {10**high:.3g} to {10**last:.3g}, by {high - last:.1f} orders of "
+        f"magnitude, while the loss {'rose' if sudden else 'did not fall'}"
+    )
+    causes = [
+        f"activations or the loss saturated{' at once' if sudden else ''}: the loss went from {before:.4g} to {end:.4g}"
+    ]
+    numbers = {"high": 10**high, "low": 10**last, "decades": high - last, "loss_before": before, "loss_after": end}
+    return [_finding(scene, model, track, severity, int(rows[at]), message, causes, numbers)]
+
+
+def _never(scene: Scene, model: Model, track: Track) -> list[Finding]:
+    """The norm is next to nothing from the start, beside parameters of a usual size, and the loss does not move."""
+    finite = track.values[np.isfinite(track.values) & (track.values > 0)]
+    if len(finite) < _FEWEST or not scene.lone or len(scene.loss) < ROWS:
+        return []
+    usual = float(np.median(finite))
+    if np.quantile(finite, 0.9) > _NOTHING or _fitted(scene, scene.loss.last):
+        return []
+    if scene.loss.trend(scene.loss.first, scene.loss.last) == "fell":
+        return []
+    message = (
+        f"the gradient norm{_of(model)} is next to nothing all along ({usual:.2g}), and the loss stays where it was"
+    )
+    causes = ["the signal dies between the loss and the parameters, or the loss is scaled down to nothing"]
+    return [_finding(scene, model, track, "critical", 0, message, causes, {"norm": usual})]
+
+
+def stacks_of(layers: list[str]) -> list[list[str]]:
+    """Layers that are named alike but for their numbers, three or more, in the order of these: depth as names tell it.
+
+    >>> stacks_of(["head", "block.10.fc", "block.2.fc", "block.1.fc", "0", "2"])
+    [['block.1.fc', 'block.2.fc', 'block.10.fc']]
+    """
+    found: dict[str, list[str]] = {}
+    for layer in sorted(layers, key=natural):
+        found.setdefault(re.sub(r"\d+", "#", layer), []).append(layer)
+    return [stack for name, stack in found.items() if "#" in name and len(stack) >= 3]
+
+
+def _stacks(scene: Scene, model: Model) -> list[Finding]:
+    """Early layers lie orders of magnitude below the late ones of their stack, in each part of the run."""
+    tracks = {layer: t for layer, t in model.layers("grad_norm").items() if len(t.values) >= _FEWEST}
+    findings = []
+    for stack in stacks_of(list(tracks)):
+        # The first rows are those of the initialisation: adapters begin at 0.
+        logs = {layer: _trained(tracks[layer]) for layer in stack}
+        parts = [_distance(logs, stack, part) for part in (slice(0, None, 3), slice(1, None, 3), slice(2, None, 3))]
+        thirds = [_distance(logs, stack, part) for part in ("first", "middle", "last")]
+        gap = min([*parts, *thirds])
+        if gap >= _STACK:
+            findings.append(_stack_finding(scene, model, tracks, stack, gap))
+    return findings[:1]
+
+
+def _trained(track: Track) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return decades(track.values)[1:]
+
+
+_Third = Literal["first", "middle", "last"]
+
+
+def _distance(
+    logs: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]], stack: list[str], part: slice | str
+) -> float:
+    """Decades from the early third of a stack to its late third, by the medians of one part of the rows."""
+    medians = []
+    for layer in stack:
+        values = logs[layer]
+        third = max(len(values) // 3, 1)
+        cuts = {"first": slice(0, third), "middle": slice(third, 2 * third), "last": slice(-third, None)}
+        chosen = values[cuts[part] if isinstance(part, str) else part]
+        known = chosen[np.isfinite(chosen)]
+        if len(known) == 0:
+            return 0.0
+        medians.append(float(np.median(known)))
+    third = max(len(stack) // 3, 1)
+    early, late = float(np.median(medians[:third])), float(np.median(medians[-third:]))
+    return late - early if early <= min(medians[third:]) else 0.0
+
+
+def _stack_finding(scene: Scene, model: Model, tracks: dict[str, Track], stack: list[str], gap: float) -> Finding:
+    early, late = stack[0], stack[-1]
+    moves = model.get("update_ratio", early)
+    ratio = float(np.median(moves.values[np.isfinite(moves.values)])) if moves is not None else None
+    stuck = scene.lone and len(scene.loss) >= ROWS and not _learned(scene)
+    still = ratio is not None and ratio <= _STANDS_STILL
+    severity: Severity = "warning" if still or (stuck and (ratio is None or ratio <= 10 * _STANDS_STILL)) else "info"
+    small, large = (float(np.median(tracks[layer].values)) for layer in (early, late))
+    message = (
+        f"gradients vanish towards the input: {model.title(early)} has a norm of {small:.2g} where {model.title(late)} "
+        f"has {large:.2g}, {gap:.1f} orders of magnitude apart all along"
+    )
+    causes = [
+        f"each of {len(stack)} layers passes on about {10 ** (-gap / max(len(stack) - 1, 1)):.2g} of the gradient"
+    ]
+    if ratio is not None:
+        causes.append(
+            f"{early} changes by {ratio:.2g} of itself a step: "
+            + ("it stands still" if still else "the optimizer makes up for it")
+        )
+    else:
+        causes.append("cannot tell from this log whether these layers move; record update_ratio (at.watch) to know")
+    evidence: dict[str, float | int | str | bool | None] = {
+        "early_layer": early,
+        "late_layer": late,
+        "early_norm": small,
+        "late_norm": large,
+        "decades": gap,
+        "layers": len(stack),
+        "early_update_ratio": ratio,
+        "loss_fell": None if not scene.lone or len(scene.loss) < ROWS else not stuck,
+    }
+    track = tracks[early]
+    return _finding(scene, model, track, severity, 0, message, causes, evidence, _TRY_STACK)
+
+
+def _finding(
+    scene: Scene,
+    model: Model,
+    track: Track,
+    severity: Severity,
+    row: int,
+    message: str,
+    causes: list[str],
+    numbers: dict[str, float | int | str | bool | None] | dict[str, float] | dict[str, int],
+    tries: tuple[str, ...] = _TRY,
+) -> Finding:
+    return Finding(
+        _KIND,
+        severity,
+        scene.run,
+        message,
+        metric=track.metric,
+        first_step=track.step_at(row),
+        last_step=track.step_at(len(track.values) - 1),
+        evidence={"model": model.name, "layer": track.layer, **numbers, "split": track.split},
+        causes=tuple(causes),
+        suggestions=tries,
+    )
