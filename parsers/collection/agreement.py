@@ -29,9 +29,10 @@ def compare(first: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """One row for each series that both frames of scalars hold (`parsers.run.COMPARED`), by name.
 
     Series match by split and metric; where that finds none, also by the metric in lower case with every separator
-    alike, and with no split taken for `train`. Points match by rank and step, of a step logged twice the last; by
-    epoch where either log has no steps. `differing` counts the values further apart than `tolerance` allows;
-    `first_step`, `value` and `other_value` are those of the first of them.
+    alike, and with no split taken for `train`. Points match by rank and step, by epoch where either log has no steps;
+    of a step logged twice the last counts, or the first where that is nearer (one log may lack the second).
+    `differing` counts the values further apart than `tolerance` allows; `first_step`, `value` and `other_value` are
+    those of the first of them.
 
     >>> import polars as pl
     >>> from parsers.finish import finish
@@ -42,14 +43,12 @@ def compare(first: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """
     pairs = _pairs(first, other)
     axis = "step" if _has(first, "step") and _has(other, "step") else "epoch"
-    points = _points(first.join(pairs, on="tag"), axis).join(
-        _points(other.join(pairs, left_on="tag", right_on="other_tag"), axis).rename({"value": "other_value"}),
-        on=["pair", "rank", axis],
-        maintain_order="left",
-    )
+    mine, theirs = first.join(pairs, on="tag"), other.join(pairs, left_on="tag", right_on="other_tag")
+    key = ["pair", "rank", axis]
+    points = _points(mine, axis).join(_points(theirs, axis, "other_"), on=key, maintain_order="left")
     if points.is_empty():
         return COMPARED.to_frame()
-    told = [_judged(part, axis) for part in points.partition_by("pair", maintain_order=True)]
+    told = [_judged(part, axis) for part in _nearest(points).partition_by("pair", maintain_order=True)]
     table = pairs.join(pl.concat(told), on="pair")
     return table.select(pl.col(name).cast(dtype) for name, dtype in COMPARED.items())
 
@@ -79,9 +78,28 @@ def _key() -> list[pl.Expr]:
     return [plain.alias("key"), split.alias("side")]
 
 
-def _points(rows: pl.DataFrame, axis: str) -> pl.DataFrame:
-    kept = rows.drop_nulls(axis).unique(["pair", "rank", axis], keep="last", maintain_order=True)
-    return kept.select("pair", "rank", axis, "value")
+def _points(rows: pl.DataFrame, axis: str, prefix: str = "") -> pl.DataFrame:
+    """One row a point: the value logged last there, and the one logged first."""
+    rows, key = rows.drop_nulls(axis), ["pair", "rank", axis]
+    kept = rows.unique(key, keep="last", maintain_order=True).select(*key, pl.col("value").alias(f"{prefix}value"))
+    begun = pl.col("value").alias(f"{prefix}first")
+    if kept.height == rows.height:
+        return kept.with_columns(pl.col(f"{prefix}value").alias(f"{prefix}first"))
+    begins = rows.unique(key, keep="first", maintain_order=True).select(*key, begun)
+    return kept.join(begins, on=key, maintain_order="left")
+
+
+def _nearest(points: pl.DataFrame) -> pl.DataFrame:
+    """The points with the first values in place of the last where these are nearer."""
+    again = (pl.col("value") != pl.col("first")) | (pl.col("other_value") != pl.col("other_first"))
+    if not points.select(again.any()).item():
+        return points
+    for own, other in (("value", "other_first"), ("first", "other_value"), ("first", "other_first")):
+        apart = (pl.col("value") - pl.col("other_value")).abs()
+        nearer = (pl.col(own) - pl.col(other)).abs() < apart
+        value = pl.when(nearer).then(own).otherwise("value").alias("value")
+        points = points.with_columns(value, pl.when(nearer).then(other).otherwise("other_value").alias("other_value"))
+    return points
 
 
 def _judged(points: pl.DataFrame, axis: str) -> pl.DataFrame:

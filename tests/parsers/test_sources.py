@@ -137,6 +137,16 @@ def test_an_evaluation_that_took_another_time_when_done_again_does_not_part_two_
     assert not is_same_run(first, log([1.5, 2.5, 3.7, 5.5], [3.1, 2.2, 1.9, 1.7]))
 
 
+def test_a_number_logged_twice_at_one_step_agrees_with_a_log_that_has_it_once(tmp_path: Path) -> None:
+    def log(steps: list[int], values: list[float]) -> pl.DataFrame:
+        return finish("a", "a.csv", "csv", pl.DataFrame({"tag": "eval/loss", "step": steps, "value": values})).scalars
+
+    once, twice = log([5, 10, 20], [3.1, 2.2, 1.7]), log([5, 10, 20, 20], [3.1, 2.2, 1.7, 1.9])
+    assert compare(once, twice).select("compared", "differing").row(0) == (3, 0)
+    assert compare(twice, once).select("compared", "differing").row(0) == (3, 0)
+    assert compare(twice, log([5, 10, 20], [3.1, 2.2, 1.8])).select("differing", "other_value").row(0) == (1, 1.8)
+
+
 def test_a_sweep_that_shares_its_learning_rate_stays_many_runs(tmp_path: Path) -> None:
     write_events(tmp_path / "sweep", curve(0))
     for seed in range(1, 6):
