@@ -93,7 +93,7 @@ def _wandb(folder: Path, stack: ExitStack) -> Logger:
 
 
 def _in_turn(loggers: list[Logger], rounds: int) -> list[float]:
-    """Median microseconds of a call of each, in turn; the first calls, which the W&B mirror holds back, do not count."""
+    """Median microseconds of a call of each, in turn; the first ones, which the W&B mirror holds, do not count."""
     times: list[list[float]] = [[] for _ in loggers]
     for turn in range(rounds + 2):
         for own, log in zip(times, loggers, strict=True):
