@@ -16,7 +16,8 @@ test: $(VENV)/.installed-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	AFTERTRAIN_WHEEL=1 $(BIN)/pytest -n 2 --doctest-modules --pyargs tests eventstream parsers analysis aftertrain
+	# A file stays with one worker, so that what its tests share is made once.
+	AFTERTRAIN_WHEEL=1 $(BIN)/pytest -n 2 --dist loadfile --doctest-modules --pyargs tests eventstream parsers analysis aftertrain
 
 samples: $(VENV)/.installed-all
 	$(BIN)/python -m data.training

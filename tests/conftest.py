@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+# A worker has about one core: pools of threads would wait for each other, a third of all time. Before torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 #: The same examples in every run: a test that fails once in a hundred runs is no gate.
 settings.register_profile("same every time", derandomize=True)
 settings.load_profile("same every time")
 
 ROOT = Path(__file__).parents[1]
+#: The folder of `tests.once`, in the process that made it and removes it; its workers inherit the variable.
+_SHARED = pytest.StashKey[str]()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """With AFTERTRAIN_WHEEL=1 (as `make test` sets it) the tests refuse to run on the source tree."""
     os.environ.setdefault("MPLBACKEND", "Agg")
     # At the end of the path, so that `benchmarks` and `data` are found and the installed packages still come first.
     sys.path.append(str(ROOT))
+    if "AFTERTRAIN_TESTS_SHARED" not in os.environ:
+        config.stash[_SHARED] = os.environ["AFTERTRAIN_TESTS_SHARED"] = tempfile.mkdtemp(prefix="aftertrain-tests-")
     import aftertrain
 
     where = Path(aftertrain.__file__).resolve()
     if os.environ.get("AFTERTRAIN_WHEEL") == "1" and "site-packages" not in where.parts:
         raise pytest.UsageError(f"the tests must run the installed wheel, but aftertrain is {where}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shared = config.stash.get(_SHARED, None)
+    if shared is not None:
+        shutil.rmtree(shared)
+        del os.environ["AFTERTRAIN_TESTS_SHARED"]
 
 
 @pytest.fixture(scope="session")

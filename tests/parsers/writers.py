@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import polars as pl
 
 from eventstream.recorder import Recorder
 from parsers.tfevents.write import record, scalar_event
+from tests.once import once
 
 __all__ = ["NAME", "WITHIN", "WRITERS", "files", "write"]
 
@@ -101,42 +101,48 @@ for uri in (f"sqlite:///{sys.argv[1]}/mlflow.db", f"file://{sys.argv[1]}/mlruns"
 """
 
 
+_SCRIPTS = {"wandb": _WANDB, "mlflow": _MLFLOW}
+
+
 @cache
-def _by_library(script: str) -> dict[str, bytes]:
+def _by_library(library: str) -> dict[str, bytes]:
     """The files that a process leaves below its first argument: run once, for these libraries start slowly."""
-    with tempfile.TemporaryDirectory() as folder:
+
+    def make(folder: Path) -> None:
         quiet = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
-        command = [sys.executable, "-c", script, folder]
+        command = [sys.executable, "-c", _SCRIPTS[library], str(folder)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=180, env={**os.environ, **quiet}, cwd=folder
         )
         assert done.returncode == 0, done.stderr
-        return {name: data for name, data in files(Path(folder)).items() if "/logs/" not in f"/{name}"}
+
+    left = files(once(f"writers-{library}", make))
+    return {name: data for name, data in left.items() if "/logs/" not in f"/{name}"}
 
 
-def _put(folder: Path, script: str, start: str) -> None:
+def _put(folder: Path, library: str, start: str) -> None:
     """Those files whose path begins with `start`; links and empty files, which tell nothing, are left out."""
-    for name, data in _by_library(script).items():
+    for name, data in _by_library(library).items():
         if name.startswith(start) and data:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
 
 
 def wandb(folder: Path) -> None:
-    _put(folder, _WANDB, "wandb/offline-run-")
+    _put(folder, "wandb", "wandb/offline-run-")
 
 
 def wandb_file(folder: Path) -> None:
-    logs = [data for name, data in _by_library(_WANDB).items() if name.endswith(".wandb") and data]
+    logs = [data for name, data in _by_library("wandb").items() if name.endswith(".wandb") and data]
     (folder / f"{NAME}.wandb").write_bytes(logs[0])
 
 
 def mlflow(folder: Path) -> None:
-    _put(folder, _MLFLOW, "mlruns/")
+    _put(folder, "mlflow", "mlruns/")
 
 
 def mlflow_db(folder: Path) -> None:
-    _put(folder, _MLFLOW, "mlflow.db")
+    _put(folder, "mlflow", "mlflow.db")
 
 
 def sacred(folder: Path) -> None:
