@@ -17,6 +17,7 @@ SUITES = (
     "recording",
     "recording_watch",
     "recording_huggingface",
+    "recording_lightning",
     "recording_mirrors",
     "recording_safety",
     "loading",
