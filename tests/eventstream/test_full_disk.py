@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -24,7 +25,7 @@ LIMITS = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 def may_mount() -> bool:
     """Whether this process may mount a file system; elsewhere the limit on the size of files alone is tested."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("mount"):
         return False
     probe = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
     return probe.returncode == 0

@@ -180,11 +180,13 @@ def test_of_starts_at_one_moment_one_records_and_the_others_are_refused(tmp_path
 def test_a_forked_worker_that_outlives_its_parent_holds_nothing(tmp_path, impatient):
     rec = Recorder(tmp_path, seal=False)
     read, write = os.pipe()
+    begun, begin = os.pipe()
     pid = os.fork()
     if not pid:
-        os.close(write)
+        os.write(begin, b".")  # here it has given up what it inherited
         os.read(read, 1)  # until the parent says so
         os._exit(0)
+    os.read(begun, 1)
     rec.close()
     with Recorder(tmp_path, seal=False) as second:
         assert second.attempt == 1
