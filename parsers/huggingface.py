@@ -21,6 +21,7 @@ from parsers.tables.bulk import Bulk
 from parsers.tables.constants import constant
 from parsers.tables.generic import Records
 from parsers.tables.generic_bulk import add_bulk
+from parsers.trainer_files.branches import Branch, branches, spliced
 from parsers.trainer_files.same_run import compare_records
 from parsers.trainer_files.trainer_log import log_records
 from parsers.trainer_files.trainer_state import State, read_state
@@ -83,10 +84,11 @@ def read(path: Path | str) -> Run:
     Every number of `log_history` is a scalar. Entries without a key of evaluation are of the split `train`;
     `train_loss` of the last entry, the mean over the whole job, keeps that name, so that it is not taken for a point of
     `loss`. Everything else in the state is `run.config`. Of a folder, the state that has come furthest counts (the one
-    in the folder itself where two have come as far); each other one is compared with it number by number, and where
-    they differ a note (level `warning`) and a reject say where. Checkpoints and results (`all_results.json` and its
-    siblings) are events, `train_runtime` marks the end; a pickle is mentioned and never opened. `null` is a missing
-    value, NaN is NaN. Of a damaged state the entries before and after the damage are read.
+    in the folder itself where two have come as far). Each other one is compared with it: one that goes on otherwise
+    after some entry was left behind by a resume, and what it tells from there on is an attempt of its own, with a note;
+    where numbers differ in another way a note (level `warning`) and a reject say where. Checkpoints and results
+    (`all_results.json` and its siblings) are events, `train_runtime` marks the end; a pickle is mentioned and never
+    opened. `null` is a missing value, NaN is NaN. Of a damaged state the entries before and after the damage are read.
 
     Raises `InputError` when a file named as the run cannot be opened. Source: TrainerState in the documentation of
     transformers; trainer_log.jsonl as LLaMA-Factory writes it.
@@ -144,10 +146,15 @@ def _read_folder(folder: Path) -> Run:
     *older, newest = states
     for step, place in checkpoints:
         records.event((0, 0, 0, step, None, None, ""), "checkpoint", {"path": place.name})
-    for state in older:
-        _check(records, state, newest)
+    dead, odd = branches(older, newest)
+    for state in (*odd, *(branch.state for branch in dead)):
+        records.rejects += state.rejects
+    for state in odd:
+        _report(records, state.file, newest.file, state.last_step, *compare_records(state.entries, newest.entries))
+    for branch in dead:
+        _resumed(records, branch)
     _check_log(records, folder / LOG, newest)
-    _add_state(records, newest)
+    _add_state(records, replace(newest, entries=spliced(newest.entries, dead)))
     _add_beside(records, folder)
     return _finished(records, newest, folder_name(folder))
 
@@ -200,12 +207,13 @@ def _split(entry: Mapping[str, Any]) -> str:
     return "" if any(_is_no_step(key) and entry[key] is not None for key in entry) else "train"
 
 
-def _check(records: Records, older: State, newest: State) -> None:
-    """Compare an earlier state with the newest; a difference is a note and a reject."""
-    records.rejects += older.rejects
-    if newest.entries[: len(older.entries)] == older.entries:
-        return
-    _report(records, older.file, newest.file, older.last_step, *compare_records(older.entries, newest.entries))
+def _resumed(records: Records, branch: Branch) -> None:
+    """A note that the entries of a checkpoint are of an attempt that was given up."""
+    state, step = branch.state, branch.state.last_step
+    text = f"{state.file} goes on after step {branch.step} otherwise than the newest state, up to step {step:,}: "
+    text += "training was begun again there, and these entries are of the attempt before"
+    index = (branch.at, 0, 0, step if step >= 0 else None, None, None, "")
+    records.event(index, "note", {"text": text, "level": "info"})
 
 
 def _check_log(records: Records, path: Path, newest: State) -> None:

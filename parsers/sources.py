@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import polars as pl
 
-from parsers.collection.agreement import compare, is_same_run
+from parsers.collection.agreement import compare, is_same_run, tolerance
 from parsers.places.beside import folder_name, run_name
 from parsers.run import Run, Source
 from parsers.schema import SCALARS
@@ -151,7 +151,7 @@ def _with_rest(run: Run, other: Run) -> Run:
 
 def _with_series(scalars: pl.DataFrame, other: Run, against: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The series so far with those that another log adds; and the rows of that log that tell the same series."""
-    scalars, rows = _attempts_of(other.scalars, scalars), _attempts_of(scalars, other.scalars)
+    scalars, rows = _attempts_of(other.scalars, scalars), _best_attempts(scalars, other.scalars, against)
     one = pl.col("differing") <= (1 - ONE_SERIES) * pl.col("compared")
     known = against.select("split", "metric", "tag", "finer", one.alias("one"), other="other_tag")
     told = rows.rename({"tag": "other"}).join(known, on="other", how="left", maintain_order="left", suffix="_known")
@@ -180,6 +180,34 @@ def _filled(scalars: pl.DataFrame, same: pl.DataFrame) -> pl.DataFrame:
         time=pl.coalesce("time", "time_other"),
         epoch=pl.coalesce("epoch", "epoch_other"),
     ).select(SCALARS.names())
+
+
+def _best_attempts(first: pl.DataFrame, rows: pl.DataFrame, against: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a log that knows of no restart, as the attempts of the first log with which most of them agree.
+
+    These are the live ones, by the step at which each began, or a single one: a job that was killed and begun again
+    often leaves a log for each of its starts (the Hugging Face Trainer a folder below `runs/`).
+    """
+    by_step = _attempts_of(first, rows)
+    if by_step is rows:
+        return rows
+    numbers = first["attempt"].unique().sort().to_list()
+    choices = [by_step, *(rows.with_columns(attempt=pl.lit(k, dtype=pl.Int32)) for k in numbers)]
+    names = against.select("tag", other="other_tag")
+    known = _rounded(first.join(names, on="tag").drop("tag").rename({"other": "tag"}))
+
+    def agreeing(choice: pl.DataFrame) -> int:
+        both = _rounded(choice).join(known, on=["rank", "attempt", "step", "tag"], suffix="_known")
+        apart = (pl.col("value") - pl.col("value_known")).abs()
+        return both.filter(apart <= pl.max_horizontal("near", "near_known")).height
+
+    return max(choices, key=agreeing)  # the first of equals
+
+
+def _rounded(rows: pl.DataFrame) -> pl.DataFrame:
+    """Where each number stands, and how far from it the true one may lie (`agreement.tolerance`), series by series."""
+    near = pl.col("value").map_batches(lambda v: pl.Series(tolerance(v.to_numpy())), return_dtype=pl.Float64)
+    return rows.select("rank", "attempt", "step", "tag", "value", near=near.over("tag"))
 
 
 def _attempts_of(first: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -163,6 +163,44 @@ def test_a_number_that_a_checkpoint_tells_otherwise_is_noted_with_both_values(tm
     assert run.series("loss", split="train").filter(pl.col("step") == 30)["value"][0] == 1.0
 
 
+def branch(start: int, stop: int, salt: float) -> list[dict[str, float]]:
+    """Entries every ten steps after `start`, with an evaluation every fifty that took a time of its own."""
+    rows: list[dict[str, float]] = []
+    for step in range(start + 10, stop + 1, 10):
+        rows.append({"step": step, "epoch": step / 100, "loss": salt + 1 / step, "learning_rate": 1e-4})
+        if step % 50 == 0:
+            rows.append({"step": step, "epoch": step / 100, "eval_loss": salt + 2 / step, "eval_runtime": salt})
+    return rows
+
+
+def test_what_a_resume_left_behind_is_an_attempt_of_its_own_and_out_of_the_live_series(tmp_path: Path) -> None:
+    begun = branch(0, 60, 0.0)
+    second = [*begun, *branch(60, 90, 1.0)]
+    states = {100: [*begun, *branch(60, 100, 0.5)], 140: [*second, *branch(90, 140, 1.5)], 60: begun, 90: second}
+    for step, entries in states.items():
+        write_state(tmp_path / f"checkpoint-{step}" / "trainer_state.json", entries)
+    write_state(tmp_path / "trainer_state.json", [*second, *branch(90, 200, 2.0)])
+    run = load(tmp_path)
+    live = run.series("loss", split="train")
+    assert live["step"].to_list() == list(range(10, 201, 10))
+    assert live["attempt"].to_list() == [0] * 6 + [1] * 3 + [2] * 11
+    every = run.series("loss", split="train", live=False)
+    assert [every.filter(attempt=k)["step"].max() for k in range(3)] == [100, 140, 200]
+    assert every.filter(attempt=0, step=100)["value"][0] == 0.5 + 1 / 100
+    assert run.rejects.is_empty()
+    notes = [json.loads(text)["text"] for text in run.events_of("note")["payload"]]
+    assert len(notes) == 2 and "after step 60 " in notes[0] and "after step 90 " in notes[1]
+
+
+def test_a_checkpoint_whose_evaluation_only_took_another_time_says_nothing(tmp_path: Path) -> None:
+    entries = branch(0, 200, 0.0)
+    again = [{**e, "eval_runtime": 9.0} if "eval_runtime" in e else e for e in entries if e["step"] <= 100]
+    write_state(tmp_path / "checkpoint-100" / "trainer_state.json", again)
+    write_state(tmp_path / "trainer_state.json", entries)
+    run = load(tmp_path)
+    assert run.rejects.is_empty() and run.last_attempt == 0 and run.events_of("note").is_empty()
+
+
 def test_entries_that_the_newest_state_lacks_are_noted(tmp_path: Path) -> None:
     write_state(tmp_path / "checkpoint-50" / "trainer_state.json", history(5))
     write_state(tmp_path / "checkpoint-300" / "trainer_state.json", [e for e in history(30) if e["step"] > 50])

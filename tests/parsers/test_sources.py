@@ -137,6 +137,27 @@ def test_an_evaluation_that_took_another_time_when_done_again_does_not_part_two_
     assert not is_same_run(first, log([1.5, 2.5, 3.7, 5.5], [3.1, 2.2, 1.9, 1.7]))
 
 
+def test_each_start_of_a_resumed_trainer_joins_its_own_attempt(tmp_path: Path) -> None:
+    killed, live = curve(1), curve(2)
+    steps, out = list(STEPS), tmp_path / "out"
+    cut, back = len(steps) // 2, len(steps) // 3
+    last = [*killed[:back], *live[back:]]
+    history = [{"step": s, "epoch": s / 600, "loss": round(v, 2)} for s, v in zip(steps, killed, strict=True)]
+    (out / f"checkpoint-{steps[cut - 1]}").mkdir(parents=True)
+    state = {"global_step": steps[cut - 1], "max_steps": 600, "log_history": history[:cut]}
+    (out / f"checkpoint-{steps[cut - 1]}" / "trainer_state.json").write_text(json.dumps(state))
+    history = [{**row, "loss": round(v, 2)} for row, v in zip(history, last, strict=True)]
+    state = {"global_step": steps[-1], "max_steps": 600, "log_history": history}
+    (out / "trainer_state.json").write_text(json.dumps(state))
+    write_events(out / "runs" / "a", killed[:cut], steps=STEPS[:cut])
+    write_events(out / "runs" / "b", live[back:], steps=STEPS[back:])
+    run = load(out)
+    assert (run.format, len(run.sources), run.last_attempt) == ("huggingface+tensorboard", 3, 1)
+    assert run.series("loss", split="train")["value"].to_list() == last  # all digits, each from its own start
+    every = run.series("loss", split="train", live=False)
+    assert every.filter(attempt=0)["value"].to_list() == killed[:cut]
+
+
 def test_a_number_logged_twice_at_one_step_agrees_with_a_log_that_has_it_once(tmp_path: Path) -> None:
     def log(steps: list[int], values: list[float]) -> pl.DataFrame:
         return finish("a", "a.csv", "csv", pl.DataFrame({"tag": "eval/loss", "step": steps, "value": values})).scalars
