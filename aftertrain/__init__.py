@@ -33,6 +33,7 @@ _PUBLIC = {
     "repeated_data": "analysis.repeated_data",
     "report": "analysis.report",
     "sources": "analysis.sources",
+    "resources": "analysis.resources",
     "speaker_embeddings": "analysis.speaker_embeddings",
     "train_eval_gap": "analysis.train_eval_gap",
     "watch": "eventstream.watch",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from analysis.repeated_data import repeated_data as repeated_data
     from analysis.report import report as report
     from analysis.sources import sources as sources
+    from analysis.resources import resources as resources
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
     from eventstream.accelerate import AccelerateTracker as AccelerateTracker

@@ -55,6 +55,7 @@ CHECKS: tuple[Check, ...] = (
         "analysis.contracts",
         ("missing-input", "missing-output", "forbidden-input", "device-mismatch", "disabled-conditioning"),
     ),
+    Check("resources", "analysis.resources", ("memory-growth", "memory-overflow", "throughput-drop")),
     Check("gan", "analysis.gan", ("mode-collapse", "discriminator-dominance", "generator-dominance")),
     Check(
         "speaker_embeddings",
