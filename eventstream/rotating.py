@@ -40,8 +40,7 @@ class RotatingFile:
         """Append `text`, whole lines; OSError where the system refuses it."""
         if os.getpid() != self._owner:
             self._follow()
-        if self._fd < 0:
-            self._open()
+        self.open()
         if self._size and self._size + len(text) > self._ceiling and os.getpid() == self._owner:
             self._rotate()
         if self._torn:  # what stands of a block that was refused halfway becomes a line by itself
@@ -56,6 +55,11 @@ class RotatingFile:
             raise
         finally:
             self._size += written
+
+    def open(self) -> None:
+        """Open the file, made with its folders where it is missing; nothing where it is open."""
+        if self._fd < 0:
+            self._open()
 
     def close(self) -> None:
         """Close the file and wait until its backups are compressed."""

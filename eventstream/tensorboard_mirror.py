@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eventstream.mirrors import full_tag, numbers
+from eventstream.mirrors import About, full_tag, numbers
 from eventstream.optional import need
 
 __all__ = ["TensorBoardMirror"]
@@ -26,9 +26,9 @@ class TensorBoardMirror:
     (`losses/kd/raw`). TensorBoard keeps 32-bit floats: NaN and infinities stay, numbers beyond 3e38 become infinite.
     Numbers without a step are counted, tag by tag. The configuration is the text `config`, as JSON; notes are texts.
 
-    The file is opened with the first record and written by a thread, which empties its buffers every `flush_s` seconds
-    (30): a killed training loses at most so much of the mirror. A folder that holds event files already gets another
-    one, which readers take as the next attempt. Raises MissingDependencyError without the package tensorboard.
+    The file is written by a thread, which empties its buffers every `flush_s` seconds (30): a killed training loses at
+    most so much of the mirror. A folder that holds event files already gets another one, which readers take as the
+    next attempt. Raises MissingDependencyError without the package tensorboard.
 
     >>> import tempfile
     >>> from eventstream.recorder import Recorder
@@ -55,6 +55,10 @@ class TensorBoardMirror:
     @cached_property
     def _writer(self) -> Any:
         return self._writers.EventFileWriter(str(self.folder), _QUEUE, self._flush_s)
+
+    def begin(self, _about: About) -> None:
+        """Open the file, so that a folder that cannot be written is said at the start."""
+        self._writer  # noqa: B018 - made when first asked for
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Take one record of the stream."""

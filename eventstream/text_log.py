@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eventstream.errors import InputError
 from eventstream.memory import Memory
 from eventstream.mirrors import About
 from eventstream.rotating import RotatingFile
@@ -55,7 +56,8 @@ class TextLog(logging.Handler):
     (5) such files are kept. Line ends and control characters in messages are escapes: no message can forge a header.
     Tracebacks stand under their line, indented. After `close` a line of `logging` opens the file again.
 
-    Raises ValueError for sizes and counts below 1. One file has one process: give it to the recorder of rank 0.
+    One file has one process: give it to the recorder of rank 0. Raises ValueError for sizes and counts below 1, and
+    InputError where `path` is a folder.
 
     >>> import tempfile
     >>> from eventstream.recorder import Recorder
@@ -87,16 +89,20 @@ class TextLog(logging.Handler):
         super().__init__(level)
         #: The newest file of the set.
         self.path = Path(path).absolute()
+        if self.path.is_dir():
+            raise InputError(f"{self.path}: is a folder; name the file that the log is written to, as in train.log")
         self._file = RotatingFile(self.path, max_bytes, backups)
         self._course = Course(epochs, batches, total_steps)
         self._number = "" if digits is None else f".{digits}g"
         self._module = module
-        self._block, self._times, self._phase = Block(), StepTimes(), ""
+        self._block, self._times = Block(), StepTimes()
+        self._phase: object = None
         self._owner = os.getpid()
         self._memory, self._memory_at = Memory(), -_MEMORY_EVERY_S
 
     def begin(self, about: About) -> None:
-        """Learn from the plan how long the training is, where nothing else was said."""
+        """Learn from the plan how long the training is, where nothing else was said; OSError for no file to write."""
+        self._file.open()
         planned = about.plan.get("max_steps")
         if self._course.steps is None and type(planned) is int and planned > 0:
             self._course.total = planned
@@ -123,7 +129,9 @@ class TextLog(logging.Handler):
             self._times.step(record["step"], record["time"])
 
     def _gather(self, record: Mapping[str, Any]) -> None:
-        if record["kind"] == "curriculum" and (phase := record["payload"].get("phase")) not in (None, self._phase):
+        payload = record.get("payload")
+        phase = payload.get("phase") if record["kind"] == "curriculum" and isinstance(payload, dict) else None
+        if phase not in (None, self._phase):
             self._write_block()
             self._phase = phase
             line = header(record["time"], "INFO", self._module, f"Curriculum phase: {phase}")

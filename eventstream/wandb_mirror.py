@@ -47,18 +47,24 @@ class WandbMirror:
     def __init__(self, folder: str | os.PathLike[str], *, project: str = "aftertrain") -> None:
         self.folder = Path(folder).absolute()
         self.project = project
-        WandbMirror._brought = WandbMirror._brought or "wandb" not in sys.modules
+        new = "wandb" not in sys.modules
         self._wandb = need("wandb", feature="writing W&B runs", extra="wandb")
+        WandbMirror._brought = WandbMirror._brought or new
         self._run: Any = None
+        self._said = False
+        self._reset()
+
+    def _reset(self) -> None:
         self._held: dict[int, dict[str, Any]] = {}
         self._written, self._newest = -1, 0
-        self._failed, self._said = False, False
+        self._failed = False
 
     def begin(self, about: About) -> None:
         """Open the run under its name."""
         self._start(about.run)
 
     def _start(self, name: str | None) -> None:
+        self._reset()
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self._wandb.Settings(
             mode="offline", console="off", silent=True, x_disable_stats=True, disable_git=True, save_code=False
@@ -130,8 +136,12 @@ class WandbMirror:
             self._run = None
             run.finish(exit_code=int(self._failed))
             WandbMirror._open -= 1
-            if WandbMirror._brought and not WandbMirror._open and self._wandb.run is None:
+            if WandbMirror._brought and not WandbMirror._open and self._alone():
                 self._wandb.teardown()
+
+    def _alone(self) -> bool:
+        """Whether the training has no run of its own open, known to all of wandb or not (`reinit="create_new"`)."""
+        return self._wandb.run is None and getattr(self._wandb.setup(), "most_recent_active_run", None) is None
 
 
 @contextmanager

@@ -403,3 +403,22 @@ def test_a_duration_is_read_back_to_its_last_unit(seconds):
     days, hours, minutes, rest = (int(part or 0) for part in found.groups())
     assert abs(days * 86400 + hours * 3600 + minutes * 60 + rest - seconds) <= (30 if seconds >= 3600 else 0)
     assert hours < 24 and minutes < 60 and rest < 60
+
+
+def test_a_folder_is_no_log_and_a_file_that_cannot_be_made_is_said_at_the_start(tmp_path, caught, lines_of):
+    with pytest.raises(at.InputError, match=r"is a folder; name the file"):
+        TextLog(tmp_path)
+    (tmp_path / "a").write_text("a file")
+    with caught() as texts:
+        rec = Recorder(tmp_path / "run", seal=False, mirrors=[TextLog(tmp_path / "a" / "train.log")])
+    assert len(texts) == 1 and "TextLog failed" in texts[0]
+    rec.close()
+    assert len(lines_of(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize("kind", ["curriculum", "losses", "data", "resources", "samples", "note", "checkpoint", "end"])
+@pytest.mark.parametrize("payload", [None, [1], "text", {"phase": [1], "files": 3, "components": 1, "bytes": "x"}])
+def test_payloads_of_any_form_end_no_log(tmp_path, kind, payload):
+    log = TextLog(tmp_path / "a.log")
+    text_of(log, record(kind, 1, payload=payload), record(kind, 1, payload=payload), metrics(2, {"loss": 1.0}))
+    assert at.load(log.path).series("loss")["step"].to_list() == [2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import subprocess
@@ -167,6 +168,10 @@ class Library:
 
     def __init__(self):
         self.logged, self.config, self.run, self.ended = [], {}, None, []
+        self.most_recent_active_run = None
+
+    def setup(self):
+        return self
 
     def Settings(self, **settings):  # noqa: N802 - as the library calls it
         return settings
@@ -274,3 +279,42 @@ def test_nothing_of_a_mirror_is_imported_with_the_recorder():
 def test_a_pace_of_flushing_that_is_none_is_refused(tmp_path, seconds):
     with pytest.raises(ValueError, match="flush_s must be a positive number of seconds"):
         TensorBoardMirror(Path(tmp_path), flush_s=seconds)
+
+
+def test_the_guide_shows_what_runs(tmp_path, quiet_wandb, monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "recording.md").read_text()
+    code = next(block for block in guide.split("```python\n")[1:] if "TensorBoardMirror" in block).partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers = root.handlers.copy()
+    try:
+        exec(
+            code.replace("    ...\n", "    rec.log(1, {'loss': 0.5})\n"), {"at": at, "logging": logging, "loader": [0]}
+        )
+    finally:
+        root.handlers = handlers
+    places = [tmp_path / "train.log", tmp_path / "board", next((tmp_path / "tracked" / "wandb").glob("offline-run-*"))]
+    for place in [tmp_path / "runs" / "exp-1", *places]:
+        assert at.load(place).series("loss").select("step", "value").rows() == [(1, 0.5)]
+
+
+def test_a_text_log_that_a_second_start_continues_is_one_log(tmp_path):
+    for start in range(2):
+        log = TextLog(tmp_path / "train.log", total_steps=40)
+        with Recorder(tmp_path / "run", seal=False, mirrors=[log]) as rec:
+            for step in range(15 * start, 15 * start + 20):
+                rec.log(step, {"loss": float(step)})
+    loss = at.load(tmp_path / "train.log").scalars.filter(pl.col("tag") == "loss")
+    wanted = [(0, step, float(step)) for step in range(20)] + [(1, step, float(step)) for step in range(15, 35)]
+    assert sorted(loss.select("attempt", "step", "value").rows()) == wanted
+
+
+def test_a_mirror_may_serve_one_recorder_after_the_other(library, tmp_path):
+    mirror, made = library
+    mirror.write(metrics(500, loss=1.0))
+    mirror.close()
+    mirror.begin(About("another", tmp_path))
+    mirror.write(metrics(3, loss=2.0))
+    made.logged.clear()
+    mirror.close()
+    assert [(step, values["loss"]) for step, values in made.logged] == [(3, 2.0)]

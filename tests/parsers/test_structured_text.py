@@ -160,3 +160,26 @@ def test_an_empty_log_of_another_dialect_after_its_rotation_is_the_whole_set(tmp
     (tmp_path / "train.log.1").write_text(lines)
     (tmp_path / "train.log").write_bytes(b"")
     assert load(tmp_path).last_step == 4
+
+
+def test_names_in_quotes_memory_without_a_gpu_and_unknown_lengths_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "music.log"
+    head = "[2025-07-09 14:31:00.000] [INFO] [training] Training progress\n"
+    fields = '  - Memory: RAM: 8.50GB\n  - "a: läuft (%)": -2e-05\n  - "": nan\n'
+    path.write_text(f"{head}  - Epoch: 3/?, Batch: 225/?\n{fields}{head}  - Epoch: 4/9, Batch: 300/?\n{fields}")
+    run = load(path)
+    assert run.rejects.is_empty()
+    assert run.scalars.filter(pl.col("tag") == "a: läuft (%)").select("step", "epoch", "value").rows() == [
+        (225, 3.0, -2e-05),
+        (300, 4.0, -2e-05),
+    ]
+    assert value(run, "resources/ram_gb") == [8.5, 8.5]
+    assert len(value(run, "")) == 2
+
+
+def test_a_number_under_a_name_in_quotes_that_is_cut_is_a_reject(tmp_path: Path) -> None:
+    path = tmp_path / "music.log"
+    path.write_text(block(1, 1) + '  - "a:b": 1.2.3\n  - "a:b": 1.2\n')
+    run = load(path)
+    assert value(run, "a:b") == [1.2]
+    assert run.rejects["line"].to_list() == [7]
