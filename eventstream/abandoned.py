@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eventstream.recorder import Recorder
+if TYPE_CHECKING:
+    from eventstream.recorder import Recorder
 
 __all__ = ["close_gone", "close_of", "close_when_gone", "keep"]
 
@@ -16,7 +17,7 @@ _GONE: deque[tuple[Recorder, str, str | None]] = deque()
 
 
 def close_when_gone(owner: object, recorder: Recorder, status: str, error: str | None = None) -> None:
-    """Close `recorder` at the end of the process, or at the first `close_gone` after `owner` is collected.
+    """Close `recorder` at the end of the process, or when the next one is made after `owner` was collected.
 
     Not in the collection itself: that interrupts any code at all, an import for one, and closing waits for threads
     that may need what was interrupted.
@@ -37,8 +38,10 @@ def keep(owner: object) -> None:
 def close_of(owner: object) -> None:
     """Close now what was to be closed for `owner`."""
     guard = _GUARDS.pop(owner, None)
-    if guard is not None:
-        guard()
+    # Detached and not called: at the end of the process finalizers are no longer run.
+    found = None if guard is None else guard.detach()
+    if found is not None:
+        _GONE.append(found[2][0])
     close_gone()
 
 

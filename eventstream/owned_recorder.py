@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from eventstream.abandoned import close_gone, close_of, close_when_gone, keep
+from eventstream.abandoned import close_of, close_when_gone, keep
 from eventstream.errors import InputError
 from eventstream.recorder import Recorder
 from eventstream.starting import error_text, run_folder
@@ -56,7 +56,6 @@ class OwnedRecorder:
 
     def _make_room(self, rank: int | None) -> None:
         """Close what earlier loggers of this process have open on the folder; copies leave those that still record."""
-        close_gone()
         for other in list(_OWNERS):
             recorder = other.opened
             mine = recorder is not None and recorder.path == self.path and rank in (None, recorder.rank)

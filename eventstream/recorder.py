@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from eventstream import manifest
+from eventstream.abandoned import close_gone
 from eventstream.background import Sealer, leftovers
 from eventstream.chores import Chores
 from eventstream.deferred import HostCopy, Pending, copies_of, on_device
@@ -122,6 +123,7 @@ class Recorder(EventMethods):
         _newest = weakref.ref(self)
 
     def _start(self, run: str | None, config: Any, plan: Any, segment_bytes: int, seal: bool) -> None:
+        close_gone()  # one of them may have been recording here
         self.path.mkdir(parents=True, exist_ok=True)
         manifest.refuse_newer(self.path)
         keep = self._troubles.keep

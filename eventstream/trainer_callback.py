@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eventstream import batch_statistics
+from eventstream.abandoned import close_of, close_when_gone, keep
 from eventstream.attention_sharing import AudioPositions
 from eventstream.batches import Batches, check_every
 from eventstream.errors import InputError
@@ -19,8 +20,8 @@ __all__ = ["CallbackCore"]
 
 #: Folder of the run inside `output_dir`, where no other is given.
 FOLDER = "aftertrain"
-#: How each recorder that a callback opened ends, should nothing else close it.
-_GUARDS: weakref.WeakKeyDictionary[Recorder, Any] = weakref.WeakKeyDictionary()
+#: Callbacks that opened a recorder.
+_OWNERS: weakref.WeakSet[CallbackCore] = weakref.WeakSet()
 _UNFINISHED = "the process ended, or trained anew, before this training did"
 
 
@@ -75,7 +76,6 @@ class CallbackCore:
         self._path = None if isinstance(recorder_or_path, Recorder) else recorder_or_path
         self._owned, self._plan, self._digests = not given, dict(plan or {}), digests
         self._training, self._ended = False, False
-        self._guard: Any = None
         #: Which batches are looked at; a `RecordingTrainer` asks it.
         self.batches = Batches(check_every(every), shift_labels, audio_positions)
         #: Whether a trainer shows its batches to this callback.
@@ -116,17 +116,15 @@ class CallbackCore:
 
     def _close_at_exit(self, status: str, error: str | None) -> None:
         """At the end of the process, should nothing else close the recorder; without keeping the callback alive."""
-        if self._guard is not None:
-            self._guard.detach()
         assert self._recorder is not None
-        self._guard = weakref.finalize(self, self._recorder.close, status, error)
-        _GUARDS[self._recorder] = self._guard
+        close_when_gone(self, self._recorder, status, error)
+        _OWNERS.add(self)
 
     def close(self, status: str = "finished", error: str | None = None) -> None:
         """Close the recorder that the callback opened itself; a recorder that was given stays open."""
         self._training = False
         if self._owned and self._recorder is not None:
-            self._guard.detach()
+            keep(self)
             self._recorder.close(status, error)
             self._recorder = None
 
@@ -136,7 +134,7 @@ class CallbackCore:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, as searches for hyper-parameters make them, has the settings and a recorder of its own to open.
-        return {**self.__dict__, "_guard": None, **({"_recorder": None} if self._owned else {})}
+        return {**self.__dict__, **({"_recorder": None} if self._owned else {})}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Record the numbers that the Trainer logs, as it names them."""
@@ -225,9 +223,10 @@ class CallbackCore:
 
 def _give_way(path: str | os.PathLike[str], rank: int | None) -> None:
     """Close what an earlier callback of this process has open on the folder: a notebook runs its cell again."""
-    for recorder, guard in list(_GUARDS.items()):
-        if recorder.path == Path(path).absolute() and rank in (None, recorder.rank):
-            guard()
+    for other in list(_OWNERS):
+        recorder = other._recorder
+        if recorder is not None and recorder.path == Path(path).absolute() and rank in (None, recorder.rank):
+            close_of(other)
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
