@@ -38,6 +38,10 @@ class WandbMirror:
 
     The library's background process ends at `close` where the mirror brought it; a run that the training itself has
     with wandb is left alone. Raises MissingDependencyError without the package wandb.
+
+    >>> mirror = WandbMirror("tracked", project="tts")
+    >>> mirror.folder.name, mirror.project
+    ('tracked', 'tts')
     """
 
     #: Mirrors whose runs are open, and whether wandb came with the first of them.
