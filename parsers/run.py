@@ -114,7 +114,8 @@ class Run:
 
         Read from all scalars at the first use, then kept.
         """
-        return attempts_of(self.lazy())
+        # Only of the event stream is it known that a restart starts every rank that there is.
+        return attempts_of(self.lazy(), together=self.format == "aftertrain")
 
     @cached_property
     def metrics(self) -> list[str]:

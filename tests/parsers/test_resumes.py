@@ -263,6 +263,54 @@ def test_an_evaluation_right_after_a_resume_takes_the_place_of_the_one_before(tm
     assert load(tmp_path / "run").series("loss", split="train").height == 69
 
 
+@pytest.mark.parametrize("at", [60, 30])
+def test_an_evaluation_by_another_process_cuts_nothing_out_of_a_finished_run(at: int, tmp_path: Path) -> None:
+    evals = [(s, {"loss": 2.0, "accuracy": 0.5}, "eval") for s in (20, 40, 60)]
+    log(tmp_path / "run", *((s, {"loss": 1.0}, "train") for s in range(1, 61)), *evals)
+    log(tmp_path / "run", (at, {"resources/gpu": 9.0, "epoch": 1.0}, ""), (at, {"loss": 2.5}, "eval"))
+    run = load(tmp_path / "run")
+    assert run.attempts.select("begin", "cut").rows() == [(1, None), (None, None)]
+    assert run.series("loss", split="train")["step"].to_list() == list(range(1, 61))
+    rows = run.series("loss", split="eval").select("attempt", "step", "value").rows()
+    assert rows == [(0, 20, 2.0), (0, 40, 2.0), (0, 60, 2.0), (1, at, 2.5)]
+    # a resume after it cuts both as ever
+    log(tmp_path / "run", *((s, {"loss": 1.5}, "train") for s in range(26, 71)))
+    again = load(tmp_path / "run")
+    assert again.series("loss", split="train").group_by("attempt").len().sort("attempt").rows() == [(0, 25), (2, 45)]
+    assert again.series("loss", split="eval")["step"].to_list() == [20]
+
+
+def test_a_run_that_only_ever_evaluated_is_spliced_as_ever(tmp_path: Path) -> None:
+    stream(tmp_path / "run", 0, range(1, 11), range(6, 16), split="eval")
+    run = load(tmp_path / "run")
+    assert run.attempts["begin"].to_list() == [1, 6]
+    assert run.series("loss")["step"].to_list() == list(range(1, 16))
+
+
+def test_ranks_that_a_restart_goes_without_are_dead_from_where_it_began(tmp_path: Path) -> None:
+    for rank in range(4):
+        stream(tmp_path / "run", rank, range(1, 21))
+    for rank in range(2):
+        stream(tmp_path / "run", rank, range(11, 31))
+    run = load(tmp_path / "run")
+    assert run.attempts.filter(pl.col("attempt") == 0)["cut"].to_list() == [11] * 4
+    assert [run.series("loss", rank=r)["step"].max() for r in range(4)] == [30, 30, 10, 10]
+    assert run.series("loss", rank=3, live=False).height == 20
+
+
+def test_ranks_that_come_late_or_still_write_are_not_taken_for_left_out(tmp_path: Path) -> None:
+    stream(tmp_path / "run", 0, range(1, 21), range(11, 21))
+    stream(tmp_path / "run", 1, range(1, 31))  # its first attempt wrote on after the other rank began again
+    run = load(tmp_path / "run")
+    assert run.series("loss", rank=1)["step"].to_list() == list(range(1, 31))
+    rows = [(r, a, s) for r, a, steps in ((0, 0, range(1, 9)), (0, 1, range(5, 9)), (1, 0, range(1, 9))) for s in steps]
+    table = pl.DataFrame(rows, schema={"rank": pl.Int32, "attempt": pl.Int32, "step": pl.Int64}, orient="row")
+    table = table.with_columns(split=pl.lit("train"), tag=pl.lit("loss"), time=pl.lit(None, pl.Datetime("us", "UTC")))
+    # without times, and in formats that say nothing of ranks, it cannot be known
+    for together in (True, False):
+        assert attempts_of(table.lazy(), together=together)["cut"].to_list() == [5, None, None]
+
+
 def test_a_number_that_every_start_logs_at_step_0_does_not_kill_the_attempt_before(tmp_path: Path) -> None:
     for steps in (range(1, 51), range(31, 91)):
         log(tmp_path / "run", (0, {"hp_metric": -1.0}, ""), *((s, {"loss": 1.0, "lr": 0.1}, "train") for s in steps))
