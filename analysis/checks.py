@@ -40,6 +40,19 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check("anomalies", "analysis.anomalies", ("non-finite", "outlier", "level-shift", "loss-spike", "divergence")),
     Check(
+        "gradients",
+        "analysis.gradients",
+        (
+            "exploding-gradient",
+            "vanishing-gradient",
+            "dead-units",
+            "frozen-layer",
+            "clipping",
+            "amp-collapse",
+            "update-ratio",
+        ),
+    ),
+    Check(
         "train_eval_gap",
         "analysis.train_eval_gap",
         ("overfitting", "train-eval-gap", "train-eval-scale-mismatch", "suspiciously-good"),

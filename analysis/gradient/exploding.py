@@ -49,8 +49,8 @@ def exploding(scene: Scene, model: Model) -> list[Finding] | str:
     whole = model.get("grad_norm")
     if whole is None:
         return "no gradient norm is logged"
-    if np.isfinite(whole.values).sum() < 5:
-        return f"{whole.metric} has fewer than 5 finite values"
+    if len(whole.values) < 5 or np.isfinite(whole.values).sum() < 2:
+        return f"{whole.metric} has fewer than 5 values, or none that is finite"
     limit = clipped_at(whole)
     if limit is not None and limit.share >= 0.5:
         return f"{whole.metric} was logged after clipping at {limit.at:g}: its own size is not known"
@@ -69,15 +69,15 @@ def _seen(scene: Scene, track: Track, more: float) -> _Seen | None:
     rise = highest_rise(logs, least=min(_LEAST.values()) + more, above_start=_ABOVE_START + more)
     if rise is None:
         return None
-    before = after = last = float("nan")
+    before, rows, after, last = float("nan"), 0, float("nan"), float("nan")
     if scene.lone and len(scene.loss) >= ROWS:
-        before, last = scene.loss.at(track.steps[rise.left]), scene.loss.last
+        (before, rows), last = scene.loss.before(track.steps[rise.left]), scene.loss.last
         after = last if rise.ends else scene.loss.at(track.steps[rise.peak])
-    trend = scene.loss.trend(before, after)
+    trend = scene.loss.trend(before, after, rows)
     grown = (rise.top if rise.ends else rise.high) - rise.low
     if grown < _LEAST[trend] + more:
         return None
-    return _Seen(track, rise, trend, scene.loss.trend(before, last), before, after)
+    return _Seen(track, rise, trend, scene.loss.trend(before, last, rows), before, after)
 
 
 def _severity(seen: _Seen) -> Severity:
@@ -100,7 +100,7 @@ def _finding(scene: Scene, model: Model, seen: _Seen) -> Finding:
         _KIND,
         _severity(seen),
         scene.run,
-        f"{name} rose from {low:.3g} to {high:.3g}, {high / low:,.0f} times its own past"
+        f"{name} rose from {low:.3g} to {high:.3g}, {_times(high / low)} times its own past"
         + (f", from step {step:,} on" if step is not None else "")
         + (", and then was not finite" if rise.ends else "" if rise.lasts else ", and came back")
         + meanwhile.get(seen.trend, "")
@@ -126,6 +126,10 @@ def _finding(scene: Scene, model: Model, seen: _Seen) -> Finding:
         causes=tuple(_causes(scene, model, seen, first)),
         suggestions=_TRY,
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.1e}"
 
 
 def _first_layer(model: Model, seen: _Seen) -> tuple[str, float] | None:
@@ -156,9 +160,7 @@ def _causes(scene: Scene, model: Model, seen: _Seen, first: tuple[str, float] | 
         causes.append(f"the learning rate is too high: it was {rate[0]:.3g} then, its highest being {rate[1]:.3g}")
     clip = model.get("clip_rate")
     if clip is None and seen.trend == "rose":
-        causes.append(
-            "steps were taken with the gradients as they came: no clipping is logged, and the loss rose with them"
-        )
+        causes.append("steps as long as these gradients: no clipping is logged, and the loss rose with them")
     elif clip is not None:
         late = clip.values[clip.steps >= step]
         if len(late):

@@ -71,10 +71,10 @@ def highest_rise(logs: _Floats, *, least: float, above_start: float) -> Rise | N
     """
     rows = np.flatnonzero(np.isfinite(logs))
     known = logs[rows]
-    if len(known) < 4:
-        return None
     ends = bool(len(logs) >= 3 and np.all(logs[-3:] == np.inf))
-    start = float(np.median(known[:3]))
+    if len(known) < (2 if ends else 4):
+        return None
+    start = float(known[:3].min())
     levels = levels_of(known)
     tail, tail_row = (float(known[-1]), len(known) - 1) if ends else (float(known[-3:].min()), len(known) - 3)
     tops, firsts = np.append(levels, tail), np.append(np.arange(len(levels)), tail_row)
@@ -128,29 +128,31 @@ def printed_unit(values: _Floats) -> float:
 class LossLevels:
     """The loss beside another series: its level around a step, and whether it fell between two.
 
-    Levels are medians of 7 rows. What counts as a change is 5 % up and 2 % down, and four times the standard error
-    of such a median, by the differences of neighbouring rows.
+    Levels are medians of 7 rows. What counts as a change is 5 % up and 2 % down, and four standard errors of such
+    medians, by the differences of neighbouring rows.
     """
 
     def __init__(self, steps: _Floats, values: _Floats) -> None:
         order = np.argsort(steps, kind="stable")
         self._steps, self._values = steps[order], values[order]
         moves = np.diff(values[np.isfinite(values)])
-        spread = float(np.median(np.abs(moves))) / 0.6745 / np.sqrt(2) if len(moves) else 0.0
-        #: 1.2533 is what a median is less exact than a mean of normal noise.
-        self._error = 1.2533 * spread / np.sqrt(ROWS)
+        #: Of one row, by the differences of neighbours; 1.2533 is what a median is less exact than a mean.
+        self._spread = 1.2533 * float(np.median(np.abs(moves))) / 0.6745 / np.sqrt(2) if len(moves) else 0.0
 
     def __len__(self) -> int:
         return len(self._values)
 
     def at(self, step: float) -> float:
         """The level around a step; infinite where most rows there are not finite, NaN without any row."""
-        if len(self._values) == 0:
-            return float("nan")
         middle = int(np.searchsorted(self._steps, step, side="left"))
         start = max(0, min(middle - ROWS // 2, len(self._values) - ROWS))
-        near = self._values[start : start + ROWS]
-        return float(np.median(np.where(np.isfinite(near), near, np.inf)))
+        return _level(self._values[start : start + ROWS])
+
+    def before(self, step: float) -> tuple[float, int]:
+        """The level of the last rows up to a step, and how many these are: at the start of a log there are few."""
+        end = int(np.searchsorted(self._steps, step, side="right"))
+        rows = self._values[max(0, end - ROWS) : end]
+        return _level(rows), len(rows)
 
     @property
     def first(self) -> float:
@@ -162,11 +164,15 @@ class LossLevels:
         """The level of the last rows."""
         return self.at(np.inf)
 
-    def trend(self, before: float, after: float) -> Trend:
-        """What the loss did from one level to another."""
+    def trend(self, before: float, after: float, rows: int = ROWS) -> Trend:
+        """What the loss did from one level to another, the earlier being the median of `rows` rows."""
         if np.isnan(before) or np.isnan(after) or (np.isinf(before) and np.isinf(after)):
             return "unknown"
-        noise = 4 * np.sqrt(2) * self._error
+        noise = 4 * self._spread * np.sqrt(1 / max(rows, 1) + 1 / ROWS)
         if after > before + max(0.05 * abs(before), noise):
             return "rose"
         return "fell" if after < before - max(0.02 * abs(before), noise) else "held"
+
+
+def _level(rows: _Floats) -> float:
+    return float(np.median(np.where(np.isfinite(rows), rows, np.inf))) if len(rows) else float("nan")

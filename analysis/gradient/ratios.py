@@ -56,7 +56,10 @@ def _finding(
         )
     if apart and middle is not None:
         worst = sorted(apart, key=lambda name: -abs(np.log10(apart[name]) - middle))
-        parts.append(f"{some(worst)} moved by {apart[worst[0]]:.2g} where the median of all layers is {10**middle:.2g}")
+        parts.append(
+            f"{worst[0]} moves by {apart[worst[0]]:.2g} of itself a step, the median layer by {10**middle:.2g}"
+            + (f"; so far apart: {some(worst[1:])}" if len(worst) > 1 else "")
+        )
         causes.append(f"{worst[0]} has weights, gradients or a learning rate of another size than the others")
     return Finding(
         _KIND,

@@ -10,14 +10,14 @@ import numpy as np
 from analysis.findings import Finding, Severity
 from analysis.gradient.levels import first_lasting
 from analysis.gradient.scene import Scene, some
-from analysis.gradient.tracks import WHOLE, Model, Track, natural
+from analysis.gradient.tracks import WHOLE, Model, Track, natural, stacks_of
 
 __all__ = ["dead_units", "frozen_layers"]
 
 #: Observations that a unit needs to count as dead in the first place (docs/event-stream.md).
 _OBSERVED = 5
 #: Share of a layer's units: half is where Amazon SageMaker Debugger's rule DeadRelu speaks; nine of ten are no layer.
-_HALF, _NEARLY_ALL, _SOME = 0.5, 0.9, 0.2
+_GONE, _NEARLY_ALL, _HALF, _SOME = 0.999, 0.9, 0.5, 0.2
 #: Observations without a move before a layer is called frozen.
 _FEWEST = 5
 #: Share of zeros in a gradient above which an even sample of the weights may miss what moved (rows of an embedding).
@@ -50,7 +50,10 @@ def dead_units(scene: Scene, model: Model) -> list[Finding] | str:
             found.append((share, layer, track))
     if not found:
         return []
-    found.sort(key=lambda one: (-one[0], natural(one[1])))
+    # A layer without any gradient passes none to those before it: of such layers the last is where it began.
+    found.sort(key=lambda one: -one[0])
+    gone = sorted((one for one in found if one[0] >= _GONE), key=lambda one: natural(one[1]), reverse=True)
+    found = [*gone, *(one for one in found if one[0] < _GONE)]
     return [_dead_finding(scene, model, found)]
 
 
@@ -71,12 +74,7 @@ def _dead_finding(scene: Scene, model: Model, found: list[tuple[float, str, Trac
     where = model.title(layer) or "the model"
     begins = "from the start" if first <= _OBSERVED else f"from step {step:,} on" if step is not None else "at the end"
     zeros = model.get("zero_grads", layer)
-    causes = [
-        f"its ReLUs were pushed below zero {begins}: no batch in {_OBSERVED} observations running gave "
-        f"{share:.0%} of its units a gradient"
-        if first > _OBSERVED
-        else f"{share:.0%} of its units had no gradient since the first count: initialisation, or the first steps"
-    ]
+    causes = [_why_dead(share, first, begins)]
     rate = scene.rate_beside(track.steps[first])
     if rate is not None and first > _OBSERVED and rate[0] >= 0.9 * rate[1]:
         causes.append(f"the learning rate was at its highest then ({rate[0]:.3g})")
@@ -100,6 +98,14 @@ def _dead_finding(scene: Scene, model: Model, found: list[tuple[float, str, Trac
         causes=tuple(causes),
         suggestions=_TRY_DEAD,
     )
+
+
+def _why_dead(share: float, first: int, begins: str) -> str:
+    if share >= _GONE:
+        return f"nothing behind it passes a gradient on {begins}: all of its ReLUs below zero, or a branch times 0"
+    if first <= _OBSERVED:
+        return f"{share:.0%} of its units had no gradient since the first count: initialisation, or the first steps"
+    return f"its ReLUs were pushed below zero {begins}: {share:.0%} had no gradient {_OBSERVED} observations running"
 
 
 #: Why a layer stands still: it gets no gradient at all, one of exact zeros, or one that does not move it.
@@ -143,8 +149,9 @@ def _still(
     """The layer, where it stood still at the last observations at which others moved."""
     begins = scene.meant.begins(layer)
     rows = np.flatnonzero(np.isin(track.steps, moving) & (track.steps >= begins) & np.isfinite(track.values))
-    first = first_lasting(track.values[rows] == 0)
-    if first is None or len(rows) - first < _FEWEST:
+    still = track.values[rows] == 0
+    first = first_lasting(still)
+    if first is None or len(rows) - first < _FEWEST + 3 * _longest(still[:first]):
         return None
     start = int(rows[first])
     reason = _reason(model, layer, track.steps[start])
@@ -152,6 +159,12 @@ def _still(
     if reason == "no move" and zeros is not None and np.nanmedian(zeros.values) >= _SPARSE:
         return None
     return _Still(layer, track, start, reason, first > 0)
+
+
+def _longest(holds: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
+    """The longest run of rows at which something holds: layers that are dropped at random rest now and then."""
+    ends = np.flatnonzero(~np.concatenate([[False], holds, [False]]))
+    return int(np.diff(ends).max()) - 1 if len(ends) > 1 else 0
 
 
 def _reason(model: Model, layer: str, since: float) -> _Reason:
@@ -166,19 +179,22 @@ def _reason(model: Model, layer: str, since: float) -> _Reason:
 def _severity(scene: Scene, model: Model, one: _Still, quantity: str) -> Severity:
     if scene.meant.of(one.layer) == "train" or scene.meant.begins(one.layer) > -np.inf:
         return "critical"
-    if one.reason == "no gradient" or (quantity == "grad_norm" and not one.moved):
+    if not one.moved and (one.reason == "no gradient" or quantity == "grad_norm") and not _amid(model, one.layer):
         # Parameters that no loss uses are common (a pooler, a mask token): they harm nothing.
-        return "info"
-    if one.reason == "no move" and _rate_is_zero(scene):
-        return "info"
-    dead = model.get("dead_units", one.layer)
-    if dead is not None and _lasting_share(dead) >= _NEARLY_ALL:
         return "info"
     return "warning"
 
 
+def _amid(model: Model, layer: str) -> bool:
+    """Whether a layer stands in a row of its like, of which those before and behind it have gradients."""
+    stack = next((stack for stack in stacks_of([*model.layers("param_norm"), layer]) if layer in stack), [])
+    having = [bool(gradient.values.any()) if (gradient := model.get("grad_norm", name)) else False for name in stack]
+    place = stack.index(layer) if stack else 0
+    return any(having[:place]) and any(having[place + 1 :])
+
+
 def _rate_is_zero(scene: Scene) -> bool:
-    """Whether the learning rate of a group is 0: its layers are held on purpose."""
+    """Whether the learning rate of a group is 0 for most of the run."""
     return any(len(rate.values) and float(np.median(rate.values)) == 0 for rate in scene.rates)
 
 
@@ -190,7 +206,7 @@ _SAID: dict[_Reason, str] = {
 _WHY: dict[_Reason, str] = {
     "no gradient": "the loss does not depend on them: unused in forward, detached, or behind a branch that is off",
     "zero gradient": "what lies behind them passes nothing on: dead ReLUs, a multiplication by 0, a saturated gate",
-    "no move": "the learning rate of their group is 0, or updates are below the resolution of half-precision weights",
+    "no move": "the learning rate of their group is 0, or updates are below the resolution of the weights' precision",
 }
 _DO: dict[_Reason, tuple[str, ...]] = {
     "no gradient": (
@@ -206,6 +222,14 @@ _DO: dict[_Reason, tuple[str, ...]] = {
         "keep the weights in float32 while training in bfloat16 or float16",
     ),
 }
+
+
+def _why_still(scene: Scene, told: _Still) -> str:
+    if told.reason == "no move" and len(scene.rates) > 1:
+        if _rate_is_zero(scene):
+            return "the learning rate of a group of parameters is logged as 0"
+        return "no learning rate is logged as 0: updates are below the resolution of the weights' precision"
+    return _WHY[told.reason]
 
 
 def _frozen_finding(scene: Scene, model: Model, severity: Severity, group: list[_Still]) -> Finding:
@@ -246,6 +270,6 @@ def _frozen_finding(scene: Scene, model: Model, severity: Severity, group: list[
             "observations": len(told.track.values) - told.first,
             "split": told.track.split,
         },
-        causes=(_WHY[told.reason],),
+        causes=(_why_still(scene, told),),
         suggestions=_DO[told.reason],
     )

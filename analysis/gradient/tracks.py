@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from parsers.naming.role_layout import SeriesRole
 from parsers.run import Run
 
-__all__ = ["WHOLE", "Model", "Track", "models_of", "natural", "rates_of", "standing_for", "together"]
+__all__ = ["WHOLE", "Model", "Track", "models_of", "natural", "rates_of", "stacks_of", "standing_for", "together"]
 
 #: The layer of what is measured of a model as a whole.
 WHOLE = ""
@@ -75,6 +75,18 @@ def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
     ['head', 'layers.9', 'layers.10']
     """
     return tuple((not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in _NUMBER.split(name))
+
+
+def stacks_of(layers: list[str]) -> list[list[str]]:
+    """Layers that are named alike but for their numbers, three or more, in the order of these: depth as names tell it.
+
+    >>> stacks_of(["head", "block.10.fc", "block.2.fc", "block.1.fc", "0", "2"])
+    [['block.1.fc', 'block.2.fc', 'block.10.fc']]
+    """
+    found: dict[str, list[str]] = {}
+    for layer in sorted(layers, key=natural):
+        found.setdefault(re.sub(r"\d+", "#", layer), []).append(layer)
+    return [stack for name, stack in found.items() if "#" in name and len(stack) >= 3]
 
 
 def models_of(run: Run) -> tuple[Model, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 import numpy as np
@@ -10,9 +9,9 @@ import numpy as np
 from analysis.findings import Finding, Severity
 from analysis.gradient.levels import ROWS, decades, first_lasting, levels_of, printed_unit
 from analysis.gradient.scene import Scene, some
-from analysis.gradient.tracks import Model, Track, natural
+from analysis.gradient.tracks import Model, Track, stacks_of
 
-__all__ = ["stacks_of", "vanishing"]
+__all__ = ["vanishing"]
 
 _KIND = "vanishing-gradient"
 #: Decades that a norm has to fall by. A run that fits its data lets the norm fall as well, and its loss with it.
@@ -103,7 +102,8 @@ def _fallen(scene: Scene, model: Model, track: Track) -> list[Finding]:
     levels = levels_of(known)
     if len(levels) == 0 or not scene.lone or len(scene.loss) < ROWS:
         return []
-    high, last = float(levels.max()), float(np.median(known[-ROWS:]))
+    # Below its first rows as well: the way back from an explosion is no vanishing.
+    high, last = min(float(levels.max()), float(levels[0]) + 1.0), float(np.median(known[-ROWS:]))
     rows = np.flatnonzero(np.isfinite(logs))
     at = first_lasting(known <= high - _FALLEN)
     if last > high - _FALLEN or at is None or len(known) - at < _FEWEST:
@@ -143,18 +143,6 @@ def _never(scene: Scene, model: Model, track: Track) -> list[Finding]:
     )
     causes = ["the signal dies between the loss and the parameters, or the loss is scaled down to nothing"]
     return [_finding(scene, model, track, "critical", 0, message, causes, {"norm": usual})]
-
-
-def stacks_of(layers: list[str]) -> list[list[str]]:
-    """Layers that are named alike but for their numbers, three or more, in the order of these: depth as names tell it.
-
-    >>> stacks_of(["head", "block.10.fc", "block.2.fc", "block.1.fc", "0", "2"])
-    [['block.1.fc', 'block.2.fc', 'block.10.fc']]
-    """
-    found: dict[str, list[str]] = {}
-    for layer in sorted(layers, key=natural):
-        found.setdefault(re.sub(r"\d+", "#", layer), []).append(layer)
-    return [stack for name, stack in found.items() if "#" in name and len(stack) >= 3]
 
 
 def _stacks(scene: Scene, model: Model) -> list[Finding]:
