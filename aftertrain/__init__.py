@@ -26,6 +26,7 @@ _PUBLIC = {
     "anomalies": "analysis.anomalies",
     "curriculum": "analysis.curriculum",
     "diagnose": "analysis.diagnose",
+    "gradients": "analysis.gradients",
     "hidden_facts": "analysis.hidden_facts",
     "load": "parsers.loading",
     "load_all": "parsers.loading",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from analysis.curriculum import curriculum as curriculum
     from analysis.diagnose import diagnose as diagnose
     from analysis.findings import Finding as Finding
+    from analysis.gradients import gradients as gradients
     from analysis.hidden_facts import hidden_facts as hidden_facts
     from analysis.losses import losses as losses
     from analysis.repeated_data import repeated_data as repeated_data
