@@ -22,6 +22,7 @@ from parsers.tables.constants import constant
 from parsers.tables.generic import Records
 from parsers.tables.generic_bulk import add_bulk
 from parsers.trainer_files.branches import Branch, branches, spliced
+from parsers.trainer_files.last_state import last_state
 from parsers.trainer_files.same_run import compare_records
 from parsers.trainer_files.trainer_log import log_records
 from parsers.trainer_files.trainer_state import State, read_state
@@ -84,11 +85,13 @@ def read(path: Path | str) -> Run:
     Every number of `log_history` is a scalar. Entries without a key of evaluation are of the split `train`;
     `train_loss` of the last entry, the mean over the whole job, keeps that name, so that it is not taken for a point of
     `loss`. Everything else in the state is `run.config`. Of a folder, the state that has come furthest counts (the one
-    in the folder itself where two have come as far). Each other one is compared with it: one that goes on otherwise
-    after some entry was left behind by a resume, and what it tells from there on is an attempt of its own, with a note;
-    where numbers differ in another way a note (level `warning`) and a reject say where. Checkpoints and results
-    (`all_results.json` and its siblings) are events, `train_runtime` marks the end; a pickle is mentioned and never
-    opened. `null` is a missing value, NaN is NaN. Of a damaged state the entries before and after the damage are read.
+    in the folder itself where two have come as far), unless another is of a training that was begun again before that
+    one's end: then the one trained last counts, as logs beside them tell, else the times of the files, with a note.
+    Each other one is compared with it: one that goes on otherwise after some entry was left behind by a resume, and
+    what it tells from there on is an attempt of its own, with a note; where numbers differ in another way a note (level
+    `warning`) and a reject say where. Checkpoints and results (`all_results.json` and its siblings) are events,
+    `train_runtime` marks the end; a pickle is mentioned and never opened. `null` is a missing value, NaN is NaN. Of a
+    damaged state the entries before and after the damage are read.
 
     Raises `InputError` when a file named as the run cannot be opened. Source: TrainerState in the documentation of
     transformers; trainer_log.jsonl as LLaMA-Factory writes it.
@@ -143,7 +146,10 @@ def _read_folder(folder: Path) -> Run:
     states.sort(key=lambda state: state.last_step)  # stable: of two that came as far, the folder's own is the last
     if not states:
         raise InputError(f"{folder}: no {STATE} can be read here")
-    *older, newest = states
+    newest, why = last_state(states, folder, folder / LOG)
+    older = [state for state in states if state is not newest]
+    if why:
+        records.event(_NOWHERE, "note", {"text": why, "level": "warning"})
     for step, place in checkpoints:
         records.event((0, 0, 0, step, None, None, ""), "checkpoint", {"path": place.name})
     dead, odd = branches(older, newest)
@@ -153,8 +159,9 @@ def _read_folder(folder: Path) -> Run:
         _report(records, state.file, newest.file, state.last_step, *compare_records(state.entries, newest.entries))
     for branch in dead:
         _resumed(records, branch)
-    _check_log(records, folder / LOG, newest)
-    _add_state(records, replace(newest, entries=spliced(newest.entries, dead)))
+    whole = spliced(newest.entries, dead)
+    _check_log(records, folder / LOG, newest, whole)
+    _add_state(records, replace(newest, entries=whole))
     _add_beside(records, folder)
     return _finished(records, newest, folder_name(folder))
 
@@ -216,16 +223,20 @@ def _resumed(records: Records, branch: Branch) -> None:
     records.event(index, "note", {"text": text, "level": "info"})
 
 
-def _check_log(records: Records, path: Path, newest: State) -> None:
-    """Compare what LLaMA-Factory logged beside the state; the numbers stay those of the state."""
+def _check_log(records: Records, path: Path, newest: State, whole: list[Mapping[str, Any]]) -> None:
+    """Compare what LLaMA-Factory logged beside the state; the numbers stay those of the state.
+
+    A log that goes on after a resume has what was left behind too (`whole`), one that was begun anew has not.
+    """
     if not path.is_file():
         return
     rows = [
         {**record, "step": record.get("current_steps"), "learning_rate": record.get("lr")}
         for _, record in log_records(path, records, set())
     ]
-    compared = compare_records(rows, newest.entries, keys=("loss", "learning_rate", "eval_loss"))
-    _report(records, str(path), newest.file, newest.last_step, *compared)
+    keys = ("loss", "learning_rate", "eval_loss")
+    either = [compare_records(rows, entries, keys=keys) for entries in (newest.entries, whole)]
+    _report(records, str(path), newest.file, newest.last_step, *min(either, key=lambda one: len(one[1])))
 
 
 def _report(records: Records, older: str, newest: str, step: int, compared: int, differences: list[Any]) -> None:
