@@ -79,7 +79,7 @@ def _patiently(bare: bytes, notes: list[str]) -> tuple[Any, str]:
     try:
         value = json.loads(text, object_pairs_hook=pairs, parse_int=_integer)
     except json.JSONDecodeError as error:
-        raise UnreadableError(f"not JSON: {error.msg} at character {error.pos + 1}") from error
+        raise UnreadableError(f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}") from error
     except RecursionError as error:
         raise UnreadableError("nested too deeply to be read") from error
     if twice:
