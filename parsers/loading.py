@@ -67,7 +67,7 @@ def _one(path: StrPath, run: str | None, how: Options) -> Run:
     if run is not None:
         return chosen(root, groups, run)
     if len(groups) > 1:
-        raise InputError(_several(root, [str(place) for group in groups for place, _ in group]))
+        raise InputError(_several(root, [format.run or str(place) for group in groups for place, format in group]))
     outcome = read_group(groups[0])
     if not outcome.runs:
         raise outcome.errors[0][1]

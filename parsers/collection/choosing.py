@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,9 +43,18 @@ def _named(root: Path, runs: Sequence[Run], wanted: str) -> Run:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        listed = ", ".join(short(run.path, root) for run in fits[:5])
-        raise InputError(f"{root}: {len(fits)} runs fit {wanted!r} ({listed}); name one by its path")
+        raise InputError(f"{root}: {len(fits)} runs fit {wanted!r} ({_told_apart(root, fits)}")
     raise InputError(f"{root}: {unknown_name('run', wanted, names)}")
+
+
+def _told_apart(root: Path, runs: Sequence[Run]) -> str:
+    """Runs that have one name by what tells them apart, and how to name one: runs of one file have identifiers."""
+    places = [short(run.path, root) for run in runs]
+    if len(set(places)) == len(places):
+        return f"{', '.join(places[:5])}); name one by its path"
+    told = [json.loads(run.events_of("run")["payload"][0]) if len(run.events_of("run")) else {} for run in runs]
+    known = [f"{one.get('id', '?')} of experiment {one.get('experiment', '?')!r}" for one in told]
+    return f"{', '.join(known[:5])}); name one by its identifier"
 
 
 def _is_at(path: str, root: Path, wanted: str) -> bool:

@@ -14,6 +14,7 @@ import polars as pl
 
 from parsers.finish import Reject, finish
 from parsers.run import Run
+from parsers.schema import EVENTS
 from parsers.tables.assemble import Pieces
 from parsers.tables.attempts import attempt_of
 from parsers.tables.columns import CONFIG_KEYS, SPLIT_WORDS, number, roles, timestamp, to_step
@@ -21,6 +22,8 @@ from parsers.tables.events import event_frame, payload_text
 
 __all__ = ["Records"]
 
+#: The columns of our own table of events that are never empty.
+_EVENT = set(EVENTS.names()) - {"step", "epoch", "time"}
 _RANKS = range(2**31)
 
 
@@ -60,8 +63,11 @@ class Records:
         self.rejects.append(Reject(self.file, reason, line=line, text=text))
 
     def add(self, line: int, record: Mapping[str, Any]) -> None:
-        """One object."""
+        """One object; one of the columns of `EVENTS`, as `aftertrain convert` writes them, is an event as it was."""
         having = _roles(tuple(record))
+        if record.keys() >= _EVENT and isinstance(record["payload"], Mapping):
+            self._known_event(line, having, dict(record))
+            return
         rest = {key: value for key, value in record.items() if key != having.get("implied")}
         index = self._index(line, having, rest)
         prefix = self._run(having, rest)
@@ -75,6 +81,12 @@ class Records:
             self.pieces.add_row(index, prefix + tag, value, named=named)
         if others:
             self.leftover(index, others, repeat=not values)
+
+    def _known_event(self, line: int, having: Mapping[str, str], rest: dict[str, Any]) -> None:
+        index = self._index(line, having, rest)
+        if rest["kind"] == "config":
+            self.config.update(rest["payload"])
+        self.event(index, str(rest["kind"]), rest["payload"])
 
     def event(self, index: tuple[Any, ...], kind: str, payload: Any) -> None:
         """One event, its payload kept as JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_a_converted_run_loads_as_the_same_numbers(run: Run, tmp_path: Path, suf
 def test_jsonl_keeps_the_events(run: Run, tmp_path: Path):
     text = convert(run, tmp_path / "out.jsonl").read_text()
     assert '"kind":"note"' in text and '"text":"hello"' in text
+
+
+def test_jsonl_gives_back_every_row_and_event_and_nothing_else(tmp_path: Path):
+    source = tmp_path / "odd.jsonl"  # without times, so that rows leave columns out
+    rows = [{"step": k, "train/loss": 1 / k, "train/a": {"b": k}} for k in range(1, 6)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in [{"config": {"lr": 0.1, "deep": {"n": 3}}}, *rows]))
+    run = at.load(source)
+    again = at.load(convert(run, tmp_path / "again.jsonl"))
+    assert again.scalars.drop("run").equals(run.scalars.drop("run"))
+    assert again.events.select("kind", "payload").equals(run.events.select("kind", "payload"))
+    assert again.config == run.config == {"lr": 0.1, "deep": {"n": 3}}
 
 
 def test_csv_has_every_column_and_spells_non_finite_numbers(run: Run, tmp_path: Path):

@@ -121,8 +121,21 @@ def test_every_run_of_both_stores_is_found_once_below_their_folder(written: Path
     assert sorted(run.name.split("/")[-1].split("#")[0] for run in found) == sorted(
         2 * ["run-00", "run-01", "run-10", "run-11"]
     )
-    with pytest.raises(InputError, match="4 runs here"):
+    keys = database.runs(written / "mlflow.db")
+    with pytest.raises(InputError, match=f"4 runs here .{', '.join(keys)}"):  # their path would be the same
         load(written / "mlflow.db")
+
+
+def test_runs_of_one_name_in_one_database_are_told_apart_by_their_identifiers(written: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    shutil.copy(written / "mlflow.db", path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update runs set name = 'same'")
+        connection.execute("update tags set value = 'same' where key = 'mlflow.runName'")
+    keys = database.runs(path)
+    with pytest.raises(InputError, match=rf"4 runs fit 'same' \({keys[0]} of exp.*; name one by its identifier"):
+        load(path, run="same")
+    assert load(path, run=keys[2]).scalars.equals(database.read(path, keys[2]).scalars)
 
 
 def test_reading_changes_nothing_and_leaves_nothing_beside_the_database(written: Path, tmp_path: Path) -> None:
