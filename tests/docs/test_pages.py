@@ -79,6 +79,12 @@ def test_every_command_of_the_pages_does_what_it_says(
         assert made or "charlm-healthy" in capsys.readouterr().out
 
 
+def test_the_guide_of_recording_is_two_printed_pages() -> None:
+    """Printed plainly (A4, text of 9 points, code of 7.5), 126 lines with 6,900 characters filled nine tenths of them."""
+    text = (ROOT / "docs" / "recording.md").read_text(encoding="utf-8")
+    assert len(text) <= 7_500 and len(text.splitlines()) <= 136
+
+
 def test_the_extras_that_the_readme_names_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if "# extras:" in line]
