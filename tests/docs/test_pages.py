@@ -80,7 +80,7 @@ def test_every_command_of_the_pages_does_what_it_says(
 
 
 def test_the_guide_of_recording_is_two_printed_pages() -> None:
-    """Printed plainly (A4, text of 9 points, code of 7.5), 126 lines with 6,900 characters filled nine tenths of them."""
+    """Printed plainly (A4, text of 9 points, code of 7.5), 126 lines of 6,900 characters fill nine tenths of them."""
     text = (ROOT / "docs" / "recording.md").read_text(encoding="utf-8")
     assert len(text) <= 7_500 and len(text.splitlines()) <= 136
 
