@@ -31,6 +31,7 @@ _PUBLIC = {
     "load": "parsers.loading",
     "load_all": "parsers.loading",
     "losses": "analysis.losses",
+    "ranks": "analysis.ranks",
     "repeated_data": "analysis.repeated_data",
     "report": "analysis.report",
     "sources": "analysis.sources",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from analysis.gradients import gradients as gradients
     from analysis.hidden_facts import hidden_facts as hidden_facts
     from analysis.losses import losses as losses
+    from analysis.ranks import ranks as ranks
     from analysis.repeated_data import repeated_data as repeated_data
     from analysis.report import report as report
     from analysis.sources import sources as sources

@@ -32,6 +32,7 @@ class Check:
 CHECKS: tuple[Check, ...] = (
     Check("stream", "analysis.stream", ("truncated-stream", "missing-steps", "step-regression", "clock-skew", "stall")),
     Check("sources", "analysis.sources", ("source-disagreement",)),
+    Check("ranks", "analysis.ranks", ("rank-missing", "rank-divergence")),
     Check("repeated_data", "analysis.repeated_data", ("repeated-data",)),
     Check(
         "hidden_facts",

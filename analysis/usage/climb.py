@@ -68,6 +68,7 @@ def sen_slope(x: Floats, y: Floats) -> Slope:
     return Slope(float(np.median(slopes)), float(slopes[low]), float(slopes[high]), tau)
 
 
+@np.errstate(all="ignore")  # numbers near the largest float overflow in differences, and are no climb
 def climb_of(x: Floats, y: Floats) -> Climb | None:
     """The climb at the end of a series, or None.
 

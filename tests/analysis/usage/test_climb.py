@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -149,3 +152,9 @@ def test_what_is_not_finite_is_left_out_and_what_is_short_or_still_gives_none():
     for values in (np.full(240, np.nan), np.zeros(240), np.full(240, 5.0), -leak):
         assert climb_of(steps, values) is None
     assert climb_of(np.zeros(240), leak) is None, "steps that stand still have no slope"
+
+
+@given(hnp.arrays(float, st.integers(0, 80)))
+def test_any_series_has_an_answer(values: Floats):
+    climb = climb_of(np.arange(float(len(values))), values)
+    assert climb is None or (climb.growth > 0 and 0 <= climb.first < len(values))
