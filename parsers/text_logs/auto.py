@@ -38,13 +38,16 @@ _BEFORE = rf"(?:\[[^\]]{{1,80}}\][ \t]*|(?:[^\sA-Za-z]+|(?:{LEVELS})[\w:.]*|[\w.
 _SPLIT = rf"(?i)^[ \t]*{_BEFORE}\W{{0,4}}(train|training|val|valid|validation|eval|evaluation|dev|test)\b"
 _SPLIT += r"(?:\]|\)|>|:|[ \t]*\||[ \t]+-|[ \t]+(?:epochs?|steps?|iter(?:ation)?s?|at|set)\b)"
 _NAME = r"[A-Za-z_][\w./@#-]*(?: [A-Za-z_][\w./@#-]*){0,2}"
-_CELL = rf"{_NAME}[ \t]+[\[(]?{NUMBER}(?:/{INTEGER})?[\])]?[ \t]*{UNIT}(?:[ \t]*[,;|:]|[ \t]+-)?(?:[ \t]+|$)"
+_CELL = rf"{_NAME}[ \t]+[\[(]?{NUMBER}(?:/{INTEGER})?[\])]?[ \t]*{UNIT}(?:[ \t]*\([^()|]*\))?"
+_CELL += r"(?:[ \t]*[,;|:]|[ \t]+-)?(?:[ \t]+|$)"
+#: `Epoch: [0][  10/5005]`, which the training scripts of torchvision's examples begin their lines with.
+_EPOCH_BATCH = rf"(?:Epoch:[ ]*\[{INTEGER}\][ ]*\[[ ]*{INTEGER}/{INTEGER}\][ \t]*)?"
 _FRACTION = r"[ \t][-+]?(?:[0-9]*\.[0-9]|[0-9]+[eE]-|[nN][aA][nN]\b)"
 #: By style, which lines may hold it: for `plain` nothing but names with numbers, no word of prose, and one number that
 #: is no count (`step 3 part 2`).
 _MAY_HOLD = {
     "any": pl.col("text").str.contains(r"[:=][ \t]*[-+.0-9nNiI]|\|[ \t]*[A-Za-z_][^|:=]*[ \t][-+.0-9nNiI]"),
-    "plain": pl.col("text").str.contains(rf"^[ \t]*{_BEFORE}(?:{_CELL}){{2,}}$")
+    "plain": pl.col("text").str.contains(rf"^[ \t]*{_BEFORE}{_EPOCH_BATCH}(?:{_CELL}){{2,}}$")
     & pl.col("text").str.contains(_FRACTION)
     & ~pl.col("text").str.contains(rf"(?i)[ \t](?:{PROSE})[ \t]"),
 }

@@ -94,6 +94,18 @@ def test_batches_of_an_epoch_are_counted_on_by_how_many_it_has(form: str, tmp_pa
     assert run.scalars["epoch"].to_list() == [1, 1, 2, 2]
 
 
+def test_the_lines_of_the_imagenet_example_give_values_and_not_their_averages(tmp_path: Path) -> None:
+    def line(k: int) -> str:
+        epoch, batch = divmod(10 * (k - 1), 20)
+        loss = f"Loss 6.9{k}e+00 (7.00e+00)\tAcc@1   0.{k} (  0.50)"
+        return f"Epoch: [{epoch}][{batch:5d}/20]\tTime  0.504 (  1.200)\t{loss}"
+
+    run = read_lines(tmp_path, line)
+    assert series(run, "Loss") == [(0, 6.91), (10, 6.92), (20, 6.93), (30, 6.94)]
+    assert series(run, "Acc@1") == [(0, 0.1), (10, 0.2), (20, 0.3), (30, 0.4)]
+    assert run.scalars["epoch"].unique().sort().to_list() == [0, 1]
+
+
 def test_an_epoch_of_so_many_is_no_batch(tmp_path: Path) -> None:
     run = read_lines(tmp_path, lambda k: f"Epoch {k + 10}/20 - loss: 0.5")
     assert run.scalars["step"].to_list() == [None] * 4
