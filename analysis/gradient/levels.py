@@ -133,7 +133,7 @@ class LossLevels:
     """
 
     def __init__(self, steps: _Floats, values: _Floats) -> None:
-        order = np.argsort(steps, kind="stable")
+        order = slice(None) if np.all(steps[1:] >= steps[:-1]) else np.argsort(steps, kind="stable")
         self._steps, self._values = steps[order], values[order]
         moves = np.diff(values[np.isfinite(values)])
         #: Of one row, by the differences of neighbours; 1.2533 is what a median is less exact than a mean.

@@ -139,14 +139,19 @@ def frozen_layers(scene: Scene, model: Model) -> list[Finding] | str:
 
 def _moving(tracks: dict[str, Track]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Sorted steps at which some layer moves: at the others nothing does (a rate of 0, a step that was skipped)."""
-    parts = [track.steps[np.isfinite(track.values) & (track.values > 0)] for track in tracks.values()]
-    return np.unique(np.concatenate(parts))
+    first = next(iter(tracks.values())).steps
+    moves = [np.isfinite(track.values) & (track.values > 0) for track in tracks.values()]
+    if all(np.array_equal(track.steps, first) for track in tracks.values()) and np.all(first[1:] >= first[:-1]):
+        return first[np.any(moves, axis=0)]
+    return np.unique(np.concatenate([t.steps[moved] for t, moved in zip(tracks.values(), moves, strict=True)]))
 
 
 def _still(
     scene: Scene, model: Model, layer: str, track: Track, moving: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> _Still | None:
     """The layer, where it stood still at the last observations at which others moved."""
+    if not (track.values[-_FEWEST:] == 0).any():
+        return None
     begins = scene.meant.begins(layer)
     rows = np.flatnonzero(np.isin(track.steps, moving) & (track.steps >= begins) & np.isfinite(track.values))
     still = track.values[rows] == 0

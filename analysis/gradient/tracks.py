@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -131,13 +132,28 @@ def _rows(run: Run, tags: list[str]) -> Iterator[_Row]:
     """Split, tag, metric, whether there are steps, steps and values of each series."""
     wanted = ("rank", "attempt", "step", "split", "metric", "tag", "value")
     rows = run.lazy().filter(pl.col("tag").is_in(tags) & pl.col("value").is_not_null()).select(wanted).collect()
-    rows = rows.filter(pl.col("rank") == pl.col("rank").min())
+    if rows["rank"].n_unique() > 1:
+        rows = rows.filter(pl.col("rank") == pl.col("rank").min())
     if run.last_attempt:
         rows = run.live(rows)
-    for (split, tag), part in rows.group_by("split", "tag", maintain_order=True):
+    for split, tag, part in _parts(rows):
         stepped = part["step"].null_count() == 0
         steps = part["step"].cast(pl.Float64).to_numpy() if stepped else np.arange(float(part.height))
-        yield str(split), str(tag), str(part["metric"][0]), stepped, steps, part["value"].to_numpy()
+        yield split, tag, str(part["metric"][0]), stepped, steps, part["value"].to_numpy()
+
+
+def _parts(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Split, tag and rows of each series, as slices where its rows stand together; the order of rows stays."""
+    changes = [pl.col(name).ne_missing(pl.col(name).shift()) for name in ("split", "tag")]
+    starts = rows.select(pl.any_horizontal(changes).arg_true()).to_series().to_list()
+    marks = sorted({0, *starts, rows.height}) if rows.height else []
+    spans = [(*rows.select("split", "tag").row(start), start, stop) for start, stop in itertools.pairwise(marks)]
+    if len({(split, tag) for split, tag, _, _ in spans}) == len(spans):
+        for split, tag, start, stop in spans:
+            yield split, tag, rows.slice(start, stop - start)
+    else:  # splits or attempts of one tag alternate
+        for (split, tag), part in rows.group_by("split", "tag", maintain_order=True):
+            yield str(split), str(tag), part
 
 
 def _with_whole(name: str, tracks: dict[tuple[str, str], Track]) -> dict[tuple[str, str], Track]:
