@@ -18,6 +18,9 @@ SHARE = 0.75
 #: Two levels differ by an eighth of either at least, and by so many standard errors. The best of n splits of noise
 #: reaches about the root of 2 log log n, below 3 for any log; the rest pays for noise that wanders.
 _APART, _ERRORS = 0.13, 6.0
+#: Means (of values within a factor of four) differ by half as much as medians: among rows of two kinds the median
+#: leaps from one kind to the other where a few more of it come together.
+_REACH, _MEANS = 1.4, 0.5
 #: A fast beginning shorter than this share of the log is a start (full queues, warm caches) and no level to fall from.
 _LEAST_FAST = 0.05
 #: Neighbours whose medians show how the noise wanders.
@@ -71,7 +74,8 @@ def long_run_spread(values: Floats) -> float:
 def levels_of(values: Floats) -> list[tuple[int, int]]:
     """Stretches (start, stop) of one level, at least 5 rows each, by binary segmentation of a running median of 5.
 
-    Splits stand where the squares around two means are least, and hold where medians differ by 0.13 and by 6 errors.
+    Splits stand where the squares around two means are least, and hold where medians differ by 0.13 and by 6 errors,
+    and means by half as much.
 
     >>> levels_of(np.repeat([0.0, 1.0, 0.5], 20))
     [(0, 20), (20, 40), (40, 60)]
@@ -102,7 +106,12 @@ def _best_split(part: Floats) -> int | None:
 
 
 def _holds(one: Floats, other: Floats, spread: float) -> bool:
-    apart = abs(float(np.median(one) - np.median(other)))
+    low, high = np.median(one), np.median(other)
+    apart = abs(float(low - high))
+    reach = np.array([min(low, high) - _REACH, max(low, high) + _REACH])
+    means = abs(float(np.clip(one, *reach).mean() - np.clip(other, *reach).mean()))
+    if means < _MEANS * apart:
+        return False
     return apart >= _APART and apart >= _ERRORS * spread * np.sqrt(1 / len(one) + 1 / len(other))
 
 
