@@ -134,7 +134,7 @@ OLMO = Dialect(
         ),
         Pattern(
             "=",
-            rf"^    (?P<key>[A-Za-z][^=]{{0,120}})=(?P<value>{_C})$",
+            rf"^    (?P<key>[A-Za-z][^=/:]{{0,60}}/[^=:]{{0,120}})=(?P<value>{_C})$",
             opening=r"^    [A-Za-z]\w*/[A-Za-z/ ()]+=[0-9]",
         ),
     ),

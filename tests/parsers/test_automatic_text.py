@@ -106,6 +106,14 @@ def test_the_lines_of_the_imagenet_example_give_values_and_not_their_averages(tm
     assert run.scalars["epoch"].unique().sort().to_list() == [0, 1]
 
 
+def test_arguments_printed_one_a_line_are_no_measurements_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "mine.log"
+    path.write_text("train(\n    lr=0.1\n    max_steps=600\n    see https://host.org/bug?id=7\n)\n")
+    assert detect(path) is None
+    path.write_text(path.read_text() + "".join(f"step: {k} loss: 0.5\n" for k in range(1, 5)))
+    assert set(load(path).scalars["tag"]) == {"loss"}
+
+
 def test_an_epoch_of_so_many_is_no_batch(tmp_path: Path) -> None:
     run = read_lines(tmp_path, lambda k: f"Epoch {k + 10}/20 - loss: 0.5")
     assert run.scalars["step"].to_list() == [None] * 4
