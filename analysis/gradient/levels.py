@@ -67,13 +67,15 @@ def highest_rise(logs: _Floats, *, least: float, above_start: float) -> Rise | N
     """The largest rise of the level: by `least` decades above an earlier one, and `above_start` above the first rows.
 
     Rows that are not finite (0, skipped steps) are left out, but where the last three are infinite or NaN, the last
-    finite row tells whether the norm had grown before. Else the last three rows count as a level too, where all are up.
+    finite row tells whether the norm had grown before. Of a noisy norm a rise is asked to be a decade above what its
+    levels reach by chance in a log of that length. Else the last three rows count as a level too, where all are up.
     """
     rows = np.flatnonzero(np.isfinite(logs))
     known = logs[rows]
     ends = bool(len(logs) >= 3 and np.all(logs[-3:] == np.inf))
     if len(known) < (2 if ends else 4):
         return None
+    least = max(least, 1.0 + _noise_range(known))
     start = float(known[:3].min())
     levels = levels_of(known)
     tail, tail_row = (float(known[-1]), len(known) - 1) if ends else (float(known[-3:].min()), len(known) - 3)
@@ -97,6 +99,18 @@ def highest_rise(logs: _Floats, *, least: float, above_start: float) -> Rise | N
     top = float(known[valley:].max())
     valley, left, up, peak = (int(rows[row]) for row in (valley, left, up, peak))
     return Rise(valley, left, up, peak, low, float(tops[best]), top, lasts, ends)
+
+
+def _noise_range(known: _Floats) -> float:
+    """Decades between the highest and the lowest level that noise alone gives, as many rows as there are.
+
+    The largest of n normal numbers lies near the square root of 2 log n of their deviations from the middle. Second
+    differences leave steady growth out. Of fewer than 30 rows neither the noise is known nor its range large.
+    """
+    if len(known) < 30:
+        return 0.0
+    spread = float(np.median(np.abs(np.diff(known, n=2)))) / 0.6745 / np.sqrt(6)
+    return float(2 * np.sqrt(2 * np.log(max(len(known), 2))) * 1.2533 * spread / np.sqrt(ROWS))
 
 
 def first_lasting(holds: NDArray[np.bool_]) -> int | None:
