@@ -137,7 +137,7 @@ def resources(run: Run, *, gpu_limit_gb: float | None = None, host_limit_gb: flo
       message says that memory ran out, or a series comes within 5 % of its limit. Limits are read from series and
       settings whose names say so (`gpu_memory_total_gb`), a percentage has 100; `gpu_limit_gb` and `host_limit_gb`
       (GiB, each a positive number, else `ValueError`) say it for series of a device or of the host.
-    - `throughput-drop` (warning; info where the log shows that batches or sequences grew there): speed falls below
+    - `throughput-drop` (warning; info where batches or sequences grew there, or a phase began): speed falls below
       three quarters of what it was and stays there. Read from the throughput, else from the time of a step, else from
       the times between the records of the training. Slow first steps, evaluations, checkpoints, a partial last batch
       and slowness that ended are none.

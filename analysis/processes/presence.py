@@ -46,7 +46,7 @@ class Process:
 class Absence:
     """Ranks without a log out of `world`; `known` says where the size is from, empty where only a hole tells it.
 
-    `doubtful` where the ranks that are there could be the one process a node that writes.
+    `doubtful` where the ranks that are there could be the one process a node that writes, or the size another's.
     """
 
     missing: tuple[int, ...]
@@ -109,7 +109,8 @@ def absence_of(ranks: Sequence[int], world: tuple[int, str] | None) -> Absence |
     missing = sorted(set(range(begin, end, apart if nodes else 1)) - set(there))
     if not missing:
         return None
-    doubtful = (apart > 1 and not nodes) or (there[0] == 1 and not told and missing == [0])
+    processes = told and world is not None and world[1].endswith("num_processes")  # of a tokenizer, of environments?
+    doubtful = processes or (apart > 1 and not nodes) or (there[0] == 1 and not told and missing == [0])
     return Absence(tuple(missing), end - begin, world[1] if world is not None and told else "", doubtful)
 
 

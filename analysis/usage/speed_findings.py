@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Iterator
 
@@ -37,7 +38,7 @@ def slowdown_finding(run: Run, speed: Speed, fell: Slowdown) -> Finding | None:
     before, after = _logged(speed, fell)
     if fell.left > _BAR or abs(before - after) < _DIGITS * speed.last_digit:
         return None
-    planned = list(_grown(run, speed, fell))
+    planned = [*_grown(run, speed, fell), *_phase(run, speed, fell)]
     severity: Severity = "info" if planned else "warning"
     rows = len(speed.speed) - fell.first
     step = speed.step[fell.first]
@@ -106,6 +107,19 @@ def _grown(run: Run, speed: Speed, fell: Slowdown) -> Iterator[str]:
             moved = _levels_around(run, metric, speed, fell)
             if moved is not None and moved[1] >= _MOVED * moved[0] > 0:
                 yield f"{metric} grew there from {moved[0]:,.4g} to {moved[1]:,.4g}: more work a step, as told"
+
+
+def _phase(run: Run, speed: Speed, fell: Slowdown) -> Iterator[str]:
+    """A phase of the curriculum that began where the speed fell."""
+    before, after = speed.step[max(0, fell.first - 2)], speed.step[min(len(speed.step) - 1, fell.first + 2)]
+    told = run.events_of("curriculum").filter(pl.col("step").is_not_null()).select("step", "payload").sort("step")
+    last: object = None
+    for step, payload in told.iter_rows():
+        found = json.loads(payload)
+        phase = found.get("phase") if isinstance(found, dict) else None
+        if last is not None and phase != last and before <= step <= after:
+            yield f"phase {phase} of the curriculum began at step {step:,}: another kind of step, as told"
+        last = phase
 
 
 def _levels_around(run: Run, metric: str, speed: Speed, fell: Slowdown) -> tuple[float, float] | None:

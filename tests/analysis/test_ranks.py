@@ -123,10 +123,13 @@ def test_missing_ranks_follow_from_the_size_and_the_numbering(there: list[int], 
     assert (None if absence is None else absence.missing) == missing
 
 
-@pytest.mark.parametrize("config", [{"world_size": 4}, {"trainer": {"world_size": 4}}, {"num_processes": 4}])
-def test_a_rank_without_a_log_is_told_by_the_size_in_the_settings(config: dict[str, Any]):
+@pytest.mark.parametrize(
+    ("config", "severity"),
+    [({"world_size": 4}, "warning"), ({"trainer": {"world_size": 4}}, "warning"), ({"num_processes": 4}, "info")],
+)
+def test_a_rank_without_a_log_is_told_by_the_size_in_the_settings(config: dict[str, Any], severity: str):
     finding = only(run_of(*(part(rank, "loss", np.ones(50)) for rank in range(3)), config=config))
-    assert (finding.kind, finding.severity) == ("rank-missing", "warning")
+    assert (finding.kind, finding.severity) == ("rank-missing", severity)
     assert "rank 3 left no log" in finding.message and finding.evidence["world_size"] == 4
 
 
