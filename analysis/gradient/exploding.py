@@ -134,7 +134,9 @@ def _times(ratio: float) -> str:
 
 def _first_layer(model: Model, seen: _Seen) -> tuple[str, float] | None:
     """The layer whose norm was ten times that before the rise first, and the step; None without layers."""
-    start, end = seen.track.steps[seen.rise.left], seen.track.steps[seen.rise.peak]
+    # A layer may be up some rows before the sum of all shows it.
+    looked = max(seen.rise.valley, seen.rise.left - 3 * ROWS)
+    start, end = seen.track.steps[looked], seen.track.steps[seen.rise.peak]
     found: list[tuple[float, float, str]] = []
     for layer, track in model.layers("grad_norm").items():
         logs = decades(track.values)

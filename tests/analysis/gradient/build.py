@@ -27,7 +27,9 @@ def run_of(columns: Mapping[str, Column], *, steps: bool = True, every: int = 1,
         at_steps = pl.Series(np.arange(len(values)) * every, dtype=pl.Int64) if steps else [None] * len(values)
         part = pl.DataFrame({"tag": [tag] * len(values), "step": at_steps, "value": values})
         parts.append(part.cast({"step": pl.Int64, "tag": pl.String}))
-    return finish("r", "r", "jsonl", pl.concat(parts) if parts else pl.DataFrame({"tag": [], "step": [], "value": []}), **more)
+    return finish(
+        "r", "r", "jsonl", pl.concat(parts) if parts else pl.DataFrame({"tag": [], "step": [], "value": []}), **more
+    )
 
 
 def told(result: Any, *, least: str = "warning") -> list[tuple[str, str]]:
