@@ -45,10 +45,10 @@ def _fallen(scale: Track) -> tuple[float, float, int] | None:
     known = scale.values[np.isfinite(scale.values) & (scale.values >= 0)]
     if len(known) < 3:
         return None
-    high, last = float(known.max()), float(np.median(known[-3:]))
+    high, last = float(known.max()), float(known[-3:].max())
     if last > _LEVEL or high < _LEVEL * 2**_HALVINGS:
         return None
-    low = np.flatnonzero(scale.values > _LEVEL)
+    low = np.flatnonzero(np.isfinite(scale.values) & (scale.values > _LEVEL))
     return high, last, int(low[-1]) + 1 if len(low) else 0
 
 
