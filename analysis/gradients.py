@@ -135,7 +135,11 @@ def gradients(run: Run) -> Gradients:
     >>> [(f.kind, f.severity, f.first_step) for f in found.findings]
     [('exploding-gradient', 'critical', 82)]
     """
-    scene = scene_of(run)
+    with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float add up to infinity
+        return _judged(scene_of(run))
+
+
+def _judged(scene: Scene) -> Gradients:
     findings: list[Finding] = []
     reasons: list[NotApplicable] = []
     for kind, judge in _JUDGES:
@@ -148,7 +152,7 @@ def gradients(run: Run) -> Gradients:
             reasons.append(NotApplicable(kind, str(why)))
     findings.sort(key=lambda f: -SEVERITIES.index(f.severity))
     return Gradients(
-        run=run.name,
+        run=scene.run,
         frame=_frame(scene.models),
         findings=tuple(findings),
         not_applicable=tuple(reasons),

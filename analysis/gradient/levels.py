@@ -67,15 +67,15 @@ def highest_rise(logs: _Floats, *, least: float, above_start: float) -> Rise | N
     """The largest rise of the level: by `least` decades above an earlier one, and `above_start` above the first rows.
 
     Rows that are not finite (0, skipped steps) are left out, but where the last three are infinite or NaN, the last
-    finite row tells whether the norm had grown before. Of a noisy norm a rise is asked to be a decade above what its
-    levels reach by chance in a log of that length. Else the last three rows count as a level too, where all are up.
+    finite row tells whether the norm had grown before. Of a noisy norm a rise is asked to be half a decade above what
+    its levels reach by chance in a log of that length. Else the last three rows count as a level too, where all are up.
     """
     rows = np.flatnonzero(np.isfinite(logs))
     known = logs[rows]
     ends = bool(len(logs) >= 3 and np.all(logs[-3:] == np.inf))
     if len(known) < (2 if ends else 4):
         return None
-    least = max(least, 1.0 + _noise_range(known))
+    least = max(least, 0.5 + _noise_range(known))
     start = float(known[:3].min())
     levels = levels_of(known)
     tail, tail_row = (float(known[-1]), len(known) - 1) if ends else (float(known[-3:].min()), len(known) - 3)
