@@ -91,6 +91,7 @@ class Ranks(Result):
         ax.set_ylabel("rank")
 
 
+@np.errstate(all="ignore")  # numbers near the largest float overflow in sums; that is no news about the run
 def ranks(run: Run, *, world_size_is: int | None = None) -> Ranks:
     """Whether every process of a job logged to the end, and whether they agree where they should.
 

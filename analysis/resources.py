@@ -127,6 +127,7 @@ class Resources(Result):
         ax.set_ylabel(unit[:60], parse_math=False)
 
 
+@np.errstate(all="ignore")  # numbers near the largest float overflow in sums; that is no news about the run
 def resources(run: Run, *, gpu_limit_gb: float | None = None, host_limit_gb: float | None = None) -> Resources:
     """Whether memory climbs or runs out, and whether the training became slower and stayed so.
 

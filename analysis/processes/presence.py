@@ -177,7 +177,9 @@ def stops_of(processes: Sequence[Process]) -> list[Stop]:
     if len(steps) < 2:
         return []
     attempt = max(p.attempt for p in processes)
-    last = max(p.last_step for p in processes if p.last_step is not None and p.attempt == attempt)
+    last = max((p.last_step for p in processes if p.last_step is not None and p.attempt == attempt), default=None)
+    if last is None:
+        return []
     every = min((p.every for p in processes if p.every), default=None)
     ended = max((p.ended for p in processes if p.ended is not None), default=None)
     found = [_stop(p, attempt, last, every, ended) for p in processes if p.last_step is not None]

@@ -72,7 +72,7 @@ def _series(run: Run, role: str) -> list[SeriesRole]:
 
 def _measured(run: Run, one: SeriesRole, inverse: bool) -> Speed:
     rows = run.series(one.metric, split=one.split).filter(pl.col("tag") == one.tag)
-    rows = rows.filter(pl.col("rank") == rows["rank"].min(), pl.col("value").is_finite() & (pl.col("value") > 0))
+    rows = _of_first_rank(rows).filter(pl.col("value").is_finite() & (pl.col("value") > 0))
     value = rows["value"].to_numpy()
     return Speed(
         what="step time" if inverse else "throughput",
@@ -84,6 +84,11 @@ def _measured(run: Run, one: SeriesRole, inverse: bool) -> Speed:
         speed=1.0 / value if inverse else value,
         last_digit=last_digit(value),
     )
+
+
+def _of_first_rank(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the lowest rank; a series may have lost all of them to a later attempt."""
+    return rows.filter(pl.col("rank") == pl.col("rank").min())
 
 
 def _steps(rows: pl.DataFrame) -> Floats:
@@ -103,7 +108,7 @@ def _between(run: Run) -> Speed | None:
         return None
     one = max(trained, key=lambda one: (one.count, one.role == "loss"))
     rows = run.series(one.metric, split=one.split).filter(pl.col("tag") == one.tag)
-    rows = rows.filter(pl.col("rank") == rows["rank"].min(), pl.col("time").is_not_null())
+    rows = _of_first_rank(rows).filter(pl.col("time").is_not_null())
     parts = [_intervals(part) for part in rows.partition_by("attempt", maintain_order=True) if part.height > 1]
     if not parts:
         return None

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from analysis.findings import Finding
 from analysis.processes.presence import absence_of
 from analysis.ranks import ranks
+from analysis.resources import resources
 from eventstream.recorder import Recorder
 from parsers.finish import finish
 from parsers.loading import load
@@ -306,3 +309,35 @@ def test_ranks_without_anything_in_common_are_not_judged():
     assert {n.kind for n in ranks(run).not_applicable} == {"rank-divergence"}
     apart = run_of(part(0, "loss", np.ones(50)), part(1, "loss", np.ones(50), first=5))
     assert "fewer than 10 steps" in ranks(apart).not_applicable[0].reason
+
+
+EMPTY = {type(found): found.frame for found in (check(finish("r", "r", "jsonl")) for check in (ranks, resources))}
+TAGS = (
+    "loss",
+    "lr",
+    "grad_norm",
+    "param_norm",
+    "step_time",
+    "tokens_per_second",
+    "gpu_memory_mb",
+    "gpu_memory_total_mb",
+)
+ROWS = st.tuples(
+    st.sampled_from(TAGS),
+    st.integers(0, 3),
+    st.integers(0, 2),
+    st.none() | st.integers(0, 40) | st.just(2**62),
+    st.none() | st.integers(0, 10**15),
+    st.floats(),
+)
+
+
+@given(st.lists(ROWS, max_size=40), st.integers(1, 12))
+def test_any_rows_of_any_ranks_give_a_result(rows: list[tuple[Any, ...]], repeats: int):
+    schema = {"tag": pl.String, "rank": pl.Int32, "attempt": pl.Int32, "step": pl.Int64, "time": pl.Int64}
+    table = pl.DataFrame(rows * repeats, schema={**schema, "value": pl.Float64}, orient="row")
+    table = table.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
+    run = finish("r", "r", "jsonl", table)
+    for result in (ranks(run), resources(run)):
+        assert result.frame.schema == EMPTY[type(result)].schema
+        assert all(f.evidence and f.message for f in result.findings)
