@@ -153,7 +153,7 @@ def _read_folder(folder: Path) -> Run:
     for step, place in checkpoints:
         records.event((0, 0, 0, step, None, None, ""), "checkpoint", {"path": place.name})
     dead, odd = branches(older, newest)
-    for state in (*odd, *(branch.state for branch in dead)):
+    for state in older:
         records.rejects += state.rejects
     for state in odd:
         _report(records, state.file, newest.file, state.last_step, *compare_records(state.entries, newest.entries))

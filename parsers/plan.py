@@ -48,7 +48,8 @@ class Phase:
 class Plan:
     """What was meant to happen: see "Plan" in the event-stream contract.
 
-    `lr`, `inputs` and `outputs` are kept as given. `not_understood` lists what was read and could not be used, in plain words.
+    `lr`, `inputs` and `outputs` are kept as given. `not_understood` lists what was read and could not be used, in plain
+    words.
 
     >>> plan = Plan.from_mapping({"curriculum": {"phases": [
     ...     {"name": "warm", "start": 0, "weights": {"kd": 0.7}},

@@ -21,6 +21,8 @@ Placed = tuple[Path, Run]
 DEPTH = 3
 #: Logs of a folder that share no number are of one run only where neither counts so many times the steps of the other.
 LENGTHS = 2
+#: Fewest shared numbers by which logs in folders beside one another are known to be of one run.
+TWINS = 20
 #: Share of the shared numbers of a series that must agree for the two to be one series.
 ONE_SERIES = 0.9
 #: A value is replaced by that of a log with more digits only where the two are as near as rounding can make them.
@@ -34,7 +36,9 @@ def merged(group: Sequence[Placed]) -> list[Placed]:
     (`metrics.csv` beside event files and `trainer_state.json`), unless nothing in them can be compared and they count
     steps so differently that their axes cannot be the same. All other logs of the folder, and those up to `DEPTH`
     folders below it, belong to the run where they are of another format or not told apart by their names, and their
-    numbers are the same (`parsers.collection.agreement.is_same_run`). Copies in one format stay runs of their own: a
+    numbers are the same (`parsers.collection.agreement.is_same_run`). In folders beside one another (two loggers of
+    one training) logs of different formats and one length belong together where `TWINS` numbers or more are the same.
+    Copies in one format stay runs of their own: a
     training that was repeated exactly has the same numbers.
 
     Of a joined run the first log, in the order of the registry, names it. Its series are taken first; each further log
@@ -90,7 +94,7 @@ def _belongs(one: _Log, cluster: list[_Log]) -> bool:
     home = cluster[0].folder
     beside = one.folder == home
     if not beside and home not in one.above[:DEPTH]:
-        return False
+        return _are_siblings(one, cluster[0]) and any(_is_twin(one, other) for other in cluster)
     if beside and all(_is_pair(one, other) for other in cluster):
         return True
     # several runs of one file (a database) are several by what the file says, however alike their numbers are
@@ -100,6 +104,22 @@ def _belongs(one: _Log, cluster: list[_Log]) -> bool:
         if other.run.format != one.run.format or (beside and one.name == other.name and one.where != other.where)
     ]
     return any(is_same_run(other, one.run) for other in others)
+
+
+def _are_siblings(one: _Log, other: _Log) -> bool:
+    """Whether two folders stand beside one another, or have one name in folders that do (`tb/a7` and `csv/a7`)."""
+    if one.above[:1] == other.above[:1]:
+        return True
+    return one.above[1:2] == other.above[1:2] and PurePath(one.folder).name == PurePath(other.folder).name
+
+
+def _is_twin(one: _Log, other: _Log) -> bool:
+    """Whether logs of different formats in folders apart tell of one run: as long, and many numbers the same."""
+    run, known = one.run, other.run
+    if run.format == known.format or not run.last_step or not known.last_step:
+        return False
+    longest, shortest = max(run.last_step, known.last_step), min(run.last_step, known.last_step)
+    return shortest >= ONE_SERIES * longest and is_same_run(known, run, fewest=TWINS)
 
 
 def _is_pair(one: _Log, other: _Log) -> bool:

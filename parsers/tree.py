@@ -25,6 +25,14 @@ Found = tuple[Path, Format]
 SKIPPED = {".git", "__pycache__", "node_modules", ".venv", "site-packages", "__MACOSX"}
 #: A folder with logs of its own and more logs than this, all counted, holds many runs and not one of many sources.
 MOST = 50
+#: How far below a folder without logs its loggers have their own folders: `version_1`, or `csv/version_0`.
+NEAR = 2
+#: Names that people give to the folder of one logger.
+_LOGGERS = re.compile(
+    r"version_\d+|(?:.*[-_. ])?(?:tb|tensorboards?|csv|wandb|mlflow|mlruns|jsonl?|tfevents|events)"
+    r"(?:[-_. ]?(?:logs?|logger|runs?))?",
+    re.IGNORECASE,
+)
 
 
 def find_runs(root: Path, unread: Unread) -> Iterator[Found]:
@@ -54,10 +62,11 @@ def find_groups(
 ) -> list[list[Found]]:
     """The logs that `find_runs` finds, together where they may be sources of one run.
 
-    These are the logs of a folder and all that stand below it, where there are at most `MOST`; else those of the
-    folder alone. Whether they tell of one run is for `parsers.sources` to judge. `root` may stand below `top`, the
-    path that was given by name. `asked` are the formats that are tried (`parsers.registry.detect`); `looking` is
-    called in the place of `look`, by one who remembers what it gave.
+    These are the logs of a folder and all that stand below it, where there are at most `MOST`; else those of the folder
+    alone; and logs of different formats in the folders of loggers beside one another. Whether they tell of one run is
+    for `parsers.sources` to judge. `root` may stand below `top`, the path that was given by name. `asked` are the
+    formats that are tried (`parsers.registry.detect`); `looking` is called in the place of `look`, by one who remembers
+    what it gave.
     """
     start = entered(root)
     if not start.is_dir():
@@ -77,6 +86,7 @@ class Folder:
     above: int
     logs: list[Found] = field(default_factory=list)
     deeper: list[Path] = field(default_factory=list)
+    name: str = ""
 
 
 #: Called as `look(here, top, unread, above)`.
@@ -90,23 +100,50 @@ def _folders(start: Path, top: Path, unread: Unread, looking: Look) -> list[Fold
     while waiting:
         here, above = waiting.pop()
         folder = looking(here, top, unread, above)
+        folder.name = here.name
         waiting += [(entry, len(found)) for entry in reversed(folder.deeper)]
         found.append(folder)
     return found
 
 
+@dataclass(slots=True)
+class _Group:
+    """Logs that may be of one run, and how far below the folder in question the nearest of them stands."""
+
+    logs: list[Found]
+    depth: int = 0
+    #: The name of the folder, just below the one in question, that they stand in or below.
+    name: str = ""
+
+
 def _grouped(folders: list[Folder]) -> list[list[Found]]:
     """From the lowest folders upwards: the logs of a folder with those below, or apart where they are too many."""
-    below: list[list[list[Found]]] = [[] for _ in folders]
+    below: list[list[_Group]] = [[] for _ in folders]
     for place in reversed(range(len(folders))):
         folder, groups = folders[place], below[place]
         if folder.logs:
-            together = [*folder.logs, *(one for group in groups for one in group)]
-            groups = [together] if len(together) <= MOST else [folder.logs, *groups]
+            together = [*folder.logs, *(one for group in groups for one in group.logs)]
+            groups = [_Group(together)] if len(together) <= MOST else [_Group(folder.logs), *groups]
+        else:
+            groups = _with_siblings(groups)
         if folder.above < 0:
-            return groups
-        below[folder.above][:0] = groups
+            return [group.logs for group in groups]
+        below[folder.above][:0] = [_Group(group.logs, group.depth + 1, folder.name) for group in groups]
     return []
+
+
+def _with_siblings(groups: list[_Group]) -> list[_Group]:
+    """The groups of a folder without logs, those of loggers just below it together where their formats differ.
+
+    Two loggers of one training may each have a folder of their own: `version_0` and `version_1`, or `tb/version_0` and
+    `csv/version_0`. What stands in folders of other names is kept apart: their runs are many more often than one.
+    """
+    near = [group for group in groups if group.depth <= NEAR and _LOGGERS.fullmatch(group.name)]
+    kinds = {frozenset(format.name for _, format in group.logs) for group in near}
+    if len(kinds) < 2 or sum(len(group.logs) for group in near) > MOST:
+        return groups
+    together = _Group([one for group in near for one in group.logs], min(group.depth for group in near))
+    return [together, *(group for group in groups if group not in near)]
 
 
 def look(here: Path, top: Path, unread: Unread, above: int = -1, asked: Sequence[Format] | None = None) -> Folder:

@@ -192,8 +192,8 @@ def _whole(values: _Values) -> bool:
     return bool((np.abs(values - np.rint(values)) <= 1e-9 * np.maximum(values, 1.0)).all())
 
 
-def is_same_run(first: Run, other: Run) -> bool:
-    """Whether the numbers say that two logs are of one run: of at least five that could tell, nine in ten agree.
+def is_same_run(first: Run, other: Run, *, fewest: int = _FEWEST) -> bool:
+    """Whether the numbers say that two logs are of one run: of `fewest` or more that could tell, nine in ten agree.
 
     Learning rates, weights, memory, counters, constants and straight lines do not count: other runs have the same.
     Times and throughputs count where they agree, and not where they differ: the last evaluation is often done again.
@@ -212,4 +212,4 @@ def is_same_run(first: Run, other: Run) -> bool:
     clock = pl.Series([role_of(m) in _CLOCK for m in table["metric"]], dtype=pl.Boolean)
     differing = int(table["differing"].filter(~clock).sum())
     compared = int(table["compared"].sum()) - int(table["differing"].filter(clock).sum())
-    return compared >= _FEWEST and differing <= (1 - _ALIKE) * compared
+    return compared >= fewest and differing <= (1 - _ALIKE) * compared

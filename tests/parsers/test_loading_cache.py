@@ -32,14 +32,14 @@ CSV = b"step,epoch,train_loss\n" + b"".join(b"%d,0,%d.25\n" % (s, s % 5) for s i
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     root = tmp_path / "tree"
-    for name in ("a", "b/x", "b/y", "tb", "csv/version_0"):
+    for name in ("a", "b/x", "b/y", "tb", "tables/version_0"):
         (root / name).mkdir(parents=True)
     for name in ("a", "b/x", "b/y"):
         (root / name / "log.jsonl").write_bytes(LOG)
     events = [record(scalar_event("train/loss", 0.5, step, 1.7e9 + step)) for step in range(30)]
     (root / "tb" / "events.out.tfevents.1700000000.host.1.0").write_bytes(b"".join(events)[:-3])
-    (root / "csv/version_0/metrics.csv").write_bytes(CSV)
-    (root / "csv/version_0/hparams.yaml").write_text("lr: .nan\nsteps: 2024-05-01\n")
+    (root / "tables/version_0/metrics.csv").write_bytes(CSV)
+    (root / "tables/version_0/hparams.yaml").write_text("lr: .nan\nsteps: 2024-05-01\n")
     (root / "bad.tar").write_bytes(b"no archive")
     return root
 
@@ -81,9 +81,9 @@ def test_the_second_loading_reads_nothing_and_gives_the_same(tree: Path, tmp_pat
 
 CHANGES = {
     "the log itself": ("a/log.jsonl", LOG.replace(b"39", b"99"), "a/log.jsonl"),
-    "the configuration beside it": ("csv/version_0/hparams.yaml", b"lr: 0.1\n", "csv/version_0/metrics.csv"),
+    "the configuration beside it": ("tables/version_0/hparams.yaml", b"lr: 0.1\n", "tables/version_0/metrics.csv"),
     "a new file beside it": ("b/x/hparams.yaml", b"lr: 0.1\n", "b/x/log.jsonl"),
-    "a configuration in the folder above": ("csv/meta.yaml", b"name: sweep\n", "csv/version_0/metrics.csv"),
+    "a configuration in the folder above": ("tables/meta.yaml", b"name: sweep\n", "tables/version_0/metrics.csv"),
     "a file below the run's folder": ("tb/train/notes.txt", b"hello", "tb"),
 }
 

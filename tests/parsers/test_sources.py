@@ -265,6 +265,25 @@ def test_two_loggers_of_lightning_give_one_run(tmp_path: Path) -> None:
     assert against["compared"].sum() >= 24 and against["differing"].sum() == 0
 
 
+@pytest.mark.parametrize("places", [("version_0", "version_1"), ("tb/version_0", "csv/version_0")])
+def test_two_loggers_in_folders_of_their_own_give_one_run(tmp_path: Path, places: tuple[str, str]) -> None:
+    for seed in (1, 2):
+        write_events(tmp_path / f"exp{seed}" / places[0], curve(seed))
+        write_csv(tmp_path / f"exp{seed}" / places[1] / "metrics.csv", curve(seed))
+    runs = load_all(tmp_path, cache=False)
+    assert [[source.format for source in run.sources] for run in runs] == [["tensorboard", "lightning"]] * 2
+    assert [run.series("loss")["value"].to_list() for run in runs] == [curve(1), curve(2)]
+    assert list_runs(tmp_path, cache=False).frame.equals(runs.frame)
+
+
+def test_folders_beside_one_another_are_other_runs_where_numbers_differ(tmp_path: Path) -> None:
+    write_events(tmp_path / "exp" / "version_0", curve(1))
+    write_csv(tmp_path / "exp" / "version_1" / "metrics.csv", curve(2))
+    write_events(tmp_path / "short" / "version_0", curve(1)[:10], steps=STEPS[:10])
+    write_csv(tmp_path / "short" / "version_1" / "metrics.csv", curve(1)[:10])
+    assert [run.sources for run in load_all(tmp_path, cache=False)] == [()] * 4
+
+
 @settings(max_examples=60)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 5))
 def test_a_rounded_series_always_lies_within_its_tolerance(values: list[float], digits: int) -> None:
