@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from analysis.ranks import ranks as ranks
     from analysis.repeated_data import repeated_data as repeated_data
     from analysis.report import report as report
-    from analysis.sources import sources as sources
     from analysis.resources import resources as resources
+    from analysis.sources import sources as sources
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
     from eventstream.accelerate import AccelerateTracker as AccelerateTracker

@@ -25,11 +25,12 @@ def add_attempt(
     config: Mapping[str, Any] | None,
     plan: Mapping[str, Any] | None,
     trouble: Callable[[str, str], None],
+    processes: int | None = None,
 ) -> None:
     """Write the manifest of a new run, or add an attempt to the one that stands.
 
-    `run`, `config` and `plan` replace what stands where they are given. A manifest that cannot be read is set aside as
-    `manifest.json.damaged` and said through `trouble`.
+    `processes` is how many the job has, where that is known. `run`, `config` and `plan` replace what stands where they
+    are given. A manifest that cannot be read is set aside as `manifest.json.damaged` and said through `trouble`.
     """
     now = round(time.time(), 6)
 
@@ -37,7 +38,8 @@ def add_attempt(
         given = {"run": run, "config": config, "plan": plan}
         manifest.update({key: value for key, value in given.items() if value is not None})
         started = manifest.get("attempts")
-        manifest["attempts"] = [*(started if isinstance(started, list) else []), {"attempt": attempt, "started": now}]
+        begun = {"attempt": attempt, "started": now, **({} if processes is None else {"processes": processes})}
+        manifest["attempts"] = [*(started if isinstance(started, list) else []), begun]
 
     fresh = {"format": FORMAT, "version": VERSION, "run": folder.name, "created": now, "config": {}, "plan": {}}
     _change(folder, fresh, change, trouble)

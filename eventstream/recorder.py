@@ -25,7 +25,7 @@ from eventstream.living import enter_folder, remember
 from eventstream.mirrors import About, Mirror, Mirrors
 from eventstream.records import encode_numbers, non_finite_name
 from eventstream.segments import SegmentWriter
-from eventstream.starting import end_status, error_text, rank_of, run_folder
+from eventstream.starting import end_status, error_text, processes_of_job, rank_of, run_folder
 from eventstream.troubles import Troubles, never_raises
 from eventstream.values import plain_text, to_int, to_number
 from eventstream.vectors import VectorStore
@@ -135,8 +135,8 @@ class Recorder(EventMethods):
         self.attempt = self._segments.attempt
         try:
             if self.rank == 0:
-                add = functools.partial(manifest.add_attempt, run=run, config=config, plan=plan)
-                add(self.path, self.attempt, trouble=self._troubles.say)
+                add = functools.partial(manifest.add_attempt, processes=processes_of_job(), trouble=self._troubles.say)
+                add(self.path, self.attempt, run=run, config=config, plan=plan)
         except BaseException:
             self._segments.withdraw()
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from eventstream.errors import InputError
 from eventstream.values import plain_text
 
-__all__ = ["end_status", "error_text", "rank_of", "run_folder"]
+__all__ = ["end_status", "error_text", "processes_of_job", "rank_of", "run_folder"]
 
 
 def run_folder(given: object) -> Path:
@@ -57,6 +57,17 @@ def _distributed_rank() -> int:
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return 0
     return int(distributed.get_rank())
+
+
+def processes_of_job() -> int | None:
+    """How many processes the job has: the environment's `WORLD_SIZE`, else what `torch.distributed` says, else None."""
+    found = os.environ.get("WORLD_SIZE", "")
+    if found.isascii() and found.isdigit() and 0 < int(found) < 10**9:
+        return int(found)
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return int(distributed.get_world_size())
 
 
 def end_status(error: BaseException | None) -> str:

@@ -51,10 +51,11 @@ def owned(folder: Path) -> set[str]:
 def read(path: Path | str) -> Run:
     """The run in a folder of the event stream (`docs/event-stream.md`), or in one segment given by its file.
 
-    Scalars of sealed segments of more than 32 MiB stay on disk until they are asked for. Lines that cannot be read,
-    a segment that is no whole Parquet file, and a manifest that is missing or broken are rejects, and the rest is
-    read; `nonfinite` values are restored; events of unknown kinds are kept. `config` is the manifest's, with what
-    later `config` events say in its place. Raises `InputError` for a format version that is newer than this reader.
+    Scalars of sealed segments of more than 32 MiB stay on disk until they are asked for. Lines that cannot be read, a
+    segment that is no whole Parquet file, and a manifest that is missing or broken are rejects, and the rest is read;
+    `nonfinite` values are restored; events of unknown kinds are kept. `config` is the manifest's, with what later
+    `config` events say in its place, and `world_size` where the job had several processes. Raises `InputError` for a
+    format version that is newer than this reader.
 
     >>> import tempfile
     >>> from eventstream.recorder import Recorder
@@ -174,6 +175,9 @@ class _Stream:
         for row in self.events:
             if row[7] == "config":
                 config |= _object(json.loads(row[8]))
+        processes = _processes(manifest.get("attempts"))
+        if processes is not None:
+            config.setdefault("world_size", processes)
         return finish(
             name,
             str(self.path),
@@ -189,6 +193,12 @@ class _Stream:
 def _source(table: pl.DataFrame) -> Source:
     kept = table.select("step", "epoch", "time", "value")
     return Source(kept.height, lambda columns, offset, length: kept.select(columns).slice(offset, length))
+
+
+def _processes(attempts: object) -> int | None:
+    """How many processes the job had at its last start, where it had several and the manifest tells."""
+    last = _object(attempts[-1]).get("processes") if isinstance(attempts, list) and attempts else None
+    return last if type(last) is int and last > 1 else None
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -189,8 +189,9 @@ SAMPLES = (
         f"Mode collapse from step {_COLLAPSE.rush_from} on, where the generator begins to be updated "
         f"{_COLLAPSE.rush_steps} times for each update of the discriminator: `diversity` falls from 0.87 to below "
         "0.1 and `classes` to between 1 and 3. The losses look ideal all the while (d_loss near 2 ln 2, g_loss near "
-        "ln 2): only diversity and the dying gradient tell. Until then identical to `gan-healthy`.",
-        ("mode-collapse",),
+        "ln 2): only diversity and the dying gradient tell. Steps are ten times as slow from there on, since each "
+        f"holds {_COLLAPSE.rush_steps} updates. Until then identical to `gan-healthy`.",
+        ("mode-collapse", "throughput-drop"),
     ),
     Sample(
         "charlm-healthy",

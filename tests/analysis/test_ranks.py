@@ -341,3 +341,17 @@ def test_any_rows_of_any_ranks_give_a_result(rows: list[tuple[Any, ...]], repeat
     for result in (ranks(run), resources(run)):
         assert result.frame.schema == EMPTY[type(result)].schema
         assert all(f.evidence and f.message for f in result.findings)
+
+
+def test_a_rank_of_a_recorded_job_that_left_no_log_is_missed_by_the_size_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in (0, 1):
+        with Recorder(tmp_path / "job", rank=rank) as recorder:
+            for step in range(40):
+                recorder.log(step, {"loss": 3.0 / (1 + step / 10)}, split="train")
+    run = load(tmp_path / "job")
+    assert run.config["world_size"] == 3
+    (finding,) = [f for f in ranks(run).findings if f.kind == "rank-missing"]
+    assert finding.evidence["world_size"] == 3

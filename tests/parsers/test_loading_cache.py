@@ -176,18 +176,18 @@ def test_runs_of_an_archive_that_are_no_longer_kept_are_read_again(tree: Path, t
 
 def test_damage_at_any_place_of_the_cache_is_as_no_cache(tree: Path, tmp_path: Path, reads: list[str]) -> None:
     cache = tmp_path / "cache"
-    first = load_all(tree / "csv", cache=cache)
+    first = load_all(tree / "tables", cache=cache)
     (kept,) = shelves(cache)
     whole = kept.read_bytes()
     reads.clear()
     for count, place in enumerate(range(0, len(whole), 100), 1):
         kept.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        same(first, load_all(tree / "csv", cache=cache))
+        same(first, load_all(tree / "tables", cache=cache))
         assert len(reads) == count
         assert kept.read_bytes() == whole  # written again, and whole
     for cut in (0, 1, 30, len(whole) // 2, len(whole) - 1):
         kept.write_bytes(whole[:cut])
-        same(first, load_all(tree / "csv", cache=cache))
+        same(first, load_all(tree / "tables", cache=cache))
 
 
 def test_damage_of_what_was_found_is_as_no_cache(tree: Path, tmp_path: Path) -> None:
