@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from parsers.content.crc32c import DELTA, tables
+from parsers.content.crc_kernel import crc_of, u32
 from parsers.tables.compiled import compiled
 
 __all__ = ["DATA", "END", "FORM", "FULL", "HEADER", "NEW_TAG", "group", "tag_hash", "walk"]
@@ -21,60 +22,20 @@ END, HEADER, DATA, NEW_TAG, FULL = 0, 1, 2, 3, 4
 FORM = {"f4": 0, "f8": 1, "i8": 2}
 
 _TABLE = tables(8).ravel()
-_MASK32 = np.uint32(0xFFFFFFFF)
 _DELTA = np.uint32(DELTA)
 _SCALARS = np.frombuffer(b"scalars", np.uint8)
 _FNV_START, _FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 
 @compiled
-def _u32(data: Any, at: int) -> Any:  # pragma: no cover - compiled
-    i = np.uintp(at)  # an unsigned place needs no test for counting from the end: the four loads become one
-    return (
-        np.uint32(data[i])
-        | (np.uint32(data[i + np.uintp(1)]) << np.uint32(8))
-        | (np.uint32(data[i + np.uintp(2)]) << np.uint32(16))
-        | (np.uint32(data[i + np.uintp(3)]) << np.uint32(24))
-    )
-
-
-@compiled
 def _u64(data: Any, at: int) -> Any:  # pragma: no cover - compiled
-    return np.uint64(_u32(data, at)) | (np.uint64(_u32(data, at + 4)) << np.uint64(32))
+    return np.uint64(u32(data, at)) | (np.uint64(u32(data, at + 4)) << np.uint64(32))
 
 
 @compiled
 def _masked(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
-    """The masked checksum of data[at:end], eight bytes at a time (Kounavis and Berry, slicing by 8)."""
-    crc = _MASK32
-    low = np.uint32(255)
-    while end - at >= 8:
-        a = crc ^ _u32(data, at)
-        b = _u32(data, at + 4)
-        crc = (
-            _TABLE[1792 + (a & low)]
-            ^ _TABLE[1536 + ((a >> np.uint32(8)) & low)]
-            ^ _TABLE[1280 + ((a >> np.uint32(16)) & low)]
-            ^ _TABLE[1024 + (a >> np.uint32(24))]
-            ^ _TABLE[768 + (b & low)]
-            ^ _TABLE[512 + ((b >> np.uint32(8)) & low)]
-            ^ _TABLE[256 + ((b >> np.uint32(16)) & low)]
-            ^ _TABLE[b >> np.uint32(24)]
-        )
-        at += 8
-    if end - at >= 4:
-        a = crc ^ _u32(data, at)
-        crc = (
-            _TABLE[768 + (a & low)]
-            ^ _TABLE[512 + ((a >> np.uint32(8)) & low)]
-            ^ _TABLE[256 + ((a >> np.uint32(16)) & low)]
-            ^ _TABLE[a >> np.uint32(24)]
-        )
-        at += 4
-    while at < end:
-        crc = _TABLE[(crc ^ np.uint32(data[np.uintp(at)])) & low] ^ (crc >> np.uint32(8))
-        at += 1
-    crc = crc ^ _MASK32
+    """The masked checksum of data[at:end]."""
+    crc = crc_of(data, at, end, _TABLE)
     return np.uint32(((crc >> np.uint32(15)) | (crc << np.uint32(17))) + _DELTA)
 
 
@@ -171,10 +132,10 @@ def _tensor(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
             continue  # the shape of a scalar is empty
         elif number == 4 and (size == 4 or size == 8):
             have += 1
-            bits, form = (np.uint64(_u32(data, start)), 10) if size == 4 else (_u64(data, start), 11)
+            bits, form = (np.uint64(u32(data, start)), 10) if size == 4 else (_u64(data, start), 11)
         elif number == 5 and size == 4:
             have += 1
-            bits, form = np.uint64(_u32(data, start)), 0
+            bits, form = np.uint64(u32(data, start)), 0
         elif number == 6 and size == 8:
             have += 1
             bits, form = _u64(data, start), 1
@@ -196,7 +157,7 @@ def _value(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
         if number == 1 and kind == 2:
             tag, length = start, size
         elif number == 2 and kind == 5 and form == -1:
-            bits, form = np.uint64(_u32(data, start)), 0
+            bits, form = np.uint64(u32(data, start)), 0
         elif number == 8 and kind == 2 and form == -1:
             bits, form = _tensor(data, start, start + size)
             if form < 0:
@@ -319,13 +280,13 @@ def _framed(data: Any, at: int, size: int) -> Any:  # pragma: no cover - compile
     """The end of the data of the record at `at`, and why it cannot be taken; -1 where it can."""
     if size - at < 12:
         return at, END
-    if _masked(data, at, at + 8) != _u32(data, at + 8):
+    if _masked(data, at, at + 8) != u32(data, at + 8):
         return at, HEADER
     length = np.int64(_u64(data, at))
     if length < 0 or length > size - at - 16:
         return at, END
     end = at + 12 + length
-    if _masked(data, at + 12, end) != _u32(data, end):
+    if _masked(data, at + 12, end) != u32(data, end):
         return at, DATA
     return end, -1
 
@@ -359,7 +320,7 @@ def walk(
             if found >= 0:
                 last = found
                 tags[count], steps[count], walls[count] = found, step, _u64(data, start + 1)
-                bits[count], forms[count] = np.uint64(_u32(data, end - 4)), 0
+                bits[count], forms[count] = np.uint64(u32(data, end - 4)), 0
                 count, at = count + 1, end + 4
                 continue
         after, extra = _scalars(data, start, end, table, rows, count)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from parsers.content.crc32c import tables
+from parsers.content.crc_kernel import crc_of, u32
 from parsers.tables.compiled import compiled
 
 __all__ = ["walk_chunks"]
@@ -18,45 +17,8 @@ __all__ = ["walk_chunks"]
 #: The polynomial of zlib's CRC-32 (RFC 1952, section 8) with its bits reversed.
 POLYNOMIAL = 0xEDB88320
 _TABLE = tables(8, POLYNOMIAL).ravel()
-_ALL = np.uint32(0xFFFFFFFF)
-_LOW = np.uint32(255)
 BLOCK, HEADER = 32768, 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-
-
-@compiled
-def _u32(data: Any, at: int) -> Any:  # pragma: no cover - compiled
-    i = np.uintp(at)  # an unsigned place needs no test for counting from the end: the four loads become one
-    return (
-        np.uint32(data[i])
-        | (np.uint32(data[i + np.uintp(1)]) << np.uint32(8))
-        | (np.uint32(data[i + np.uintp(2)]) << np.uint32(16))
-        | (np.uint32(data[i + np.uintp(3)]) << np.uint32(24))
-    )
-
-
-@compiled
-def _crc(data: Any, at: int, end: int) -> Any:  # pragma: no cover - compiled
-    """The checksum of data[at:end], eight bytes at a time (Kounavis and Berry, slicing by 8)."""
-    crc = _ALL
-    while end - at >= 8:
-        a = crc ^ _u32(data, at)
-        b = _u32(data, at + 4)
-        crc = (
-            _TABLE[1792 + (a & _LOW)]
-            ^ _TABLE[1536 + ((a >> np.uint32(8)) & _LOW)]
-            ^ _TABLE[1280 + ((a >> np.uint32(16)) & _LOW)]
-            ^ _TABLE[1024 + (a >> np.uint32(24))]
-            ^ _TABLE[768 + (b & _LOW)]
-            ^ _TABLE[512 + ((b >> np.uint32(8)) & _LOW)]
-            ^ _TABLE[256 + ((b >> np.uint32(16)) & _LOW)]
-            ^ _TABLE[b >> np.uint32(24)]
-        )
-        at += 8
-    while at < end:
-        crc = _TABLE[(crc ^ np.uint32(data[np.uintp(at)])) & _LOW] ^ (crc >> np.uint32(8))
-        at += 1
-    return crc ^ _ALL
 
 
 @compiled
@@ -72,13 +34,13 @@ def walk_chunks(data: Any, limit: int, out: Any, ends: Any, starts: Any, state: 
     for block in range(0, len(data), BLOCK):
         at, stop = block, min(block + BLOCK, len(data))
         while at + HEADER <= stop:
-            crc, size, kind = _u32(data, at), int(data[at + 4]) | (int(data[at + 5]) << 8), int(data[at + 6])
+            crc, size, kind = u32(data, at), int(data[at + 4]) | (int(data[at + 5]) << 8), int(data[at + 6])
             if kind == 0 and size == 0 and crc == 0:
                 break
             end = at + HEADER + size
             if end > stop or kind < FULL or kind > LAST or (kind <= FIRST) == (open_ == 1):
                 return -1
-            if _crc(data, at + 6, end) != crc:
+            if crc_of(data, at + 6, end, _TABLE) != crc:
                 return -1
             if kind <= FIRST:
                 start, open_ = at, 1
