@@ -260,8 +260,10 @@ def test_the_librarys_process_ends_with_the_mirror_unless_the_training_has_a_run
     tmp_path, quiet_wandb, whose
 ):
     before = {child.pid for child in psutil.Process().children(recursive=True)}
+    # without the service that another test of this process may have started: the child would join it
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_SERVICE")}
     done = subprocess.run(
-        [sys.executable, "-c", ALONE, str(tmp_path), whose], capture_output=True, text=True, check=False
+        [sys.executable, "-c", ALONE, str(tmp_path), whose], capture_output=True, text=True, check=False, env=alone
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before

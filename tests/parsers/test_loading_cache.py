@@ -347,7 +347,9 @@ def test_two_processes_fill_one_cache_at_once(tree: Path, tmp_path: Path, reads:
     cache = tmp_path / "cache"
     code = "import sys; from parsers.loading import load_all; print(len(load_all(sys.argv[1], cache=sys.argv[2])))"
     both = [
-        subprocess.Popen([sys.executable, "-c", code, str(tree), str(cache)], stdout=subprocess.PIPE) for _ in range(2)
+        # elsewhere than in the checkout, which would be imported before what is installed
+        subprocess.Popen([sys.executable, "-c", code, str(tree), str(cache)], stdout=subprocess.PIPE, cwd=tmp_path)
+        for _ in range(2)
     ]
     assert [process.communicate()[0] for process in both] == [b"5\n", b"5\n"]
     assert len(load_all(tree, cache=cache)) == 5 and reads == []
