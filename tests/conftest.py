@@ -14,6 +14,8 @@ from hypothesis import settings
 
 # A worker has about one core: pools of threads would wait for each other, a third of all time. Before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Programs that tests start run what is installed too, and not the checkout that they happen to stand in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 #: The same examples in every run: a test that fails once in a hundred runs is no gate.
 settings.register_profile("same every time", derandomize=True)

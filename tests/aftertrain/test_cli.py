@@ -181,7 +181,10 @@ def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path: Path):
 def test_another_package_of_our_name_is_named_with_its_file(tmp_path: Path, code: str):
     (tmp_path / "analysis").mkdir()
     (tmp_path / "analysis" / "__init__.py").write_text("")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=usual, check=False
+    )
     assert done.returncode == 1
     assert "another one first" in done.stderr and str(tmp_path / "analysis" / "__init__.py") in done.stderr
 
