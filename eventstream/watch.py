@@ -68,10 +68,10 @@ def watch(
 
     and with `per_layer` the first seven (but for clipping) of each module that owns parameters, as `grad_norm/layer`.
     `param_norm`, `update_ratio`, `zero_grads`, `dead_units` and the count of `nonfinite_grads` are measured at most
-    every 20th step; of tensors beyond 2,048 elements the update ratio takes an even sample. A parameter without a
-    gradient has none of the gradient's statistics; frozen ones (`requires_grad` False) are left out. Of sharded
-    parameters (FSDP, tensor parallel) each process records its own part, named `shard_grad_norm` and so on. Clipping
-    is seen with torch 2.6 and later.
+    every 20th step, and at every second record where `every` is more; of tensors beyond 2,048 elements the update ratio
+    takes an even sample. A parameter without a gradient has none of the gradient's statistics; frozen ones
+    (`requires_grad` False) are left out. Of sharded parameters (FSDP, tensor parallel) each process records its own
+    part, named `shard_grad_norm` and so on. Clipping is seen with torch 2.6 and later.
 
     The host never waits for a device, and no call here raises into the training: what cannot be measured is warned of
     once. Steps are counted from 0; `watch.step = n` sets the number of the next one, and `recorder.step`, once set,
@@ -254,7 +254,7 @@ class Watch:
         number = self.step if self._recorder.step is None else self._recorder.step
         self._round = _Round(number, due, slow)
         if slow:
-            self._slow_due = self._count + SLOW_EVERY
+            self._slow_due = self._count + (SLOW_EVERY if self._every <= SLOW_EVERY else 2 * self._every)
         if due:
             self._due = self._count + self._every
         self._advance(keep_clips=due)

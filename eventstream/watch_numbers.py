@@ -42,15 +42,17 @@ class Numbers:
         """Add one number for each key."""
         self._parts.setdefault(vector.device, []).append((statistic, keys, vector))
 
-    def on_host(self, statistic: str) -> dict[int, float]:
-        """Those numbers of a statistic that the host can read without waiting for a device."""
-        found: dict[int, float] = {}
+    def on_host(self, statistic: str) -> tuple[list[int], bool]:
+        """Keys of a statistic's numbers that the host can read without waiting for a device; whether all are finite."""
+        found: list[int] = []
+        finite = True
         for device, parts in self._parts.items():
             if device.type == "cpu":
                 for name, keys, vector in parts:
                     if name == statistic:
-                        found.update(zip(keys, vector.reshape(-1).tolist(), strict=True))
-        return found
+                        found += keys
+                        finite = finite and bool(vector.isfinite().all())
+        return found, finite
 
     def copies(self) -> list[HostCopy]:
         """Start the copies to the host; later numbers go into later copies."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,13 +112,13 @@ class Step:
         """Count what is not finite where the norm says that there is something to count."""
         import torch
 
-        norms = self.part.numbers.on_host("grad_norm")
-        counted = [(key, gradient) for key, gradient in gradients if key in norms]
-        if all(map(math.isfinite, norms.values())):
-            counts = torch.zeros(len(counted))
+        keys, finite = self.part.numbers.on_host("grad_norm")
+        if finite:
+            counts = torch.zeros(len(keys))
         else:
-            counts = torch.stack([count_nonfinite(gradient) for _, gradient in counted])
-        self.part.numbers.add("nonfinite", [key for key, _ in counted], counts)
+            known = dict(gradients)
+            counts = torch.stack([count_nonfinite(known[key]) for key in keys])
+        self.part.numbers.add("nonfinite", keys, counts)
 
     def _rates(self) -> None:
         groups = self._optimizer.param_groups

@@ -187,6 +187,7 @@ class _Stream:
             rejects=self.rejects,
             config=config,
             plan=_object(manifest.get("plan")),
+            final_attempt=max((attempt for _, attempt, *_ in self.slices), default=None),
         )
 
 

@@ -45,6 +45,7 @@ def finish(
     config: Mapping[str, Any] | None = None,
     plan: Mapping[str, Any] | None = None,
     whole: Callable[[], pl.DataFrame] | None = None,
+    final_attempt: int | None = None,
     ready: bool = False,
 ) -> Run:
     """The `Run` made of what a parser found.
@@ -81,6 +82,7 @@ def finish(
         config=dict(config or {}),
         plan=dict(plan or {}),
         whole=whole,
+        final_attempt=final_attempt,
     )
     if table is not None:
         run.__dict__["scalars"] = table  # at hand: nothing is left to collect

@@ -67,8 +67,15 @@ def read(path: Path | str) -> Run:
     if is_local(path) and path.stat().st_size > EAGER and "run" not in having:
         lazy = _lazy(path, scan, schema, having, name)
         if lazy is not None:
-            return finish(name, str(path), "parquet", lazy_slices(*lazy), whole=partial(whole_slices, *lazy))
+            told = lazy[0]["attempt"]
+            last = None if told.null_count() else _whole(told.max())
+            whole = partial(whole_slices, *lazy)
+            return finish(name, str(path), "parquet", lazy_slices(*lazy), whole=whole, final_attempt=last)
     return _eager(path, scan, name)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _counts(dtype: pl.DataType) -> bool:

@@ -50,6 +50,8 @@ class Run:
     plan: Mapping[str, Any] = field(default_factory=dict, repr=False)
     #: All of `source` at once, where the parser has a way that copies less than collecting it.
     whole: Callable[[], pl.DataFrame] | None = field(default=None, repr=False)
+    #: The largest attempt of any number, where the parser knows it without reading the numbers.
+    final_attempt: int | None = field(default=None, repr=False)
     #: The logs that tell of the run, where it was joined from several; empty where one log is all.
     sources: tuple[Source, ...] = field(default=(), repr=False)
     #: What the user says about roles, see `with_roles`.
@@ -98,12 +100,16 @@ class Run:
 
     def live(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Those of some rows of this run (scalars or events) that are on the live branch."""
+        if self.final_attempt is None and self.whole is not None and "scalars" not in self.__dict__:
+            return live_branch(rows)  # a large table in which steps alone tell of attempts: the others stay unread
         # A run of events alone has no scalars that could tell of its attempts.
         return live_branch(rows, self.attempts if self.last_attempt else None)
 
     @cached_property
     def last_attempt(self) -> int:
         """The largest attempt of any number: 0 for a run that was never resumed, or does not show it."""
+        if self.final_attempt is not None:
+            return self.final_attempt
         if "scalars" in self.__dict__:  # a column that is there is told a hundred times faster than by a query
             return _whole(self.scalars["attempt"].max()) or 0
         return _whole(self._collect(self.lazy().select(pl.col("attempt").max())).item()) or 0

@@ -153,6 +153,7 @@ def _join(cluster: list[Placed]) -> Placed:
         format="+".join(dict.fromkeys(source.format for source in sources)),
         source=scalars.lazy(),
         whole=None,
+        final_attempt=None,
         sources=tuple(sources),
     )
     return where, joined.renamed(first.name)
