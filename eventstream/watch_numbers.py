@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class Numbers:
                 for name, keys, vector in parts:
                     if name == statistic:
                         found += keys
-                        finite = finite and bool(vector.isfinite().all())
+                        finite = finite and all(map(math.isfinite, vector.reshape(-1).tolist()))
         return found, finite
 
     def copies(self) -> list[HostCopy]:

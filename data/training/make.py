@@ -110,7 +110,7 @@ def _charlm(folder: Path, name: str, *, options: charlm.Options) -> str:
 def _killed(folder: Path, name: str, *, options: charlm.Options) -> str:
     """A process of its own, which dies by SIGKILL; then half of its last line goes, as when a disk lost the write."""
     code = (
-        "import sys, pathlib; from data.training import charlm, make; "
+        "import sys, pathlib; sys.path.append('.'); from data.training import charlm, make; "
         f"make._charlm(pathlib.Path(sys.argv[1]), {name!r}, options=charlm.{options!r})"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=SAMPLES_FOLDER.parent.parent, check=False)
