@@ -68,14 +68,10 @@ def read(path: Path | str) -> Run:
         lazy = _lazy(path, scan, schema, having, name)
         if lazy is not None:
             told = lazy[0]["attempt"]
-            last = None if told.null_count() else _whole(told.max())
+            last = None if told.null_count() else max(told.to_list(), default=None)
             whole = partial(whole_slices, *lazy)
             return finish(name, str(path), "parquet", lazy_slices(*lazy), whole=whole, final_attempt=last)
     return _eager(path, scan, name)
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def _counts(dtype: pl.DataType) -> bool:

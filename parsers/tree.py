@@ -138,12 +138,15 @@ def _with_siblings(groups: list[_Group]) -> list[_Group]:
     Two loggers of one training may each have a folder of their own: `version_0` and `version_1`, or `tb/version_0` and
     `csv/version_0`. What stands in folders of other names is kept apart: their runs are many more often than one.
     """
-    near = [group for group in groups if group.depth <= NEAR and _LOGGERS.fullmatch(group.name)]
+    near: list[_Group] = []
+    apart: list[_Group] = []
+    for group in groups:
+        (near if group.depth <= NEAR and _LOGGERS.fullmatch(group.name) else apart).append(group)
     kinds = {frozenset(format.name for _, format in group.logs) for group in near}
     if len(kinds) < 2 or sum(len(group.logs) for group in near) > MOST:
         return groups
     together = _Group([one for group in near for one in group.logs], min(group.depth for group in near))
-    return [together, *(group for group in groups if group not in near)]
+    return [together, *apart]
 
 
 def look(here: Path, top: Path, unread: Unread, above: int = -1, asked: Sequence[Format] | None = None) -> Folder:

@@ -16,7 +16,7 @@ import pytest
 
 from eventstream.errors import InputError
 from eventstream.records import FORMAT
-from parsers.collection import reading, shelf
+from parsers.collection import shelf
 from parsers.collection.cache import reader_key
 from parsers.collection.keys import Keys
 from parsers.collection.shelf import Shelf
@@ -42,20 +42,6 @@ def tree(tmp_path: Path) -> Path:
     (root / "tables/version_0/hparams.yaml").write_text("lr: .nan\nsteps: 2024-05-01\n")
     (root / "bad.tar").write_bytes(b"no archive")
     return root
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths of the logs that are really read."""
-    read: list[str] = []
-    real = reading.read_run
-
-    def counted(where: Path, format: Any) -> Any:
-        read.append(str(where))
-        return real(where, format)
-
-    monkeypatch.setattr(reading, "read_run", counted)
-    return read
 
 
 def same(one: RunSet, other: RunSet) -> None:

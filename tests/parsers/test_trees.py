@@ -11,7 +11,6 @@ import pytest
 
 from aftertrain.cli import main
 from eventstream.errors import InputError
-from parsers.collection import reading
 from parsers.collection.cache import WHOLE, Store, file_key
 from parsers.listing import list_runs
 from parsers.loading import load_all
@@ -27,20 +26,6 @@ def tree(tmp_path: Path) -> Path:
         (root / name).mkdir(parents=True)
         (root / name / "log.jsonl").write_bytes(LOG)
     return root
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths of the runs that are really read for a listing."""
-    read: list[str] = []
-    real = reading.read_run
-
-    def counted(where: Path, format: Any) -> Any:
-        read.append(str(where))
-        return real(where, format)
-
-    monkeypatch.setattr(reading, "read_run", counted)
-    return read
 
 
 def test_a_listing_says_what_loading_says(tree: Path, tmp_path: Path) -> None:
