@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from analysis.kinds import KINDS
+from analysis.limits import DEFAULT_LIMITS, Limits
 from analysis.result import Result
 from parsers.run import Run
 
@@ -16,16 +18,19 @@ __all__ = ["CHECKS", "Check"]
 class Check:
     """One analysis in the diagnosis: `module.function(run) -> Result`, imported when it runs, and the kinds it judges.
 
-    For each of `kinds` the result holds findings, or says `not_applicable`, or has looked and found nothing.
+    For each of `kinds` the result holds findings, or says `not_applicable`, or has looked and found nothing. An
+    analysis of which some kind has a limit takes `limits` as well.
     """
 
     name: str
     module: str
     kinds: tuple[str, ...]
 
-    def __call__(self, run: Run) -> Result:
+    def __call__(self, run: Run, limits: Limits = DEFAULT_LIMITS) -> Result:
         """The result for `run`."""
-        function: Callable[[Run], Result] = getattr(importlib.import_module(self.module), self.name)
+        function: Callable[..., Result] = getattr(importlib.import_module(self.module), self.name)
+        if any(KINDS[kind].limit is not None for kind in self.kinds):
+            return function(run, limits=limits)
         return function(run)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from analysis.findings import Finding, NotApplicable, Status, status_of
+from analysis.limits import Measure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,13 +23,15 @@ __all__ = ["Result"]
 class Result(ABC):
     """Base of all results: `frame` (tidy, the same columns whatever was found), `findings`, `not_applicable`.
 
-    A subclass adds its own fields, documents the columns of `frame`, and draws itself in `plot`.
+    A subclass adds its own fields, documents the columns of `frame`, and draws itself in `plot`. `measures` say how
+    near the run came to the limits of the kinds that have one, reported or not.
     """
 
     run: str
     frame: pl.DataFrame
     findings: tuple[Finding, ...] = field(default=(), kw_only=True)
     not_applicable: tuple[NotApplicable, ...] = field(default=(), kw_only=True)
+    measures: tuple[Measure, ...] = field(default=(), kw_only=True)
 
     @property
     def status(self) -> Status:
