@@ -1,4 +1,4 @@
-"""`anomalies`: rows that their neighbours do not allow, by z-score, IQR or MAD, and the incidents that they make."""
+"""`anomalies`: rows that their neighbours do not allow, by z-score, IQR or MAD, and the episodes that they make."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from analysis.anomaly.detection import FEWEST, Detection, Settings, detect
-from analysis.anomaly.incident_findings import finding_of, summary_of
-from analysis.anomaly.incidents import Incident, incidents_of, merged
+from analysis.anomaly.episode_findings import finding_of, summary_of
+from analysis.anomaly.episodes import Episode, episodes_of, merged
 from analysis.anomaly.levels import level_changes
 from analysis.anomaly.log_series import Series, series_of
 from analysis.anomaly.non_finite import non_finite_findings
@@ -45,9 +45,9 @@ _SCHEMA = pl.Schema(
         ("method", pl.String),
     ]
 )
-#: Incidents of one kind and metric that are told one by one; the rest is summed up in one finding.
+#: Episodes of one kind and metric that are told one by one; the rest is summed up in one finding.
 _HANDFUL = 4
-#: Steps around an incident within which a planned change of level explains spikes too.
+#: Steps around an episode within which a planned change of level explains spikes too.
 _DETERMINED = ("loss-spike", "level-shift", "divergence")
 
 
@@ -114,7 +114,7 @@ def anomalies(
     threshold: float | None = None,
     false_alarms: float = 0.01,
 ) -> Anomalies:
-    """Values outside what their neighbours allow, and the incidents behind them, per rank, split and metric.
+    """Values outside what their neighbours allow, and the episodes behind them, per rank, split and metric.
 
     `method`: `mad` (distance from the median in 1.4826 MAD; default, since a spike does not widen its own bounds),
     `zscore` (from the mean, in standard deviations) or `iqr` (beyond the quartiles, in interquartile ranges).
@@ -185,7 +185,7 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
     """Spikes and level changes of losses; the raw numbers and thresholds of the user's own make outliers only."""
     if settings.on == "raw":
         return []
-    found: list[Incident] = []
+    found: list[Episode] = []
     facts: dict[int, Detection] = {}
     for one, detection in judged:
         if not one.is_loss or detection.scale is None:
@@ -193,7 +193,7 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
         facts[id(one)] = detection
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float differ by infinity
             rises = level_changes(one.values, detection.scale) if _keeps_level(one) else []
-        found += incidents_of(one, detection, rises)
+        found += episodes_of(one, detection, rises)
     names = {s.metric for s, _ in judged if s.is_loss and not s.is_adversarial}
     main = {s.metric for s, _ in judged if s.is_main} or names
     told: list[Finding] = []
@@ -201,13 +201,13 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
         spikes = [i for i in group if i.shape == "spike"]
         worst = sorted(spikes, key=lambda i: -i.score)[:_HANDFUL]
         rest = [i for i in spikes if i not in worst]
-        for incident in [i for i in group if i.shape != "spike"] + worst:
-            detection = facts[id(incident.series)]
+        for episode in [i for i in group if i.shape != "spike"] + worst:
+            detection = facts[id(episode.series)]
             told.append(
                 finding_of(
-                    incident,
+                    episode,
                     series,
-                    main=incident.series.metric in main,
+                    main=episode.series.metric in main,
                     count=detection.count,
                     threshold=detection.threshold,
                     window=settings.window,
@@ -223,10 +223,10 @@ def _keeps_level(series: Series) -> bool:
     return series.is_loss and series.side not in ("eval", "test") and not series.is_adversarial
 
 
-def _by_metric(incidents: list[Incident]) -> list[list[Incident]]:
-    groups: dict[tuple[str, str], list[Incident]] = {}
-    for incident in incidents:
-        groups.setdefault((incident.series.split, incident.series.metric), []).append(incident)
+def _by_metric(episodes: list[Episode]) -> list[list[Episode]]:
+    groups: dict[tuple[str, str], list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault((episode.series.split, episode.series.metric), []).append(episode)
     return list(groups.values())
 
 

@@ -1,1 +1,1 @@
-"""What `analysis.anomalies` is made of: rolling statistics, residuals, calibrated detection, incidents."""
+"""What `analysis.anomalies` is made of: rolling statistics, residuals, calibrated detection, episodes."""

@@ -1,4 +1,4 @@
-"""What else the log shows where an incident begins: gradient norm, learning rate, weights, a restart, or nothing."""
+"""What else the log shows where an episode begins: gradient norm, learning rate, weights, a restart, or nothing."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.anomaly.incidents import Incident
+from analysis.anomaly.episodes import Episode
 from analysis.anomaly.log_series import Series
 
 __all__ = ["causes_of", "is_planned"]
 
-#: Rows of the incident's own log before its beginning in which a cause may lie, and before that, what is usual.
+#: Rows of the episode's own log before its beginning in which a cause may lie, and before that, what is usual.
 _BEFORE, _USUAL = 20, 100
 #: Rows after it: a spike's row is exact, while the beginning of a new level is found to within some rows.
 _AFTER = {"spike": 3}
 
 
-def causes_of(incident: Incident, context: Sequence[Series]) -> tuple[str, ...]:
+def causes_of(episode: Episode, context: Sequence[Series]) -> tuple[str, ...]:
     """Causes for which the log holds evidence, the most telling first; else what to record in order to know."""
-    causes = [*_restart(incident), *_changes(incident, context), *_gradient(incident, context)]
-    if incident.shape == "spike" and incident.rows == 1 and incident.recovery is not None:
+    causes = [*_restart(episode), *_changes(episode, context), *_gradient(episode, context)]
+    if episode.shape == "spike" and episode.rows == 1 and episode.recovery is not None:
         causes.append("one step alone, and back at the next: likely a single bad batch")
     if causes:
         return tuple(causes)
@@ -32,28 +32,28 @@ def causes_of(incident: Incident, context: Sequence[Series]) -> tuple[str, ...]:
     return (f"cannot tell from this log{advice}",)
 
 
-def is_planned(incident: Incident, context: Sequence[Series]) -> bool:
-    """Whether a learning rate or a loss weight changed where the incident begins: the run was told to change."""
-    return bool(_changes(incident, context))
+def is_planned(episode: Episode, context: Sequence[Series]) -> bool:
+    """Whether a learning rate or a loss weight changed where the episode begins: the run was told to change."""
+    return bool(_changes(episode, context))
 
 
-def _restart(incident: Incident) -> list[str]:
-    attempts = incident.series.frame["attempt"]
-    first, before = incident.first, max(0, incident.first - _BEFORE)
+def _restart(episode: Episode) -> list[str]:
+    attempts = episode.series.frame["attempt"]
+    first, before = episode.first, max(0, episode.first - _BEFORE)
     if attempts[first] == attempts[before]:
         return []
-    step = incident.series.step_at(int(np.flatnonzero(attempts.to_numpy() == attempts[first])[0]))
+    step = episode.series.step_at(int(np.flatnonzero(attempts.to_numpy() == attempts[first])[0]))
     return [f"the run was resumed at step {step} (attempt {attempts[first]}): state may not have been restored"]
 
 
-def _changes(incident: Incident, context: Sequence[Series]) -> list[str]:
-    """Learning rates that rose, and weights that changed, about where the incident begins."""
+def _changes(episode: Episode, context: Sequence[Series]) -> list[str]:
+    """Learning rates that rose, and weights that changed, about where the episode begins."""
     found = []
     for series in context:
         role = series.role
         if role not in ("learning_rate", "weight"):
             continue
-        low, high = _window(incident)
+        low, high = _window(episode)
         part = np.concatenate([_before(series, low)[-1:], _between(series, low, high)])
         if len(part) < 2:
             continue
@@ -63,15 +63,15 @@ def _changes(incident: Incident, context: Sequence[Series]) -> list[str]:
         changed = new > 1.2 * old if role == "learning_rate" else abs(new - old) > 0.1 * max(abs(old), abs(new))
         if changed:
             what = "learning rate" if role == "learning_rate" else "weight"
-            found.append(f"{what} {series.metric} went from {old:.4g} to {new:.4g} about step {incident.steps[0]}")
+            found.append(f"{what} {series.metric} went from {old:.4g} to {new:.4g} about step {episode.steps[0]}")
     return found[:3]
 
 
-def _gradient(incident: Incident, context: Sequence[Series]) -> list[str]:
+def _gradient(episode: Episode, context: Sequence[Series]) -> list[str]:
     found = []
-    low, high = _window(incident)
+    low, high = _window(episode)
     for series in context:
-        if series.role != "grad_norm" or series.rank != incident.series.rank:
+        if series.role != "grad_norm" or series.rank != episode.series.rank:
             continue
         peak = _between(series, low, high)
         usual = _before(series, low)
@@ -85,10 +85,10 @@ def _gradient(incident: Incident, context: Sequence[Series]) -> list[str]:
     return [text for _, text in sorted(found, reverse=True)[:2]]
 
 
-def _window(incident: Incident) -> tuple[int, int]:
-    """Steps around the beginning of the incident in which a cause would lie."""
-    series, first = incident.series, incident.first
-    early, late = max(0, first - _BEFORE), min(first + _AFTER.get(incident.shape, _BEFORE), series.frame.height - 1)
+def _window(episode: Episode) -> tuple[int, int]:
+    """Steps around the beginning of the episode in which a cause would lie."""
+    series, first = episode.series, episode.first
+    early, late = max(0, first - _BEFORE), min(first + _AFTER.get(episode.shape, _BEFORE), series.frame.height - 1)
     low, high = series.step_at(early), series.step_at(late)
     return (early if low is None else low), (late if high is None else high)
 

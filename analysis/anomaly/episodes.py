@@ -1,4 +1,4 @@
-"""Flagged rows and level changes of all series made into incidents: what happened once is one incident."""
+"""Flagged rows and level changes of all series made into episodes: what happened once is one episode."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from analysis.anomaly.detection import Detection
 from analysis.anomaly.levels import Rise
 from analysis.anomaly.log_series import Series
 
-__all__ = ["Incident", "incidents_of", "merged"]
+__all__ = ["Episode", "episodes_of", "merged"]
 
-#: Flagged rows up to this many rows apart belong to one incident; a spike is over once as many rows are within bounds.
+#: Flagged rows up to this many rows apart belong to one episode; a spike is over once as many rows are within bounds.
 GAP = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Incident:
+class Episode:
     """Something that happened to one loss between two rows; `others` are metrics that show it too.
 
     `factor` is the peak over what was expected (NaN where that is not positive), `recovery` the rows from the first
@@ -51,15 +51,15 @@ class Incident:
         return (self.first if first is None else first), (self.last if last is None else last)
 
 
-def incidents_of(series: Series, found: Detection, rises: list[Rise]) -> list[Incident]:
+def episodes_of(series: Series, found: Detection, rises: list[Rise]) -> list[Episode]:
     """Upward spikes and level changes of one loss, in the order of rows; a spike within a rise is part of it."""
     spikes = [_spike(series, found, part) for part in _groups(found)]
     longer = [_rise(series, rise) for rise in rises]
     kept = [s for s in spikes if not any(r.shape != "drop" and _within(s, r) for r in longer)]
-    return sorted(kept + longer, key=lambda incident: incident.first)
+    return sorted(kept + longer, key=lambda episode: episode.first)
 
 
-def _within(spike: Incident, rise: Incident) -> bool:
+def _within(spike: Episode, rise: Episode) -> bool:
     """Whether a spike is a long rise's own beginning or middle, and not a leap of its own far above it."""
     return rise.first - GAP <= spike.first <= rise.last and not spike.value > 2 * rise.value
 
@@ -71,11 +71,11 @@ def _groups(found: Detection) -> list[NDArray[np.int64]]:
     return np.split(up, np.flatnonzero(np.diff(found.rows[up]) > GAP) + 1)
 
 
-def _spike(series: Series, found: Detection, part: NDArray[np.int64]) -> Incident:
+def _spike(series: Series, found: Detection, part: NDArray[np.int64]) -> Episode:
     peak = part[np.argmax(found.score[part])]
     first, last = int(found.rows[part[0]]), int(found.rows[part[-1]])
     back = last + 1 < series.frame.height
-    return Incident(
+    return Episode(
         series,
         "spike",
         first,
@@ -91,14 +91,14 @@ def _spike(series: Series, found: Detection, part: NDArray[np.int64]) -> Inciden
     )
 
 
-def _rise(series: Series, rise: Rise) -> Incident:
+def _rise(series: Series, rise: Rise) -> Episode:
     score = abs(rise.after - rise.before) / rise.noise if rise.noise > 0 else float("inf")
     if rise.before > 0 and rise.after > 0:
         score = min(score, abs(float(np.log(rise.after / rise.before))) / rise.noise) if rise.noise > 0 else score
     part = series.values[rise.first : rise.last + 1]
     usable = np.where(np.isfinite(part), part, -np.inf)
     back = rise.last - rise.first if rise.shape == "hump" else None
-    return Incident(
+    return Episode(
         series,
         rise.shape,
         rise.first,
@@ -114,24 +114,24 @@ def _rise(series: Series, rise: Rise) -> Incident:
     )
 
 
-def merged(incidents: list[Incident], main: set[str]) -> list[Incident]:
-    """Incidents of one split that overlap in steps made into one: that of a main loss, else the farthest out.
+def merged(episodes: list[Episode], main: set[str]) -> list[Episode]:
+    """Episodes of one split that overlap in steps made into one: that of a main loss, else the farthest out.
 
     The other metrics, and other ranks of the same one, are named in `others`.
     """
-    ranked = sorted(incidents, key=lambda i: (i.series.metric not in main, i.shape in ("drop",), -i.score))
-    kept: list[Incident] = []
-    for incident in ranked:
-        place = next((k for k, other in enumerate(kept) if _same(incident, other)), None)
+    ranked = sorted(episodes, key=lambda i: (i.series.metric not in main, i.shape in ("drop",), -i.score))
+    kept: list[Episode] = []
+    for episode in ranked:
+        place = next((k for k, other in enumerate(kept) if _same(episode, other)), None)
         if place is None:
-            kept.append(incident)
+            kept.append(episode)
         else:
-            names = {*kept[place].others, _name(incident)} - {_name(kept[place])}
+            names = {*kept[place].others, _name(episode)} - {_name(kept[place])}
             kept[place] = replace(kept[place], others=tuple(sorted(names)))
     return sorted(kept, key=lambda i: i.steps)
 
 
-def _same(one: Incident, other: Incident) -> bool:
+def _same(one: Episode, other: Episode) -> bool:
     if one.series.split != other.series.split or (one.shape == "drop") != (other.shape == "drop"):
         return False
     if one.series is other.series:
@@ -140,5 +140,5 @@ def _same(one: Incident, other: Incident) -> bool:
     return a <= d + GAP and c <= b + GAP
 
 
-def _name(incident: Incident) -> str:
-    return incident.series.metric
+def _name(episode: Episode) -> str:
+    return episode.series.metric

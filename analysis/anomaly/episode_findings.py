@@ -1,12 +1,12 @@
-"""Incidents put into words: kind, severity, message, evidence, causes and what to try."""
+"""Episodes put into words: kind, severity, message, evidence, causes and what to try."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from analysis.anomaly.incident_causes import causes_of, is_planned
-from analysis.anomaly.incidents import Incident
+from analysis.anomaly.episode_causes import causes_of, is_planned
+from analysis.anomaly.episodes import Episode
 from analysis.anomaly.log_series import Series
 from analysis.findings import Finding, Severity
 
@@ -40,7 +40,7 @@ _KINDS = {
 
 
 def finding_of(
-    incident: Incident,
+    episode: Episode,
     context: Sequence[Series],
     *,
     main: bool,
@@ -49,46 +49,46 @@ def finding_of(
     window: int,
     scale: str,
 ) -> Finding:
-    """The finding of one incident.
+    """The finding of one episode.
 
     A spike is a warning; a loss that jumps and stays is a warning, from twice its level on critical; one that climbs
     and does not come back is critical. Changes that the learning rate or a weight explains, drops, and rises of a
     component beside a main loss (`main` False) are information.
     """
-    first, last = incident.steps
+    first, last = episode.steps
     return Finding(
-        _KINDS[incident.shape],
-        _severity(incident, main, is_planned(incident, context)),
+        _KINDS[episode.shape],
+        _severity(episode, main, is_planned(episode, context)),
         "",
-        _message(incident),
-        metric=incident.series.metric,
+        _message(episode),
+        metric=episode.series.metric,
         first_step=first,
         last_step=last,
         evidence={
-            "split": incident.series.split,
-            "rank": incident.series.rank,
-            "value": incident.value,
-            "expected": incident.expected,
-            "lower": incident.lower,
-            "upper": incident.upper,
-            "factor": incident.factor,
-            "score": incident.score,
+            "split": episode.series.split,
+            "rank": episode.series.rank,
+            "value": episode.value,
+            "expected": episode.expected,
+            "lower": episode.lower,
+            "upper": episode.upper,
+            "factor": episode.factor,
+            "score": episode.score,
             "threshold": threshold,
             "window": window,
             "n": count,
-            "rows": incident.rows,
-            "recovery_steps": _recovery_steps(incident),
-            "recovery": _recovery(incident),
+            "rows": episode.rows,
+            "recovery_steps": _recovery_steps(episode),
+            "recovery": _recovery(episode),
             "scale": scale,
-            "also_in": ", ".join(incident.others),
+            "also_in": ", ".join(episode.others),
         },
-        causes=causes_of(incident, context),
-        suggestions=_TRY[incident.shape],
+        causes=causes_of(episode, context),
+        suggestions=_TRY[episode.shape],
     )
 
 
-def summary_of(rest: Sequence[Incident]) -> Finding:
-    """One finding for the incidents of a metric beyond the handful that are told one by one."""
+def summary_of(rest: Sequence[Episode]) -> Finding:
+    """One finding for the episodes of a metric beyond the handful that are told one by one."""
     first, last = rest[0].steps[0], rest[-1].steps[1]
     worst = max(rest, key=lambda i: i.score)
     metric = worst.series.metric
@@ -107,52 +107,52 @@ def summary_of(rest: Sequence[Incident]) -> Finding:
     )
 
 
-def _severity(incident: Incident, main: bool, planned: bool) -> Severity:
-    if incident.shape == "drop":
+def _severity(episode: Episode, main: bool, planned: bool) -> Severity:
+    if episode.shape == "drop":
         return "info"
-    if incident.shape == "spike":
+    if episode.shape == "spike":
         return "warning"
-    if planned and not (incident.shape == "climb" and incident.factor >= _LOST):
+    if planned and not (episode.shape == "climb" and episode.factor >= _LOST):
         return "info"
     if not main:
         return "info"
-    if incident.shape == "climb" or (incident.shape == "jump" and incident.factor >= _LOST):
+    if episode.shape == "climb" or (episode.shape == "jump" and episode.factor >= _LOST):
         return "critical"
     return "warning"
 
 
-def _recovery(incident: Incident) -> str:
-    if incident.recovery is None:
+def _recovery(episode: Episode) -> str:
+    if episode.recovery is None:
         return "never"
-    return "fast" if incident.recovery <= _FAST else "slow"
+    return "fast" if episode.recovery <= _FAST else "slow"
 
 
-def _recovery_steps(incident: Incident) -> int | None:
-    if incident.recovery is None:
+def _recovery_steps(episode: Episode) -> int | None:
+    if episode.recovery is None:
         return None
-    first = incident.first
-    back = min(first + incident.recovery, incident.series.frame.height - 1)
-    start, end = incident.series.step_at(first), incident.series.step_at(back)
-    return incident.recovery if start is None or end is None else end - start
+    first = episode.first
+    back = min(first + episode.recovery, episode.series.frame.height - 1)
+    start, end = episode.series.step_at(first), episode.series.step_at(back)
+    return episode.recovery if start is None or end is None else end - start
 
 
-def _message(incident: Incident) -> str:
-    name = f"{incident.series.split} {incident.series.metric}".strip()
-    first, last = incident.steps
-    times = "" if math.isnan(incident.factor) else f", {incident.factor:.3g} times as high"
-    levels = f"{incident.expected:.4g} to {incident.value:.4g}"
-    if incident.shape == "spike":
-        steps = _recovery_steps(incident)
+def _message(episode: Episode) -> str:
+    name = f"{episode.series.split} {episode.series.metric}".strip()
+    first, last = episode.steps
+    times = "" if math.isnan(episode.factor) else f", {episode.factor:.3g} times as high"
+    levels = f"{episode.expected:.4g} to {episode.value:.4g}"
+    if episode.shape == "spike":
+        steps = _recovery_steps(episode)
         back = "and had not come back when the log ends" if steps is None else f"and was back after {steps} steps"
         if steps == 1:
             back = "and was back at the next step"
         return (
-            f"{name} leapt to {incident.value:.4g} at step {first} where {incident.expected:.4g} was due{times}, {back}"
+            f"{name} leapt to {episode.value:.4g} at step {first} where {episode.expected:.4g} was due{times}, {back}"
         )
-    if incident.shape == "hump":
+    if episode.shape == "hump":
         return f"{name} rose from {levels} from step {first} on{times}, and came back by step {last}"
-    if incident.shape == "jump":
+    if episode.shape == "jump":
         return f"{name} jumped from {levels} at step {first}{times}, and stayed there to the end"
-    if incident.shape == "drop":
+    if episode.shape == "drop":
         return f"{name} dropped from {levels} at step {first} and stayed there"
     return f"{name} climbed from {levels} from step {first} to the end{times}"
