@@ -48,7 +48,7 @@ def diagnose(
     """Everything the checks find in `run`, worst first, with the kinds that could not be judged and the reason.
 
     `checks` limits the work to some checks by name (default all: `analysis.checks.CHECKS`); an unknown name raises
-    `ValueError` with the known ones. `rules` say which kinds count, how severe they are and what is waived
+    `ValueError` with the known ones. `rules` say which kinds count, from where on, how severe they are, what is waived
     (a mapping as `analysis.rules.rules_of` takes it); checks that judge no kind asked for do not run. `progress` is
     called with each check's name before it runs. A run without any number or event gets a finding that says so: it is
     never called healthy for want of data.
@@ -70,7 +70,7 @@ def diagnose(
     for name in (name for name in wanted if ruled.wants(known[name].kinds)):
         if progress is not None:
             progress(name)
-        results[name] = known[name](run)
+        results[name] = known[name](run, ruled.limits)
     kinds = [kind for name in wanted for kind in known[name].kinds]
     found = [f for result in results.values() for f in result.findings]
     findings, left_out = ruled.applied(found, kinds)

@@ -11,7 +11,8 @@ import polars as pl
 
 from analysis.figures import axes, draw_series, style
 from analysis.findings import Finding, NotApplicable
-from analysis.processes.agreement import Agreement, Parting, agreement_of
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
+from analysis.processes.agreement import Agreement, Parting, agreement_of, own_level
 from analysis.processes.common_steps import COMPARED, PACED, Common, common_series
 from analysis.processes.presence import Process, absence_of, processes_of, stops_of, world_size
 from analysis.processes.rank_findings import absent_finding, parting_findings, slower_finding, stop_findings
@@ -92,7 +93,7 @@ class Ranks(Result):
 
 
 @np.errstate(all="ignore")  # numbers near the largest float overflow in sums; that is no news about the run
-def ranks(run: Run, *, world_size_is: int | None = None) -> Ranks:
+def ranks(run: Run, *, world_size_is: int | None = None, limits: Limits = DEFAULT_LIMITS) -> Ranks:
     """Whether every process of a job logged to the end, and whether they agree where they should.
 
     - `rank-missing` (warning; info where it is doubtful or slight): a rank left no log although the settings
@@ -107,7 +108,8 @@ def ranks(run: Run, *, world_size_is: int | None = None) -> Ranks:
       some ranks alone is a warning. Shards of a model (FSDP, tensor parallel) have numbers of their own and are silent.
 
     A run with one rank is `not_applicable`: most trainers log on one. The same holds without steps that two ranks have
-    in common (ten, for their own losses thirty). `world_size_is` below 1 raises `ValueError`.
+    in common (ten, for their own losses thirty). `world_size_is` below 1 raises `ValueError`. `limits` may set another
+    difference than a fifth.
 
     >>> from parsers.finish import finish
     >>> rows = {"tag": ["lr"] * 80, "step": [*range(40)] * 2, "rank": [0] * 40 + [1] * 40}
@@ -128,11 +130,13 @@ def ranks(run: Run, *, world_size_is: int | None = None) -> Ranks:
     absence = absence_of(there, world)
     findings = [] if absence is None else [absent_finding(run.name, absence, there)]
     findings += stop_findings(run.name, stops, len(there))
-    compared = [(common, _agreement(common)) for common in common_series(run, COMPARED)]
+    gauge = Gauge(limits)
+    compared = [(common, _agreement(common, gauge)) for common in common_series(run, COMPARED)]
     paced = list(common_series(run, PACED))
     for common, agreement in compared:
-        findings += parting_findings(run.name, common, agreement.partings, agreement.nature)
-    findings += _slowest(run.name, paced)
+        limit = limits.of("rank-divergence", common.metric)
+        findings += parting_findings(run.name, common, agreement.partings, agreement.nature, limit)
+    findings += _slowest(run.name, paced, limits)
     missing = () if compared or paced else (NotApplicable("rank-divergence", _nothing_common(run)),)
     behind = {stop.process.rank: (stop.behind, stop.seconds) for stop in stops}
     return Ranks(
@@ -140,6 +144,7 @@ def ranks(run: Run, *, world_size_is: int | None = None) -> Ranks:
         frame=_frame(processes, behind, compared),
         findings=tuple(findings),
         not_applicable=missing,
+        measures=gauge.measures,
         processes=tuple(processes),
         compared=tuple(compared),
     )
@@ -148,13 +153,16 @@ def ranks(run: Run, *, world_size_is: int | None = None) -> Ranks:
 _KINDS = ("rank-missing", "rank-divergence")
 
 
-def _agreement(common: Common) -> Agreement:
+def _agreement(common: Common, gauge: Gauge) -> Agreement:
     of_shards = common.role in _OF_SHARDS
     found = agreement_of(
         common.values,
         infinite_is_fine=common.role == "grad_norm",
         judge_own=not of_shards,
+        level=float(np.log1p(gauge.limits.of("rank-divergence", common.metric))),
     )
+    if found.nature == "own" and not of_shards and common.role != "learning_rate":
+        gauge.keep("rank-divergence", own_level(common.values), common.metric)
     if common.role != "learning_rate" or found.nature != "own":
         return found
     # A learning rate is nobody's own: ranks that never agree on it came apart at the beginning.
@@ -164,11 +172,11 @@ def _agreement(common: Common) -> Agreement:
     return Agreement("shared", (*found.partings, Parting("apart", every, 0, len(common.values), away)))
 
 
-def _slowest(run: str, paced: Sequence[Common]) -> list[Finding]:
+def _slowest(run: str, paced: Sequence[Common], limits: Limits) -> list[Finding]:
     """The slow ranks, each told once."""
     told: dict[object, Finding] = {}
     for common in paced:
-        finding = slower_finding(run, common)
+        finding = slower_finding(run, common, limits.of("rank-divergence", common.metric))
         if finding is not None:
             told.setdefault(finding.evidence["rank"], finding)
     return list(told.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -9,12 +10,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from analysis.findings import SEVERITIES, Finding, NotApplicable, Severity
-from analysis.kinds import KINDS
+from analysis.kinds import KINDS, Limit
+from analysis.limits import DEFAULT_LIMITS, Limits
 from eventstream.errors import InputError, unknown_name
 
 __all__ = ["Rules", "rules_of"]
 
-_KEYS = ("select", "ignore", "severity", "waive")
+_KEYS = ("select", "ignore", "severity", "threshold", "waive")
 _WAIVER = ("kind", "metric", "run", "reason", "until")
 
 
@@ -41,13 +43,17 @@ class _Waiver:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rules for findings, made by `rules_of`; `where` names the file in sentences."""
+    """Rules for findings, made by `rules_of`; `where` names the file in sentences.
+
+    `limits` are the thresholds that they set, which `diagnose` hands to every analysis.
+    """
 
     where: str = "the rules given"
     select: frozenset[str] | None = None
     ignore: tuple[_Which, ...] = ()
     severity: tuple[tuple[_Which, Severity], ...] = ()
     waive: tuple[_Waiver, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
 
     def wants(self, kinds: Iterable[str]) -> bool:
         """Whether any of the kinds that a check judges is asked for."""
@@ -90,7 +96,9 @@ def rules_of(declared: Mapping[str, Any], where: str = "the rules given") -> Rul
     """Rules out of a mapping, as the table `[findings]` of `aftertrain.toml` has it; `where` names it in errors.
 
     `select` and `ignore` are lists of kinds or families, with `kind:glob` for some metrics only (in `ignore`);
-    `severity` maps the same to info, warning, critical or fatal; `waive` is a list of tables with `kind`, `reason` and
+    `severity` maps the same to info, warning, critical or fatal; `threshold` maps kinds, with `kind:glob` for some
+    metrics, to the number from which on they are reported, in the unit of the kind's limit (`analysis.kinds`); of
+    `severity` and `threshold` the last entry that fits counts. `waive` is a list of tables with `kind`, `reason` and
     `until` (a date), and globs `metric` and `run`. Raises `InputError` for anything unknown, with the nearest name.
 
     >>> rules = rules_of({"ignore": ["outlier"], "severity": {"loss-spike:val/*": "info"}})
@@ -113,6 +121,7 @@ def rules_of(declared: Mapping[str, Any], where: str = "the rules given") -> Rul
             tuple(_which("ignore", name) for name in _list(declared, "ignore") or ()),
             tuple((_which("severity", k), _severity(k, v)) for k, v in _table(declared, "severity").items()),
             tuple(_waiver(number, one) for number, one in enumerate(_list(declared, "waive") or (), 1)),
+            Limits(tuple(_threshold(str(k), v) for k, v in _table(declared, "threshold", "numbers").items())),
         )
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error
@@ -125,10 +134,10 @@ def _list(declared: Mapping[str, Any], key: str) -> list[Any] | None:
     return None if value is None else list(value)
 
 
-def _table(declared: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _table(declared: Mapping[str, Any], key: str, of: str = "severities") -> Mapping[str, Any]:
     value = declared.get(key, {})
     if not isinstance(value, Mapping):
-        raise ValueError(f"{key}: is {value!r}; a table of kinds and severities was expected")
+        raise ValueError(f"{key}: is {value!r}; a table of kinds and {of} was expected")
     return value
 
 
@@ -151,6 +160,32 @@ def _severity(key: str, value: object) -> Severity:
     if value not in SEVERITIES:
         raise ValueError(f"severity: {key}: {unknown_name('severity', str(value), SEVERITIES)}")
     return value
+
+
+def _threshold(key: str, value: object) -> tuple[str, str, float]:
+    kind, _, metric = key.partition(":")
+    limited = {name: one.limit for name, one in KINDS.items() if one.limit is not None}
+    if kind not in limited and kind in KINDS:
+        raise ValueError(f"threshold: {kind!r} is a matter of fact: no number decides, and none can be set")
+    if kind not in limited and kind in {one.family for one in KINDS.values()}:
+        raise ValueError(f"threshold: {kind!r} is a family, whose kinds have units of their own; name one kind")
+    if kind not in limited:
+        raise ValueError(f"threshold: {unknown_name('kind', kind, limited)}")
+    return kind, metric or "*", _limit(key, value, limited[kind])
+
+
+def _limit(key: str, value: object, limit: Limit) -> float:
+    side = "at or above" if limit.above else "at or below"
+    means = f"{limit.measure}, in {limit.unit}: {side} it a finding is made (default {limit.default:.4g})"
+    if isinstance(value, Mapping):
+        inner = f"{key}.{next(iter(value), '...')}"
+        raise ValueError(f"threshold: {inner} is read as a table in a table; put names with dots in quotes")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"threshold: {key}: is {value!r}; a number was expected, {means}")
+    if not limit.lowest < value <= limit.highest:
+        most = f" and at most {limit.highest:g}" if limit.highest < math.inf else ""
+        raise ValueError(f"threshold: {key}: is {value:g}; it must be above {limit.lowest:g}{most}: {means}")
+    return float(value)
 
 
 def _waiver(number: int, given: object) -> _Waiver:

@@ -11,6 +11,7 @@ import polars as pl
 
 from analysis.figures import COLOURS, axes, style
 from analysis.findings import Finding, NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from parsers.run import COMPARED, Run
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Sources", "sources"]
 
 _FRAME = pl.Schema([("path", pl.String), ("format", pl.String), *COMPARED.items()])
-#: Less than this share of differing numbers is told and no blemish: a value logged twice, a record written late.
-_FEW = 0.01
 #: Most findings of one run: further series are counted in the last.
 _MOST = 10
 
@@ -53,12 +52,13 @@ class Sources(Result):
         return drawn
 
 
-def sources(run: Run) -> Sources:
+def sources(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Sources:
     """Where logs of one run tell different numbers at the same step, from the comparison made when they were joined.
 
     Numbers are the same when they differ by no more than half of the last digit printed, or than single precision.
-    A warning needs 1 % of a series to differ, or a number that is NaN or infinite in one log and finite in another;
-    less is info. Where one factor or a shift by one or two records explains the difference, the finding says so.
+    A warning needs 1 % of a series to differ (`limits` may set another share), or a number that is NaN or infinite in
+    one log and finite in another; less is info. Where one factor or a shift by one or two records explains the
+    difference, the finding says so.
 
     A run of one log is `not_applicable`; so are logs that share no series.
 
@@ -77,32 +77,43 @@ def sources(run: Run) -> Sources:
         many = f"the {len(run.sources)} logs of the run share no series and step"
         why = many if run.sources else "the run has one log, nothing to compare it with"
         reasons.append(NotApplicable("source-disagreement", why))
-    return Sources(run=run.name, frame=frame, findings=tuple(_findings(run, frame)), not_applicable=tuple(reasons))
+    gauge = Gauge(limits)
+    for metric, share in frame.select("metric", pl.col("differing") / pl.col("compared")).iter_rows():
+        gauge.keep("source-disagreement", share, metric)
+    return Sources(
+        run=run.name,
+        frame=frame,
+        findings=tuple(_findings(run, frame, limits)),
+        not_applicable=tuple(reasons),
+        measures=gauge.measures,
+    )
 
 
-def _findings(run: Run, frame: pl.DataFrame) -> Iterator[Finding]:
+def _findings(run: Run, frame: pl.DataFrame, limits: Limits) -> Iterator[Finding]:
     apart = frame.filter(pl.col("differing") > 0)
     apart = apart.sort(pl.col("hidden") > 0, pl.col("differing") / pl.col("compared"), descending=True)
     first = run.sources[0] if run.sources else None
     for row in apart.head(_MOST).iter_rows(named=True):
-        yield _finding(run, row, first.path if first else "", apart.height - _MOST)
+        limit = limits.of("source-disagreement", row["metric"])
+        yield _finding(run, row, first.path if first else "", apart.height - _MOST, limit)
 
 
-def _finding(run: Run, row: dict[str, Any], first: str, more: int) -> Finding:
+def _finding(run: Run, row: dict[str, Any], first: str, more: int, limit: float) -> Finding:
     share = row["differing"] / row["compared"]
     step = "" if row["first_step"] is None else f", first at step {row['first_step']:,}"
     hidden = f"; NaN or infinite in one log only: {row['hidden']:,}" if row["hidden"] else ""
     causes, suggestions = _explained(row)
     return Finding(
         "source-disagreement",
-        "warning" if share >= _FEW or row["hidden"] else "info",
+        "warning" if share >= limit or row["hidden"] else "info",
         run.name,
         f"{row['tag']}: {row['differing']:,} of {row['compared']:,} numbers differ between the logs of the run{step} "
         f"({row['value']:.6g} and, in the {row['format']} log, {row['other_value']:.6g}){hidden}",
         metric=row["metric"],
         first_step=row["first_step"],
         evidence={
-            "compared": row["compared"], "differing": row["differing"], "value": row["value"],
+            "compared": row["compared"], "differing": row["differing"], "share": share, "limit": limit,
+            "value": row["value"],
             "other_value": row["other_value"], "ratio": row["ratio"], "shift": row["shift"], "hidden": row["hidden"],
             "log": _below(first, run.path), "other_log": _below(row["path"], run.path), "further_series": max(more, 0),
         },

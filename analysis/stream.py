@@ -15,8 +15,17 @@ from analysis.findings import NotApplicable
 from analysis.hidden.facts import read_series
 from analysis.hidden.sampled import SIZES, sample_of
 from analysis.integrity.between_attempts import Gap, gaps_between, judge_gaps
-from analysis.integrity.rhythm import ABSURD_S, holes_of, pauses_of, pauses_without_reason, usual_interval, usual_step
+from analysis.integrity.rhythm import (
+    ABSURD_S,
+    holes_of,
+    pauses_of,
+    pauses_without_reason,
+    times_usual,
+    usual_interval,
+    usual_step,
+)
 from analysis.integrity.stream_findings import Part, judge_parts, truncation
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from parsers.run import Run
 
@@ -46,8 +55,6 @@ _FRAME = pl.Schema(
 )
 #: Events at which a training pauses by its nature.
 _PAUSING = ("checkpoint", "samples", "embeddings")
-#: Clocks of several writers differ by milliseconds and are set back by as little; a second is no accident.
-_SKEW_S = 1.0
 #: More missing steps than this are not looked up in other series one by one.
 _MOST_LOOKED_UP = 100_000
 
@@ -97,7 +104,7 @@ class Stream(Result):
         return drawn
 
 
-def stream(run: Run) -> Stream:
+def stream(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Stream:
     """Whether the log is whole, from its rejects, its end, and the steps and times of its longest series.
 
     For each rank and split the longest series stands for all, and each attempt is judged for itself, and by the step at
@@ -105,7 +112,8 @@ def stream(run: Run) -> Stream:
     agree and one is longer, unless only a random sample of the series is left (`sampled-series`); a stall is an
     interval over a minute, over 30 usual ones and over twice what the slowest of a heavy tail reaches, with no
     evaluation or checkpoint in it. Regular gaps and pauses are habits and silent, as is the first interval. Lines that
-    cannot be read count by their share: info below 1 %, warning from there, critical from 20 %.
+    cannot be read count by their share: info below 1 %, warning from there, critical from 20 %. `limits` set others
+    than the defaults for missing-steps, clock-skew and stall.
 
     Without steps or times the kinds concerned are `not_applicable`; repeated steps are no fault. Time grows linearly
     with the length of these series only.
@@ -116,12 +124,13 @@ def stream(run: Run) -> Stream:
     >>> print(stream(finish("r", "r.jsonl", "jsonl", rows)).findings[0].message)
     20 of 100 steps that a record every 10 steps promises are missing, the largest hole from 390 to 600
     """
-    parts = tuple(_parts(run))
+    gauge = Gauge(limits)
+    parts = tuple(_parts(run, gauge))
     gaps = list(gaps_between(parts, lambda part, before, after: _logged(run, part, before, after)))
     findings = [
         *truncation(run, sum(part.records for part in parts)),
-        *judge_parts(run.name, parts),
-        *judge_gaps(run.name, gaps),
+        *judge_parts(run.name, parts, gauge),
+        *judge_gaps(run.name, gaps, limits.scale("missing-steps")),
     ]
     reasons: list[NotApplicable] = []
     if not any(part.every for part in parts):
@@ -134,7 +143,12 @@ def stream(run: Run) -> Stream:
     if not any(len(part.seconds) for part in parts):
         reasons += [NotApplicable(kind, "the log has no times") for kind in ("clock-skew", "stall")]
     return Stream(
-        run=run.name, frame=_frame(parts, gaps), findings=tuple(findings), not_applicable=tuple(reasons), parts=parts
+        run=run.name,
+        frame=_frame(parts, gaps),
+        findings=tuple(findings),
+        not_applicable=tuple(reasons),
+        measures=gauge.measures,
+        parts=parts,
     )
 
 
@@ -142,7 +156,7 @@ def _told(findings: list[Any], kind: str) -> bool:
     return any(finding.kind == kind for finding in findings)
 
 
-def _parts(run: Run) -> Iterator[Part]:
+def _parts(run: Run, gauge: Gauge) -> Iterator[Part]:
     longest = run.catalogue.sort("count", descending=True).unique(["rank", "split"], keep="first", maintain_order=True)
     marks: dict[int, NDArray[np.float64]] = {}
     for row in longest.sort("rank", "split").iter_rows(named=True):
@@ -154,7 +168,7 @@ def _parts(run: Run) -> Iterator[Part]:
             marks[rank] = _marks(run, rank, longest)
         for (attempt,), part in rows.group_by("attempt", maintain_order=True):
             pausing = marks[rank] if split in ("", "train") else np.empty(0)
-            yield _part(run, int(str(attempt)), row, part, pausing, sampled)
+            yield _part(run, int(str(attempt)), row, part, pausing, sampled, gauge)
 
 
 def _marks(run: Run, rank: int, longest: pl.DataFrame) -> NDArray[np.float64]:
@@ -184,7 +198,13 @@ def _logged(run: Run, part: Part, before: int, after: int) -> NDArray[np.int64]:
 
 
 def _part(
-    run: Run, attempt: int, row: dict[str, Any], rows: pl.DataFrame, marks: NDArray[np.float64], sampled: bool
+    run: Run,
+    attempt: int,
+    row: dict[str, Any],
+    rows: pl.DataFrame,
+    marks: NDArray[np.float64],
+    sampled: bool,
+    gauge: Gauge,
 ) -> Part:
     steps = rows["step"].to_numpy() if rows["step"].null_count() == 0 else np.empty(0, np.int64)
     every = None if sampled else usual_step(steps)
@@ -196,7 +216,9 @@ def _part(
         seconds = np.diff(rows["time"].dt.timestamp("us").to_numpy()) / 1e6
     ends = steps.astype(np.float64) if len(steps) else np.arange(float(rows.height))
     ahead = np.diff(ends) / every if every else np.ones(max(rows.height - 1, 0))
-    pauses = pauses_of(seconds, ahead) if len(seconds) else np.empty(0, np.int64)
+    pauses = pauses_of(seconds, ahead, gauge.limits.of("stall")) if len(seconds) else np.empty(0, np.int64)
+    stalls = pauses_without_reason(pauses, seconds, ends[:-1], ends[1:], marks)
+    times = _measured(gauge, seconds, ahead, np.setdiff1d(pauses, stalls))
     return Part(
         rank=int(row["rank"]),
         attempt=attempt,
@@ -211,10 +233,23 @@ def _part(
         seconds=seconds,
         starts=ends[: len(seconds)],
         usual_s=usual_interval(seconds),
-        jumps=np.flatnonzero((seconds < -_SKEW_S) | (seconds >= ABSURD_S)),
-        stalls=pauses_without_reason(pauses, seconds, ends[:-1], ends[1:], marks),
+        jumps=np.flatnonzero((seconds < -gauge.limits.of("clock-skew")) | (seconds >= ABSURD_S)),
+        stalls=stalls,
         sampled=sampled,
+        times=times,
     )
+
+
+def _measured(
+    gauge: Gauge, seconds: NDArray[np.float64], ahead: NDArray[np.float64], excused: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How many usual intervals each is long. The longest without a reason is kept, and how far the clock went back."""
+    if len(seconds) == 0:
+        return seconds
+    times = times_usual(seconds, ahead)
+    gauge.keep("stall", float(np.delete(times, excused).max(initial=0.0)))
+    gauge.keep("clock-skew", max(0.0, -float(seconds.min())))
+    return times
 
 
 def _really_missing(

@@ -61,14 +61,17 @@ def _gap(part: Part, former: int, every: int, steps: NDArray[np.int64]) -> Gap:
     return Gap(part, former, steps[wide], steps[wide + 1])
 
 
-def judge_gaps(run: str, gaps: Sequence[Gap]) -> list[Finding]:
-    """One finding about the widest gap, with the number of all; none where nothing is missing."""
+def judge_gaps(run: str, gaps: Sequence[Gap], scale: float = 1.0) -> list[Finding]:
+    """One finding about the widest gap, with the number of all; none where nothing is missing.
+
+    It is a warning from 10 records on, times `scale`.
+    """
     if not gaps:
         return []
     gap = max(gaps, key=lambda one: one.missing)
     part, every = gap.part, gap.part.every or 1
     first, last = int(gap.before[0]), int(gap.after[-1])
-    severity: Severity = "warning" if gap.missing >= LARGE_HOLE else "info"
+    severity: Severity = "warning" if gap.missing >= LARGE_HOLE * scale else "info"
     several = f"; {len(gaps)} attempts begin like that" if len(gaps) > 1 else ""
     where = f" of rank {part.rank}" if part.rank else ""
     return [

@@ -7,15 +7,25 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ABSURD_S", "holes_of", "pauses_of", "pauses_without_reason", "usual_interval", "usual_step"]
+__all__ = [
+    "ABSURD_S",
+    "holes_of",
+    "pauses_of",
+    "pauses_without_reason",
+    "times_usual",
+    "usual_interval",
+    "usual_step",
+]
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
 #: Fewest records that make a rhythm, and the share of intervals that must keep it.
 _RECORDS, _SHARE = 10, 0.8
-#: A pause is longer than a minute and than 30 usual intervals.
-_PAUSE_S, _TIMES = 60.0, 30.0
+#: A pause is so many usual intervals long, of which each counts as two seconds at least (a pause is over a minute),
+#: and as a fifteenth of the slowest ordinary interval (a pause is over twice that).
+TIMES = 30.0
+_LEAST_S, _OF_SLOWEST = 60.0 / TIMES, 2.0 / TIMES
 #: Chance per log that its slowest ordinary interval, doubled, passes for a pause: the bar rises with the number of
 #: records as the maximum does, so that a long log with a heavy tail of slow steps is no more suspect than a short one.
 _CHANCE = 0.01
@@ -77,22 +87,34 @@ def usual_interval(seconds: Floats) -> float | None:
     return middle if middle > 0 else float(forward.mean())
 
 
-def pauses_of(seconds: Floats, ahead: Floats) -> Whole:
-    """Indices of intervals that are pauses, the first left out (compilation and caches fill it).
+def times_usual(seconds: Floats, ahead: Floats) -> Floats:
+    """How many times the usual interval each is long; 0 for the first (compilation and caches fill it), for leaps of
+    the clock, and where there is no usual one.
 
     `seconds` are the intervals, `ahead` how many rhythms of steps each spans (1 where unknown): an interval in which
-    records are missing is as long as its steps take.
+    records are missing is as long as its steps take. The usual interval counts as 2 s at least, and as a fifteenth of
+    what the slowest ordinary one of so many can be.
+
+    >>> times_usual(np.array([300.0, *[4.0] * 50, 900.0, *[4.0] * 50]), np.ones(102))[50:53].tolist()
+    [1.0, 225.0, 1.0]
+    """
+    usual = usual_interval(seconds)
+    if not usual:  # unknown, or a clock that never moves
+        return np.zeros(len(seconds))
+    each = seconds / np.maximum(ahead, 1.0)
+    counted = max(_LEAST_S, usual, _OF_SLOWEST * _slowest(each[(each > 0) & (each < ABSURD_S)]))
+    times = np.where(seconds < ABSURD_S, each / counted, 0.0)
+    times[:1] = 0.0
+    return np.asarray(times)
+
+
+def pauses_of(seconds: Floats, ahead: Floats, limit: float = TIMES) -> Whole:
+    """Indices of intervals that are pauses: longer than `limit` usual ones, as `times_usual` counts them.
 
     >>> pauses_of(np.array([300.0, *[2.0] * 50, 900.0, *[2.0] * 50]), np.ones(102)).tolist()
     [51]
     """
-    usual = usual_interval(seconds)
-    if not usual:  # unknown, or a clock that never moves
-        return np.empty(0, np.int64)
-    each = seconds / np.maximum(ahead, 1.0)
-    bar = max(_PAUSE_S, _TIMES * usual, 2 * _slowest(each[(each > 0) & (each < ABSURD_S)]))
-    found = np.flatnonzero((each > bar) & (seconds < ABSURD_S))
-    return found[found > 0]
+    return np.flatnonzero(times_usual(seconds, ahead) > limit)
 
 
 def _slowest(seconds: Floats) -> float:

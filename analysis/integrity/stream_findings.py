@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import orjson
@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.findings import Finding, Severity
+from analysis.limits import Gauge
 from parsers.run import Run
 
 __all__ = ["LARGE_HOLE", "Part", "judge_parts", "truncation"]
@@ -55,6 +56,8 @@ class Part:
     jumps: Whole
     stalls: Whole
     sampled: bool = False
+    #: How many usual intervals each of `seconds` is long.
+    times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def missing(self) -> int | None:
@@ -160,8 +163,12 @@ def _planned(run: Run) -> int | None:
     return planned if isinstance(planned, int) else None
 
 
-def judge_parts(run: str, parts: Sequence[Part]) -> list[Finding]:
+def judge_parts(run: str, parts: Sequence[Part], gauge: Gauge | None = None) -> list[Finding]:
     """One finding a kind about the part that shows it most, with the number of parts that show it."""
+    gauge = Gauge() if gauge is None else gauge
+    for part in parts:
+        if part.missing is not None:
+            gauge.keep("missing-steps", part.missing / max(_expected(part), 1))
     found = []
     for size, judge in (
         (lambda p: p.missing or 0, _missing),
@@ -171,16 +178,22 @@ def judge_parts(run: str, parts: Sequence[Part]) -> list[Finding]:
     ):
         shown = [part for part in parts if size(part)]
         if shown:
-            found.append(judge(run, max(shown, key=size), len(shown)))
+            found.append(judge(run, max(shown, key=size), len(shown), gauge))
     return found
 
 
-def _missing(run: str, part: Part, parts: int) -> Finding:
+def _expected(part: Part) -> int:
+    """Steps that the rhythm of a part promises."""
+    return len(np.unique(part.steps)) + (part.missing or 0)
+
+
+def _missing(run: str, part: Part, parts: int, gauge: Gauge) -> Finding:
     missing, every = part.missing or 0, part.every or 1
+    limit, scale = gauge.limits.of("missing-steps"), gauge.limits.scale("missing-steps")
     largest = int(np.argmax(part.after - part.before))
-    expected = len(np.unique(part.steps)) + missing
+    expected = _expected(part)
     wide = int(part.after[largest] - part.before[largest]) // every - 1
-    severity: Severity = "warning" if missing / expected >= _WARN_LOST or wide >= LARGE_HOLE else "info"
+    severity: Severity = "warning" if missing / expected >= limit or wide >= LARGE_HOLE * scale else "info"
     return Finding(
         "missing-steps",
         severity,
@@ -192,6 +205,8 @@ def _missing(run: str, part: Part, parts: int) -> Finding:
         evidence={
             "missing": missing,
             "expected": expected,
+            "share_missing": missing / expected,
+            "limit": limit,
             "every": every,
             "holes": len(part.before),
             "largest_hole": wide,
@@ -209,7 +224,7 @@ def _missing(run: str, part: Part, parts: int) -> Finding:
     )
 
 
-def _backward(run: str, part: Part, parts: int) -> Finding:
+def _backward(run: str, part: Part, parts: int, _: Gauge) -> Finding:
     to = part.steps[part.backward + 1]
     place = int(part.backward[0])
     count = len(part.backward)
@@ -238,7 +253,7 @@ def _backward(run: str, part: Part, parts: int) -> Finding:
     )
 
 
-def _skew(run: str, part: Part, parts: int) -> Finding:
+def _skew(run: str, part: Part, parts: int, gauge: Gauge) -> Finding:
     worst = int(part.jumps[np.argmax(np.abs(part.seconds[part.jumps]))])
     size = float(part.seconds[worst])
     return Finding(
@@ -249,7 +264,10 @@ def _skew(run: str, part: Part, parts: int) -> Finding:
         f"{_duration(abs(size))} after {part.place(worst)}",
         first_step=part.step_at(int(part.jumps[0])),
         last_step=part.step_at(int(part.jumps[-1]) + 1),
-        evidence={"times": len(part.jumps), "largest_s": size, "series": part.tag, "parts": parts},
+        evidence={
+            "times": len(part.jumps), "largest_s": size, "back_s": max(0.0, -float(part.seconds.min())),
+            "limit": gauge.limits.of("clock-skew"), "series": part.tag, "parts": parts,
+        },
         causes=(
             "local time was logged and summer time ended (an hour exactly)" if abs(size) in (3600.0, 7200.0) else
             "the machine's clock was set during the run",
@@ -259,7 +277,7 @@ def _skew(run: str, part: Part, parts: int) -> Finding:
     )  # fmt: skip
 
 
-def _stall(run: str, part: Part, parts: int) -> Finding:
+def _stall(run: str, part: Part, parts: int, gauge: Gauge) -> Finding:
     longest = int(part.stalls[np.argmax(part.seconds[part.stalls])])
     lost = float(part.seconds[part.stalls].sum())
     share = lost / max(float(part.seconds[part.seconds > 0].sum()), 1e-9)
@@ -276,6 +294,8 @@ def _stall(run: str, part: Part, parts: int) -> Finding:
         evidence={
             "stalls": len(part.stalls),
             "longest_s": float(part.seconds[longest]),
+            "times_usual": float(part.times[part.stalls].max()),
+            "limit": gauge.limits.of("stall"),
             "usual_s": usual,
             "lost_s": lost,
             "share_of_time": share,

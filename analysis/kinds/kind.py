@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 __all__ = ["Kind", "Limit"]
@@ -13,7 +14,8 @@ class Limit:
 
     `default` is in `unit`; `above` says that a number at or above it is reported (else at or below). `source` says
     where the default comes from: a publication, a calibration that anyone can repeat, or a definition. Projects and
-    archives may set others: see `analysis.limits`.
+    archives may set others: see `analysis.limits`. What they set lies above `lowest`, and not above `highest`: a share
+    is at most 1, and a number of times that was 1 would report every series.
     """
 
     measure: str
@@ -21,6 +23,8 @@ class Limit:
     unit: str
     source: str
     above: bool = True
+    lowest: float = 0.0
+    highest: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.usage.slowdown import levels_of, long_run_spread
 
-__all__ = ["FEWEST", "LEVEL", "Agreement", "Parting", "agreement_of", "level_apart"]
+__all__ = ["FEWEST", "LEVEL", "Agreement", "Parting", "agreement_of", "level_apart", "own_level"]
 
 Floats = NDArray[np.float64]
 #: Fewest common steps at which numbers are compared, and at which each its own numbers are.
@@ -56,14 +56,17 @@ class Agreement:
 
 
 @np.errstate(all="ignore")  # numbers near the largest float overflow in sums, and are far apart all the same
-def agreement_of(values: Floats, *, infinite_is_fine: bool = False, judge_own: bool = True) -> Agreement:
+def agreement_of(
+    values: Floats, *, infinite_is_fine: bool = False, judge_own: bool = True, level: float = LEVEL
+) -> Agreement:
     """What `values` (one row a common step, one column a process) are, and who left the others.
 
     A number is shared where rows agree to rounding (1e-5): then any lasting difference is a parting, of the minority
     where more than half still agree. It is shared too where more than half agree and the same few never do. What agrees
     by its print alone (two digits) is told by how often it does. Groups of equal size that agree among themselves
     (tensor parallel) are no parting. Else each process has its own: only one whose level or noise leaves the others'
-    beyond chance is told, and with `judge_own` false (shards have no common level) none.
+    beyond chance is told (a level by `level`, on the logarithm), and with `judge_own` false (shards have no common
+    level) none.
     Rows in which a minority is NaN or infinite (NaN alone with `infinite_is_fine`) are told apart from both.
 
     >>> own = 2.0 + np.random.default_rng(0).normal(0, 0.1, (50, 4))
@@ -81,7 +84,7 @@ def agreement_of(values: Floats, *, infinite_is_fine: bool = False, judge_own: b
     if shared:
         found = [] if parting is None else [_measured(parting, whole, rows)]
         return Agreement("shared", (*found, *lost))
-    return Agreement("own", (*(_own(whole, rows) if judge_own else ()), *lost))
+    return Agreement("own", (*(_own(whole, rows, level) if judge_own else ()), *lost))
 
 
 def _lost(missing: NDArray[np.bool_]) -> Iterator[Parting]:
@@ -146,11 +149,11 @@ def _measured(parting: Parting, values: Floats, rows: NDArray[np.int64]) -> Part
     return Parting(parting.how, parting.columns, int(rows[parting.first]), parting.rows, away)
 
 
-def _own(values: Floats, rows: NDArray[np.int64]) -> Iterator[Parting]:
+def _own(values: Floats, rows: NDArray[np.int64], level: float) -> Iterator[Parting]:
     if len(values) < _FEWEST_LOCAL:
         return
     scaled = _scaled(values)
-    apart = level_apart(scaled)
+    apart = level_apart(scaled, level)
     if apart is not None:
         columns, first, away = apart
         yield Parting("level", columns, int(rows[first]), len(rows) - first, float(np.expm1(away)))
@@ -162,6 +165,22 @@ def _own(values: Floats, rows: NDArray[np.int64]) -> Iterator[Parting]:
             yield Parting("noise", (worst,), int(rows[0]), len(rows), float(noise[worst] / usual))
 
 
+def own_level(values: Floats) -> float:
+    """How far the level of one column lies off the others' over the later half, as a relative difference; 0 where that
+    is within chance, or too little is known.
+
+    >>> noise = np.random.default_rng(0).normal(10, 0.1, (200, 4))
+    >>> noise[:, 1] *= 1.1
+    >>> round(own_level(noise), 2)
+    0.1
+    """
+    whole = values[np.asarray(np.isfinite(values).all(axis=1))]
+    if len(whole) < _FEWEST_LOCAL or values.shape[1] < 2:
+        return 0.0
+    found = level_apart(_scaled(whole)[len(whole) // 2 :], 1e-12)
+    return 0.0 if found is None else float(np.expm1(abs(found[2])))
+
+
 def _scaled(values: Floats) -> Floats:
     """Logarithms of positive numbers; of others shares of their usual size."""
     if (values > 0).all():
@@ -169,8 +188,9 @@ def _scaled(values: Floats) -> Floats:
     return values / max(float(np.median(np.abs(values))), 1e-300)
 
 
-def level_apart(scaled: Floats) -> tuple[tuple[int, ...], int, float] | None:
-    """The column whose level leaves the others' to the end (both of two), the row where, and by how much; or None.
+def level_apart(scaled: Floats, level: float = LEVEL) -> tuple[tuple[int, ...], int, float] | None:
+    """The column whose level leaves the others' by `level` to the end (both of two), the row where, and by how much; or
+    None.
 
     >>> noise = np.random.default_rng(0).normal(0, 0.05, (200, 4))
     >>> noise[120:, 2] += 0.5
@@ -180,13 +200,13 @@ def level_apart(scaled: Floats) -> tuple[tuple[int, ...], int, float] | None:
     """
     count = scaled.shape[1]
     if count == 2:
-        found = _leaves(scaled[:, 1] - scaled[:, 0])
+        found = _leaves(scaled[:, 1] - scaled[:, 0], level)
         return None if found is None else ((0, 1), *found)
     tail = scaled[len(scaled) // 2 :]
     worst = int(np.abs(np.median(tail - np.median(tail, axis=1)[:, None], axis=0)).argmax())
     others = np.delete(scaled, worst, axis=1)
     usual = np.median(others, axis=1)
-    found = _leaves(scaled[:, worst] - usual)
+    found = _leaves(scaled[:, worst] - usual, level)
     if found is None:
         return None
     first, away = found
@@ -194,11 +214,11 @@ def level_apart(scaled: Floats) -> tuple[tuple[int, ...], int, float] | None:
     return ((worst,), first, away) if abs(away) >= _OTHERS * float(among) else None
 
 
-def _leaves(apart: Floats) -> tuple[int, float] | None:
-    """The row from which a difference lies a fifth off zero, on one side and to the end, and its median from there."""
+def _leaves(apart: Floats, level: float) -> tuple[int, float] | None:
+    """The row from which a difference lies `level` off zero, on one side and to the end, and its median from there."""
     parts = levels_of(apart)
     medians = np.array([np.median(apart[start:stop]) for start, stop in parts])
-    off = np.abs(medians) >= LEVEL
+    off = np.abs(medians) >= level
     near = np.flatnonzero(~off | (np.sign(medians) != np.sign(medians[-1])))
     place = int(near[-1]) + 1 if len(near) else 0
     if place == len(parts):
@@ -206,4 +226,4 @@ def _leaves(apart: Floats) -> tuple[int, float] | None:
     first = parts[place][0]
     away = float(np.median(apart[first:]))
     error = max(long_run_spread(apart), 1e-12) / np.sqrt(len(apart) - first)
-    return (first, away) if abs(away) >= max(LEVEL, _ERRORS * error) else None
+    return (first, away) if abs(away) >= max(level, _ERRORS * error) else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from analysis.findings import Finding, Severity
-from analysis.processes.agreement import LEVEL, Parting, level_apart
+from analysis.processes.agreement import Parting, level_apart
 from analysis.processes.common_steps import Common
 from analysis.processes.presence import Absence, Stop
 
@@ -153,7 +153,9 @@ def _not_resumed(run: str, stops: Sequence[Stop], ranks: int) -> Finding:
     )
 
 
-def parting_findings(run: str, common: Common, partings: Sequence[Parting], nature: str) -> Iterator[Finding]:
+def parting_findings(
+    run: str, common: Common, partings: Sequence[Parting], nature: str, limit: float
+) -> Iterator[Finding]:
     """The findings of one series, one a parting."""
     for parting in partings:
         who = [common.ranks[column] for column in parting.columns]
@@ -173,6 +175,7 @@ def parting_findings(run: str, common: Common, partings: Sequence[Parting], natu
                 "ranks_apart": len(who),
                 "ranks": len(common.ranks),
                 "difference": parting.difference,
+                "limit": limit if parting.how == "level" else None,
                 "common_steps": len(common.step),
                 "steps_apart": parting.rows,
                 "from_the_beginning": parting.first == 0,
@@ -257,14 +260,15 @@ def _suggestions(common: Common, parting: Parting) -> tuple[str, ...]:
     )
 
 
-def slower_finding(run: str, common: Common) -> Finding | None:
-    """A rank that takes a fifth longer than the others to the end, where three ranks or more tell their times."""
+def slower_finding(run: str, common: Common, limit: float) -> Finding | None:
+    """A rank that takes longer than the others by `limit` (a share) to the end, where three or more tell theirs."""
     values = common.values[np.isfinite(common.values).all(axis=1) & (common.values > 0).all(axis=1)]
     if len(values) < 30 or len(common.ranks) < 3:
         return None
-    found = level_apart(np.log(values))
+    level = float(np.log1p(limit))
+    found = level_apart(np.log(values), level)
     sign = 1.0 if common.role == "step_time" else -1.0
-    if found is None or sign * found[2] < LEVEL:
+    if found is None or sign * found[2] < level:
         return None
     columns, first, away = found
     rank, step = common.ranks[columns[0]], int(common.step[first])
@@ -276,7 +280,13 @@ def slower_finding(run: str, common: Common) -> Finding | None:
         metric=common.metric,
         first_step=step,
         last_step=int(common.step[-1]),
-        evidence={"how": "slower", "rank": rank, "ranks": len(common.ranks), "difference": float(np.expm1(away))},
+        evidence={
+            "how": "slower",
+            "rank": rank,
+            "ranks": len(common.ranks),
+            "difference": float(np.expm1(away)),
+            "limit": limit,
+        },
         causes=(f"{common.metric} of rank {rank} alone is longer: its node, its device or its share of the data",),
         suggestions=("compare clock and temperature of its device with the others', and the time of loading its data",),
     )
