@@ -20,6 +20,7 @@ from analysis.gradient.scene import Scene, scene_of
 from analysis.gradient.standing_still import dead_units, frozen_layers
 from analysis.gradient.tracks import Model, Track
 from analysis.gradient.vanishing import vanishing
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from eventstream.errors import unknown_name
 from parsers.run import Run
@@ -105,7 +106,7 @@ class Gradients(Result):
         return known[wanted[0]] if wanted else None
 
 
-def gradients(run: Run) -> Gradients:
+def gradients(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Gradients:
     """Whether the gradients of a run are sound, from what `at.watch` records and the gradient norms of any other log.
 
     - `exploding-gradient`: the level of the norm (median of 7 rows) leaves its own past by a factor of 30 where the
@@ -124,7 +125,8 @@ def gradients(run: Run) -> Gradients:
 
     The lowest rank is judged, splits of evaluation are not; dead branches of resumed runs are left out. Values that
     are not finite belong to `anomalies`; here they end a rise. A kind whose series are missing, too short (below 5
-    rows) or all 0 is `not_applicable`. No threshold depends on the length of the log. Of several models (a GAN's
+    rows) or all 0 is `not_applicable`. `limits` may set other numbers than these (`analysis.kinds.optimisation`), for
+    metrics or for layers. No threshold depends on the length of the log. Of several models (a GAN's
     players) the loss of the run is no measure, and is not used.
 
     >>> from parsers.finish import finish
@@ -136,7 +138,7 @@ def gradients(run: Run) -> Gradients:
     [('exploding-gradient', 'critical', 82)]
     """
     with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float add up to infinity
-        return _judged(scene_of(run))
+        return _judged(scene_of(run, Gauge(limits)))
 
 
 def _judged(scene: Scene) -> Gradients:
@@ -156,6 +158,7 @@ def _judged(scene: Scene) -> Gradients:
         frame=_frame(scene.models),
         findings=tuple(findings),
         not_applicable=tuple(reasons),
+        measures=scene.gauge.measures,
         models=scene.models,
     )
 

@@ -13,8 +13,6 @@ from analysis.gradient.tracks import Model, Track
 __all__ = ["Limit", "clipped_at", "clipping"]
 
 _KIND = "clipping"
-#: Share of steps clipped from which on clipping is the rule and no longer the exception.
-_RULE = 0.95
 #: Norms this many times the limit: every step is then made shorter by two orders of magnitude. Below, clipping at all
 #: steps is common in fine-tuning (a limit of 1.0 with norms of 2 to 20), and Adam, which divides by the gradient's
 #: own size, hardly feels it.
@@ -71,7 +69,7 @@ def clipping(scene: Scene, model: Model) -> list[Finding] | str:
 def _by_rate(scene: Scene, model: Model, rate: Track, norm: Track | None) -> list[Finding]:
     half = rate.values[len(rate.values) // 2 :]
     share = float(np.nanmean(half)) if np.isfinite(half).any() else 0.0
-    if share < _RULE:
+    if not scene.gauge.reaches(_KIND, share, rate.metric):
         return []
     after = model.get("grad_norm_after_clip")
     late = _late(norm)
@@ -92,6 +90,7 @@ def _by_rate(scene: Scene, model: Model, rate: Track, norm: Track | None) -> lis
             evidence={
                 "model": model.name,
                 "share": share,
+                "share_limit": scene.limit(_KIND, rate),
                 "limit": limit,
                 "norm": usual,
                 "times_limit": times,

@@ -19,8 +19,8 @@ _KIND = "exploding-gradient"
 #: several times over while the loss falls (A. Defazio, arXiv 2506.02285, on the end of training), and by hundreds
 #: after an initialisation at zero; of a run whose loss is not known, only what no such thing explains is told.
 _LEAST: dict[Trend, float] = {"rose": 1.5, "held": 2.0, "unknown": 3.0, "fell": 2.0}
-#: And above its first rows, so that the way back from a valley is none.
-_ABOVE_START = 1.0
+#: And above its first rows, so that the way back from a valley is none: two thirds of the least rise, at most tenfold.
+_ABOVE_START, _OF_LEAST = 1.0, 2.0 / 3.0
 #: A layer's own norm varies more than that of all.
 _LAYER_MORE = 1.0
 #: Decades by which a layer has grown when it is asked which was first.
@@ -42,6 +42,8 @@ class _Seen:
     outcome: Trend
     before: float
     after: float
+    #: Decades from which on it is reported.
+    least: float
 
 
 def exploding(scene: Scene, model: Model) -> list[Finding] | str:
@@ -54,6 +56,7 @@ def exploding(scene: Scene, model: Model) -> list[Finding] | str:
     limit = clipped_at(whole)
     if limit is not None and limit.share >= 0.5:
         return f"{whole.metric} was logged after clipping at {limit.at:g}: its own size is not known"
+    scene.gauge.keep(_KIND, _nearness(scene, whole), whole.metric)
     seen = _seen(scene, whole, 0.0)
     layers = [found for track in model.layers("grad_norm").values() if (found := _seen(scene, track, _LAYER_MORE))]
     if seen is None and layers:
@@ -64,20 +67,38 @@ def exploding(scene: Scene, model: Model) -> list[Finding] | str:
     return [] if seen is None else [_finding(scene, model, seen)]
 
 
+def _nearness(scene: Scene, track: Track) -> float:
+    """How many times its own past a norm rose beyond chance, where a lost or falling loss asks more as if that were
+    asked of a loss that rises; 1 for none.
+    """
+    rise = highest_rise(decades(track.values), least=0.0, above_start=0.0)
+    if rise is None:
+        return 1.0
+    trend = _beside(scene, track, rise)[0]
+    grown = (rise.top if rise.ends else rise.high) - rise.low
+    return float(10.0 ** min(max(grown - _LEAST[trend] + _LEAST["rose"], 0.0), 300.0))
+
+
 def _seen(scene: Scene, track: Track, more: float) -> _Seen | None:
-    logs = decades(track.values)
-    rise = highest_rise(logs, least=min(_LEAST.values()) + more, above_start=_ABOVE_START + more)
+    lowest = float(np.log10(scene.limit(_KIND, track)))
+    shift = lowest - _LEAST["rose"]
+    above = min(_ABOVE_START, _OF_LEAST * lowest)
+    rise = highest_rise(decades(track.values), least=min(_LEAST.values()) + shift + more, above_start=above + more)
     if rise is None:
         return None
+    trend, outcome, before, after = _beside(scene, track, rise)
+    grown = (rise.top if rise.ends else rise.high) - rise.low
+    least = _LEAST[trend] + shift + more
+    return None if grown < least else _Seen(track, rise, trend, outcome, before, after, least)
+
+
+def _beside(scene: Scene, track: Track, rise: Rise) -> tuple[Trend, Trend, float, float]:
+    """What the loss did during a rise, and to the end of the log; its levels before and after."""
     before, rows, after, last = float("nan"), 0, float("nan"), float("nan")
     if scene.lone and len(scene.loss) >= ROWS:
         (before, rows), last = scene.loss.before(track.steps[rise.left]), scene.loss.last
         after = last if rise.ends else scene.loss.at(track.steps[rise.peak])
-    trend = scene.loss.trend(before, after, rows)
-    grown = (rise.top if rise.ends else rise.high) - rise.low
-    if grown < _LEAST[trend] + more:
-        return None
-    return _Seen(track, rise, trend, scene.loss.trend(before, last, rows), before, after)
+    return scene.loss.trend(before, after, rows), scene.loss.trend(before, last, rows), before, after
 
 
 def _severity(seen: _Seen) -> Severity:
@@ -113,6 +134,8 @@ def _finding(scene: Scene, model: Model, seen: _Seen) -> Finding:
             "layer": track.layer,
             "low": low,
             "high": high,
+            "times": high / low,
+            "limit": 10.0**seen.least,
             "decades": (rise.top if rise.ends else rise.high) - rise.low,
             "lasts": rise.lasts,
             "then_not_finite": rise.ends,

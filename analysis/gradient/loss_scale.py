@@ -16,7 +16,8 @@ _KIND = "amp-collapse"
 #: at 1 or below are no search: the smallest gradients are then lost, and each further halving loses more.
 _HALVINGS, _LEVEL = 10, 1.0
 #: Of the steps, what a scaler skips in health is one in 2,000: it doubles that often, and the next step overflows.
-_SKIPPED, _FEWEST_SKIPPED = 0.05, 10
+#: (The limit of the kind is a hundred times that.) Fewer skipped steps than these are the search for a scale.
+_FEWEST_SKIPPED = 10
 _TRY = (
     "train in bfloat16, which needs no loss scale",
     "find the first layer whose gradient is not finite (at.watch records nonfinite_grads by layer)",
@@ -32,12 +33,14 @@ def amp_collapse(scene: Scene, model: Model) -> list[Finding] | str:
         return "no loss scale and no count of skipped steps is logged"
     share, count = _skipped(skipped) if skipped is not None else (None, None)
     fallen = _fallen(scale) if scale is not None else None
-    often = share is not None and count is not None and share >= _SKIPPED and count >= _FEWEST_SKIPPED
+    often = skipped is not None and share is not None and count is not None and count >= _FEWEST_SKIPPED
+    often = often and scene.gauge.reaches(_KIND, float(share or 0.0), skipped.metric if skipped else None)
     if fallen is None and not often:
         return []
     told = scale if scale is not None and fallen is not None else skipped
     assert told is not None
-    return [_finding(scene, told, fallen, share, count)]
+    limit = scene.gauge.limits.of(_KIND, skipped.metric if skipped else None)
+    return [_finding(scene, told, fallen, share, count, limit)]
 
 
 def _fallen(scale: Track) -> tuple[float, float, int] | None:
@@ -69,7 +72,12 @@ def _counts_up(values: NDArray[np.float64]) -> bool:
 
 
 def _finding(
-    scene: Scene, track: Track, fallen: tuple[float, float, int] | None, share: float | None, count: float | None
+    scene: Scene,
+    track: Track,
+    fallen: tuple[float, float, int] | None,
+    share: float | None,
+    count: float | None,
+    limit: float,
 ) -> Finding:
     parts, causes = [], []
     row, severity = len(track.values) // 2, "warning"
@@ -77,7 +85,7 @@ def _finding(
         high, last, row = fallen
         parts.append(f"the loss scale fell from {high:,.4g} to {last:.3g}, and stays there")
         causes.append(f"gradients overflow at any scale: {np.log2(high / last) if last > 0 else np.inf:.0f} halvings")
-    if share is not None and count is not None and share >= _SKIPPED:
+    if share is not None and count is not None and share >= limit:
         parts.append(
             f"{share:.0%} of the later half's steps ({count:,.0f}) were skipped because a gradient was not finite"
         )
@@ -98,6 +106,7 @@ def _finding(
             "highest_scale": fallen[0] if fallen else None,
             "last_scale": fallen[1] if fallen else None,
             "skipped_share": share,
+            "limit": limit,
             "skipped": count,
             "split": track.split,
         },

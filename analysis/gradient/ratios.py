@@ -12,10 +12,9 @@ __all__ = ["update_ratios"]
 
 _KIND = "update-ratio"
 #: The rule of thumb: about 1e-3 (A. Karpathy, CS231n notes "Neural Networks Part 3", ratio of weights to updates); two
-#: orders of magnitude to either side is where UMLAUT and DeepDiagnosis begin to speak.
-_USUAL, _LOW, _HIGH = 1e-3, 1e-5, 1e-1
-#: Decades by which a layer lies apart from the median of all.
-_APART = 2.0
+#: orders of magnitude to either side is where UMLAUT and DeepDiagnosis begin to speak. A layer lies apart from the
+#: median of all by as much.
+_USUAL = 1e-3
 _FEWEST = 5
 
 
@@ -29,8 +28,11 @@ def update_ratios(scene: Scene, model: Model) -> list[Finding] | str:
         return f"{whole.metric} is 0 in every row"
     layers = {layer: ratio for layer, t in model.layers("update_ratio").items() if (ratio := _usual(t)) is not None}
     middle = float(np.median(np.log10(list(layers.values())))) if len(layers) >= 3 else None
-    apart = {n: r for n, r in layers.items() if middle is not None and abs(np.log10(r) - middle) >= _APART}
-    if _LOW <= usual <= _HIGH and not apart:
+    limit = scene.limit(_KIND, whole)
+    far = {n: abs(float(np.log10(r)) - middle) for n, r in layers.items() if middle is not None}
+    scene.gauge.keep(_KIND, max(usual / _USUAL, _USUAL / usual, 10.0 ** max(far.values(), default=0.0)), whole.metric)
+    apart = {n: layers[n] for n, off in far.items() if off >= np.log10(limit)}
+    if _USUAL / limit <= usual <= _USUAL * limit and not apart:
         return []
     return [_finding(scene, model, whole, usual, apart, middle)]
 
@@ -45,15 +47,15 @@ def _finding(
     scene: Scene, model: Model, track: Track, usual: float, apart: dict[str, float], middle: float | None
 ) -> Finding:
     parts, causes = [], []
-    if not _LOW <= usual <= _HIGH:
-        side, rate = ("more", "high") if usual > _HIGH else ("less", "low")
+    limit = scene.limit(_KIND, track)
+    off = max(usual / _USUAL, _USUAL / usual)
+    if not _USUAL / limit <= usual <= _USUAL * limit:
+        side, rate = ("more", "high") if usual > _USUAL else ("less", "low")
         parts.append(
             f"a step changes the weights{f' of {model.name}' if model.name else ''} by {usual:.2g} of their size, "
             f"far {side} than the usual {_USUAL:g}"
         )
-        causes.append(
-            f"the learning rate is too {rate} by a factor of about {max(usual / _USUAL, _USUAL / usual):,.0f}"
-        )
+        causes.append(f"the learning rate is too {rate} by a factor of about {off:,.0f}")
     if apart and middle is not None:
         worst = sorted(apart, key=lambda name: -abs(np.log10(apart[name]) - middle))
         parts.append(
@@ -73,6 +75,8 @@ def _finding(
             "model": model.name,
             "update_ratio": usual,
             "usual": _USUAL,
+            "times_off": max(off, *(10 ** abs(float(np.log10(r)) - (middle or 0.0)) for r in apart.values()), 1.0),
+            "limit": limit,
             "layers_apart": len(apart),
             "layer": next(iter(apart), WHOLE),
             "layers_median": None if middle is None else 10**middle,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from analysis.gradient.levels import LossLevels
 from analysis.gradient.tracks import Model, Track, models_of, rates_of, standing_for
+from analysis.limits import Gauge
 from parsers.run import Run
 
 __all__ = ["Meant", "Scene", "meant_of", "scene_of", "some"]
@@ -41,13 +42,18 @@ class Meant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """One run as the judges see it."""
+    """One run as the judges see it; `gauge` holds the limits, and keeps what is measured."""
 
     run: str
     models: tuple[Model, ...]
     loss: LossLevels
     rates: tuple[Track, ...]
     meant: Meant
+    gauge: Gauge = field(default_factory=Gauge)
+
+    def limit(self, kind: str, track: Track) -> float:
+        """From where on a kind is reported of a series, by its name or that of its layer."""
+        return self.gauge.limits.of(kind, track.metric, track.layer)
 
     @property
     def lone(self) -> bool:
@@ -67,12 +73,13 @@ class Scene:
         return float(rate.values[row]), max(highest)
 
 
-def scene_of(run: Run) -> Scene:
+def scene_of(run: Run, gauge: Gauge | None = None) -> Scene:
     """What `run` holds for the judges; only the series concerned are read."""
     models = models_of(run)
     loss = standing_for(run, "train_loss") if models else None
     levels = LossLevels(np.empty(0), np.empty(0)) if loss is None else LossLevels(loss.steps, loss.values)
-    return Scene(run.name, models, levels, rates_of(run) if models else (), meant_of(run))
+    rates = rates_of(run) if models else ()
+    return Scene(run.name, models, levels, rates, meant_of(run), Gauge() if gauge is None else gauge)
 
 
 def meant_of(run: Run) -> Meant:

@@ -17,8 +17,9 @@ __all__ = ["dead_units", "frozen_layers"]
 #: Observations that a unit needs to count as dead in the first place (docs/event-stream.md).
 _OBSERVED = 5
 #: Share of a layer's units: half is where Amazon SageMaker Debugger's rule DeadRelu speaks; nine of ten are no layer.
-_GONE, _NEARLY_ALL, _HALF, _SOME = 0.999, 0.9, 0.5, 0.2
-#: Observations without a move before a layer is called frozen.
+#: From a fifth on it is told (the limit of the kind, with which the other two move).
+_GONE, _NEARLY_ALL, _HALF = 0.999, 0.9, 0.5
+#: Observations that a layer needs to be judged at all.
 _FEWEST = 5
 #: Share of zeros in a gradient above which an even sample of the weights may miss what moved (rows of an embedding).
 _SPARSE = 0.5
@@ -41,9 +42,10 @@ def dead_units(scene: Scene, model: Model) -> list[Finding] | str:
     found = []
     for layer, track in tracks.items():
         share = _lasting_share(track)
+        scene.gauge.keep("dead-units", share, track.metric)
         # Rows of an output layer have no gradient where their class is neither seen nor believed in.
         if (
-            share >= _SOME
+            share >= scene.limit("dead-units", track)
             and scene.meant.of(layer) != "freeze"
             and not (layer == last and share < 1 and len(tracks) > 2)
         ):
@@ -66,7 +68,10 @@ def _lasting_share(track: Track) -> float:
 
 def _dead_finding(scene: Scene, model: Model, found: list[tuple[float, str, Track]]) -> Finding:
     share, layer, track = found[0]
-    severity: Severity = "critical" if share >= _NEARLY_ALL else "warning" if share >= _HALF else "info"
+    limit = scene.limit("dead-units", track)
+    scale = scene.gauge.limits.scale("dead-units", track.metric, layer)
+    nearly_all, half = (min(bar * scale, _GONE) for bar in (_NEARLY_ALL, _HALF))
+    severity: Severity = "critical" if share >= nearly_all else "warning" if share >= half else "info"
     first = first_lasting(track.values >= min(share, _HALF) * 0.999) or 0
     step = track.step_at(first)
     many = [name for part, name, _ in found if part >= _HALF]
@@ -90,6 +95,7 @@ def _dead_finding(scene: Scene, model: Model, found: list[tuple[float, str, Trac
             "model": model.name,
             "layer": layer,
             "share": share,
+            "limit": limit,
             "layers": len(many),
             "observations": len(track.values),
             "zero_grads": float(zeros.values[-1]) if zeros is not None else None,
@@ -119,6 +125,8 @@ class _Still:
     first: int
     reason: _Reason
     moved: bool
+    #: Observations since, less three times the longest rest before.
+    rows: int
 
 
 def frozen_layers(scene: Scene, model: Model) -> list[Finding] | str:
@@ -151,19 +159,22 @@ def _still(
 ) -> _Still | None:
     """The layer, where it stood still at the last observations at which others moved."""
     if not (track.values[-_FEWEST:] == 0).any():
+        scene.gauge.keep("frozen-layer", 0.0, track.metric)
         return None
     begins = scene.meant.begins(layer)
     rows = np.flatnonzero(np.isin(track.steps, moving) & (track.steps >= begins) & np.isfinite(track.values))
     still = track.values[rows] == 0
     first = first_lasting(still)
-    if first is None or len(rows) - first < _FEWEST + 3 * _longest(still[:first]):
+    rested = 0 if first is None else len(rows) - first - 3 * _longest(still[:first])
+    scene.gauge.keep("frozen-layer", float(max(rested, 0)), track.metric)
+    if first is None or rested < scene.limit("frozen-layer", track):
         return None
     start = int(rows[first])
     reason = _reason(model, layer, track.steps[start])
     zeros = model.get("zero_grads", layer)
     if reason == "no move" and zeros is not None and np.nanmedian(zeros.values) >= _SPARSE:
         return None
-    return _Still(layer, track, start, reason, first > 0)
+    return _Still(layer, track, start, reason, first > 0, rested)
 
 
 def _longest(holds: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
@@ -273,6 +284,8 @@ def _frozen_finding(scene: Scene, model: Model, severity: Severity, group: list[
             "gradient": told.reason,
             "moved_before": told.moved,
             "observations": len(told.track.values) - told.first,
+            "rows_still": told.rows,
+            "limit": scene.limit("frozen-layer", told.track),
             "split": told.track.split,
         },
         causes=(_why_still(scene, told),),

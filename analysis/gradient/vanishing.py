@@ -14,15 +14,14 @@ from analysis.gradient.tracks import Model, Track, stacks_of
 __all__ = ["vanishing"]
 
 _KIND = "vanishing-gradient"
-#: Decades that a norm has to fall by. A run that fits its data lets the norm fall as well, and its loss with it.
-_FALLEN = 3.0
+#: A norm has to fall a thousandfold (the limit of the kind), and early layers to lie as far below late ones:
+#: AUTOTRAINER's ratio of norms (Zhang et al., ICSE 2021). A run that fits its data lets the norm fall as well, and its
+#: loss with it.
 #: Of the loss at the start: what has to be gone for a run to have learned something.
 _LEARNED = 0.05
 #: The mean absolute gradient at which Amazon SageMaker Debugger's rule VanishingGradient speaks; of a norm, which is
 #: larger than the mean, it is the surer sign.
 _NOTHING = 1e-7
-#: Early layers below late ones by this many decades: AUTOTRAINER's ratio of norms (Zhang et al., ICSE 2021).
-_STACK = 3.0
 #: A thousandth of the usual thousandth: a layer that changes by less a step stands still.
 _STANDS_STILL = 1e-6
 _FEWEST = 5
@@ -104,9 +103,12 @@ def _fallen(scene: Scene, model: Model, track: Track) -> list[Finding]:
         return []
     # Below its first rows as well: the way back from an explosion is no vanishing.
     high, last = min(float(levels.max()), float(levels[0]) + 1.0), float(np.median(known[-ROWS:]))
+    fallen = float(np.log10(scene.limit(_KIND, track)))
+    if not _fitted(scene, scene.loss.last) and not _learned(scene):
+        scene.gauge.keep(_KIND, float(10.0 ** (high - last)), track.metric)
     rows = np.flatnonzero(np.isfinite(logs))
-    at = first_lasting(known <= high - _FALLEN)
-    if last > high - _FALLEN or at is None or len(known) - at < _FEWEST:
+    at = first_lasting(known <= high - fallen)
+    if last > high - fallen or at is None or len(known) - at < _FEWEST:
         return []
     left = int(np.flatnonzero(known[:at] >= high - 1.0)[-1])
     before, end = scene.loss.at(track.steps[rows[left]]), scene.loss.last
@@ -124,7 +126,15 @@ def _fallen(scene: Scene, model: Model, track: Track) -> list[Finding]:
     causes = [
         f"activations or the loss saturated{' at once' if sudden else ''}: the loss went from {before:.4g} to {end:.4g}"
     ]
-    numbers = {"high": 10**high, "low": 10**last, "decades": high - last, "loss_before": before, "loss_after": end}
+    numbers = {
+        "high": 10**high,
+        "low": 10**last,
+        "times": 10 ** (high - last),
+        "limit": 10**fallen,
+        "decades": high - last,
+        "loss_before": before,
+        "loss_after": end,
+    }
     return [_finding(scene, model, track, severity, int(rows[at]), message, causes, numbers)]
 
 
@@ -155,7 +165,7 @@ def _stacks(scene: Scene, model: Model) -> list[Finding]:
         parts = [_distance(logs, stack, part) for part in (slice(0, None, 3), slice(1, None, 3), slice(2, None, 3))]
         thirds = [_distance(logs, stack, part) for part in ("first", "middle", "last")]
         gap = min([*parts, *thirds])
-        if gap >= _STACK:
+        if np.isfinite(gap) and scene.gauge.reaches(_KIND, float(10.0**gap), tracks[stack[0]].metric, stack[0]):
             findings.append(_stack_finding(scene, model, tracks, stack, gap))
     return findings[:1]
 
@@ -213,6 +223,8 @@ def _stack_finding(scene: Scene, model: Model, tracks: dict[str, Track], stack: 
         "late_layer": late,
         "early_norm": small,
         "late_norm": large,
+        "times": 10.0**gap,
+        "limit": scene.limit(_KIND, tracks[early]),
         "decades": gap,
         "layers": len(stack),
         "early_update_ratio": ratio,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.kinds.kind import Kind
+from analysis.kinds.kind import Kind, Limit
 
 __all__ = ["KINDS"]
 
@@ -11,14 +11,191 @@ KINDS = {
     "divergence": Kind("optimisation", "the loss climbs away and does not come back"),
     "plateau": Kind("optimisation", "the loss stops improving long before the end"),
     "oscillation": Kind("optimisation", "the loss swings regularly instead of settling"),
-    "exploding-gradient": Kind("optimisation", "the gradient norm grows by orders of magnitude"),
-    "vanishing-gradient": Kind("optimisation", "the gradient norm shrinks to nothing"),
-    "clipping": Kind("optimisation", "nearly every step is clipped, or the gradient norm was logged after it was"),
-    "amp-collapse": Kind(
-        "optimisation", "the loss scale of mixed precision falls to nothing, or steps are skipped again and again"
+    "exploding-gradient": Kind(
+        "optimisation",
+        "the gradient norm grows by orders of magnitude",
+        needs="5 gradient norms or more; the loss beside them says how much to ask",
+        statistic="the rise of the norm's level (median of 7 rows) above its own past, and above what noise reaches in "
+        "that many rows: by the limit where the loss rises with it, 3 times as much where the loss stands, 32 times as "
+        "much where it is not known. A layer's own norm has to rise ten times as far as that of all",
+        severity="critical where norm and loss stay high to the end; a warning where one of them comes back; info "
+        "while the loss falls, and for what came back without a rise of the loss",
+        limit=Limit(
+            "times",
+            10.0**1.5,
+            "times its own past, while the loss rises",
+            "calibrated: norms of healthy runs rise several times over late in training (A. Defazio, arXiv 2506.02285)",
+            lowest=1.0,
+        ),
+        causes=(
+            "the learning rate is too high for this stretch (the rate at that step)",
+            "a layer is unstable (the one whose norm set out first)",
+            "steps as long as these gradients: no clipping is logged",
+        ),
+        suggestions=(
+            "clip gradients (a norm of 1.0 is common), or lower the limit that is set",
+            "lower the learning rate, or lengthen the warmup",
+            "look at the batches just before the first step named",
+            "resume from the last checkpoint before it",
+        ),
+        reference="R. Pascanu, T. Mikolov, Y. Bengio, 'On the difficulty of training recurrent neural networks' (2013)",
     ),
-    "update-ratio": Kind("optimisation", "steps change the weights far more or far less than usual"),
+    "vanishing-gradient": Kind(
+        "optimisation",
+        "the gradient norm shrinks to nothing",
+        needs="5 gradient norms or more with a loss beside them; norms by layer for early against late layers",
+        statistic="the fall of the norm's level while the loss has not fallen by 5 %; norms of exactly 0, or below "
+        "1e-7; "
+        "early layers of a stack that lie below the late ones all along",
+        severity="critical where the loss never fell; a warning where it rose as the norm went, and for early layers "
+        "that "
+        "stand still; info for early layers that move all the same",
+        limit=Limit(
+            "times",
+            1000.0,
+            "times smaller than it was, or than in late layers",
+            "AUTOTRAINER's ratio of norms (Zhang et al., ICSE 2021)",
+            lowest=1.0,
+        ),
+        causes=(
+            "activations or the loss saturated",
+            "the loss no longer depends on any parameter: every path to them is cut",
+            "each of many layers passes on a part of the gradient only",
+        ),
+        suggestions=(
+            "look at what saturated: activations, gates, a softmax or a loss that is cut off (clamp, max)",
+            "replace sigmoid or tanh by ReLU or GELU, normalise between the layers, or add residual connections",
+            "see whether the loss still depends on the parameters: detach, no_grad, a branch that is switched off",
+            "resume from the last checkpoint before it with a lower learning rate",
+        ),
+        reference="X. Glorot, Y. Bengio, 'Understanding the difficulty of training deep feedforward networks' (2010)",
+    ),
+    "clipping": Kind(
+        "optimisation",
+        "nearly every step is clipped, or the gradient norm was logged after it was",
+        needs="a clip rate over 10 records; or a gradient norm that stands at a round limit",
+        statistic="the share of the steps in the later half that were clipped; the share of norms that equal their "
+        "maximum",
+        severity="info; a warning where the usual norm is 100 times what clipping leaves of it",
+        limit=Limit(
+            "share",
+            0.95,
+            "share of the steps in the later half",
+            "a definition: clipping is then the rule; below, it is common in fine-tuning, and Adam hardly feels it",
+            highest=1.0,
+        ),
+        causes=("the limit is below nearly every norm", "the norm was read after gradients were clipped"),
+        suggestions=(
+            "set the limit near the 90 % quantile of the norm",
+            "find out why the norm is so large: inputs, loss summed instead of averaged, initialisation",
+            "log what clip_grad_norm_ returns: the norm as it was before",
+        ),
+        reference="R. Pascanu, T. Mikolov, Y. Bengio, 'On the difficulty of training recurrent neural networks' (2013)",
+    ),
+    "amp-collapse": Kind(
+        "optimisation",
+        "the loss scale of mixed precision falls to nothing, or steps are skipped again and again",
+        needs="a loss scale, or a count of skipped steps, over 3 records",
+        statistic="a scale that ends at 1 or below after ten halvings; the share of the later half's steps that were "
+        "skipped, ten at least",
+        severity="a warning; critical where the scale falls a thousandfold further, half of the steps are skipped, "
+        "or the "
+        "loss ends infinite",
+        limit=Limit(
+            "skipped_share",
+            0.05,
+            "share of the steps in the later half",
+            "a hundred times what a scaler skips in health: it doubles every 2,000 steps, and the next step overflows "
+            "(PyTorch, GradScaler)",
+            highest=1.0,
+        ),
+        causes=(
+            "gradients overflow at any scale",
+            "an operation overflows float16 in forward or backward (nonfinite_grads by layer would tell where)",
+        ),
+        suggestions=(
+            "train in bfloat16, which needs no loss scale",
+            "find the first layer whose gradient is not finite (at.watch records nonfinite_grads by layer)",
+            "lower the learning rate, and clip gradients after unscale_",
+            "compute softmax, norms and losses in float32",
+        ),
+        reference="P. Micikevicius et al., 'Mixed Precision Training' (ICLR 2018)",
+    ),
+    "update-ratio": Kind(
+        "optimisation",
+        "steps change the weights far more or far less than usual",
+        needs="an update ratio (change of the weights by their size) over 5 observations, as at.watch records it",
+        statistic="the median ratio against 1e-3, and that of each layer against the median of all",
+        severity="info",
+        limit=Limit(
+            "times_off",
+            100.0,
+            "times more or less than 1e-3, or than the median layer",
+            "two orders of magnitude are where UMLAUT and DeepDiagnosis begin to speak",
+            lowest=1.0,
+        ),
+        causes=(
+            "the learning rate is too high or too low by the factor named",
+            "the layer named has weights, gradients or a learning rate of another size than the others",
+        ),
+        suggestions=(
+            "compare with a run that learns well",
+            "change the learning rate by the factor named, or by group",
+        ),
+        reference="A. Karpathy, CS231n notes, 'Neural Networks Part 3', ratio of weights to updates",
+    ),
     "lr-schedule": Kind("optimisation", "the learning rate does not follow its plan"),
-    "dead-units": Kind("optimisation", "units that never respond"),
-    "frozen-layer": Kind("optimisation", "parameters that should train do not change"),
+    "dead-units": Kind(
+        "optimisation",
+        "units that never respond",
+        needs="shares of dead units over more than 5 observations, as at.watch records them",
+        statistic="the median share of a layer's units without any gradient in the last third of the observations",
+        severity="info from the limit on; a warning from half of the units, critical from nine of ten (both move "
+        "with the "
+        "limit)",
+        limit=Limit(
+            "share",
+            0.2,
+            "share of a layer's units",
+            "half, where it warns, is where Amazon SageMaker Debugger's rule DeadRelu speaks; a fifth is worth a word",
+            highest=1.0,
+        ),
+        causes=(
+            "its ReLUs were pushed below zero by a large step (the learning rate at that step)",
+            "initialisation, or the first steps (dead since the first count)",
+            "nothing behind the layer passes a gradient on (all of its units)",
+        ),
+        suggestions=(
+            "lower the learning rate, or warm it up: one large step can push a ReLU below zero for good",
+            "use LeakyReLU, GELU or SiLU, or He initialisation with small positive biases",
+            "normalise the inputs of the layer",
+        ),
+        reference="L. Lu, Y. Shin, Y. Su, G. E. Karniadakis, 'Dying ReLU and Initialization' (arXiv 1903.06733)",
+    ),
+    "frozen-layer": Kind(
+        "optimisation",
+        "parameters that should train do not change",
+        needs="update ratios or gradient norms of two layers or more; the plan says which are meant to stand still",
+        statistic="the observations at the end at which a layer's update is exactly 0 while others move, less three "
+        "times "
+        "its longest rest before",
+        severity="critical where the plan says that the layer trains; a warning; info for parameters that never got a "
+        "gradient, which no loss uses",
+        limit=Limit(
+            "rows_still",
+            5.0,
+            "observations",
+            "calibrated: layers that are dropped at random rest for fewer in a row",
+        ),
+        causes=(
+            "the loss does not depend on the layer: unused in forward, detached, or behind a branch that is off",
+            "what lies behind it passes nothing on: dead ReLUs, a multiplication by 0, a saturated gate",
+            "the learning rate of its group is 0, or updates are below the resolution of the weights' precision",
+        ),
+        suggestions=(
+            "set requires_grad to False, or leave the layer out of the optimizer, if that is meant",
+            "else follow forward from the layer to the loss: detach, no_grad, an output that nobody reads",
+            "print the optimizer's groups: which learning rate does the layer have",
+        ),
+    ),
 }
