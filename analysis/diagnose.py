@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from analysis.checks import CHECKS
 from analysis.findings import SEVERITIES, Finding, NotApplicable, findings_frame
+from analysis.incidents import Incident
+from analysis.incidents import incidents as join_findings
 from analysis.result import Result
 from analysis.rules import Rules, rules_of
 from eventstream.errors import unknown_name
@@ -30,6 +33,11 @@ class Diagnosis(Result):
     source: Run
     results: Mapping[str, Result]
     judged: tuple[str, ...]
+
+    @cached_property
+    def incidents(self) -> tuple[Incident, ...]:
+        """The findings as stories, the worst first; each finding is in exactly one (see `analysis.incidents`)."""
+        return join_findings(self.source, self.findings)
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The run's main loss over steps with each finding's span shaded; `options` go to the loss line."""
