@@ -1,4 +1,4 @@
-"""The plan of a run, understood: phases of the curriculum, weights outside it, and what each weight should be when."""
+"""The plan of a run, understood: how long, at which rates, with which weights when, and what may go in and train."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eventstream.errors import PlanError
 
-__all__ = ["PLANNED", "Axis", "Phase", "Plan", "Ramp"]
+__all__ = ["PLANNED", "PLAN_KEYS", "Axis", "Phase", "Plan", "Ramp", "is_other", "nearest_key"]
 
 Axis = Literal["step", "progress"]
 Ramp = Literal["constant", "linear", "cosine"]
@@ -25,7 +25,11 @@ PLANNED = pl.Schema({"step": pl.Int64, "component": pl.String, "weight": pl.Floa
 _AXES: tuple[Axis, ...] = ("step", "progress")
 _RAMPS: tuple[Ramp, ...] = ("constant", "linear", "cosine")
 _AGGREGATIONS = ("sum", "mean")
-_PLAN_KEYS = ("max_steps", "curriculum", "loss_weights", "aggregation", "lr", "inputs", "outputs")
+#: What a declared plan may hold under its own names.
+PLAN_KEYS = (
+    "max_steps", "epochs", "steps_per_epoch", "accumulation", "clip_norm", "curriculum", "loss_weights", "aggregation",
+    "lr", "inputs", "outputs", "trainable", "freeze", "unfreeze_step",
+)  # fmt: skip
 _CURRICULUM_KEYS = ("axis", "phases")
 _PHASE_KEYS = ("name", "start", "weights", "ramp", "ramp_length")
 
@@ -46,10 +50,17 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was meant to happen: see "Plan" in the event-stream contract.
+    """What was meant to happen: see "Plan" in the event-stream contract; of a run, `run.planned` is the whole of it.
 
-    `lr`, `inputs` and `outputs` are kept as given. `not_understood` lists what was read and could not be used, in plain
-    words.
+    `lr` holds the schedule of the learning rate: `schedule`, `peak`, `warmup_steps`, `total_steps`, `min`,
+    `milestones`, `gamma`, `step_size`, `cycles`, `first_cycle`, `cycle_mult`, `pct_start`, `start`, `power`,
+    `decay_steps`, and `unit` (`step` where it is not there, or `epoch` with `steps_per_epoch`). `epochs` is the planned
+    number of them, `accumulation` the batches of one update, `clip_norm` the limit of the gradient's norm; `trainable`
+    and `freeze` name layers, their beginnings, or globs. `early_stop` is the setting that lets the run end before its
+    plan on purpose. `hints` are the components whose weight is only told by a setting of its own (`lambda_adv`).
+
+    `sources` tells where each was read, by its key: `lr.peak` for a key of `lr`, `loss_weights.kd`, else the name of
+    the field. `not_understood` lists what was read and could not be used, in plain words.
 
     >>> plan = Plan.from_mapping({"curriculum": {"phases": [
     ...     {"name": "warm", "start": 0, "weights": {"kd": 0.7}},
@@ -67,6 +78,16 @@ class Plan:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     not_understood: tuple[str, ...] = ()
+    epochs: float | None = None
+    steps_per_epoch: int | None = None
+    accumulation: int | None = None
+    clip_norm: float | None = None
+    trainable: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    unfreeze_step: float | None = None
+    early_stop: str = ""
+    hints: frozenset[str] = frozenset()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_mapping(cls, plan: Mapping[str, Any]) -> Plan:
@@ -77,21 +98,27 @@ class Plan:
         plan does not say it. The first phase has no former weights: its ramp is listed and not judged.
         """
         _mapping(plan, "plan")
-        odd = _unknown(plan, _PLAN_KEYS, "plan")
+        odd = _unknown(plan, PLAN_KEYS, "plan")
         curriculum = _mapping(plan.get("curriculum") or {}, "plan.curriculum")
         odd += _unknown(curriculum, _CURRICULUM_KEYS, "plan.curriculum")
         axis = _one_of(curriculum.get("axis", "step"), _AXES, "plan.curriculum.axis")
-        steps = plan.get("max_steps")
         phases, more = _phases(curriculum.get("phases") or [])
         made = cls(
             phases=phases,
             axis=cast(Axis, axis),
-            max_steps=None if steps is None else _max_steps(steps),
+            max_steps=_count(plan.get("max_steps"), "plan.max_steps"),
             loss_weights=_weights(plan.get("loss_weights") or {}, "plan.loss_weights"),
             aggregation=_aggregation(plan.get("aggregation")),
             lr=_mapping(plan.get("lr") or {}, "plan.lr"),
             inputs=_mapping(plan.get("inputs") or {}, "plan.inputs"),
             outputs=_mapping(plan.get("outputs") or {}, "plan.outputs"),
+            epochs=_above_zero(plan.get("epochs"), "plan.epochs"),
+            steps_per_epoch=_count(plan.get("steps_per_epoch"), "plan.steps_per_epoch"),
+            accumulation=_count(plan.get("accumulation"), "plan.accumulation"),
+            clip_norm=_above_zero(plan.get("clip_norm"), "plan.clip_norm"),
+            trainable=_names(plan.get("trainable"), "plan.trainable"),
+            freeze=_names(plan.get("freeze"), "plan.freeze"),
+            unfreeze_step=_optional(plan.get("unfreeze_step"), "plan.unfreeze_step"),
             not_understood=tuple(odd + more),
         )
         _check_axis(made)
@@ -207,11 +234,34 @@ def _number(value: Any, place: str) -> float:
     return float(value)
 
 
-def _max_steps(value: Any) -> int:
-    number = _number(value, "plan.max_steps")
+def _count(value: Any, place: str) -> int | None:
+    if value is None:
+        return None
+    number = _number(value, place)
     if number < 1 or number != int(number):
-        raise PlanError(f"plan.max_steps: expected a whole number above 0, found {value!r}")
+        raise PlanError(f"{place}: expected a whole number above 0, found {value!r}")
     return int(number)
+
+
+def _optional(value: Any, place: str) -> float | None:
+    return None if value is None else _number(value, place)
+
+
+def _above_zero(value: Any, place: str) -> float | None:
+    number = _optional(value, place)
+    if number is not None and number <= 0:
+        raise PlanError(f"{place}: expected a number above 0, found {value!r}")
+    return number
+
+
+def _names(value: Any, place: str) -> tuple[str, ...]:
+    """Names under a key; a flag (`freeze: true`) names nothing."""
+    if value is None or isinstance(value, bool):
+        return ()
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+        raise PlanError(f"{place}: expected a list of names, found {value!r}")
+    return tuple(filter(None, listed))
 
 
 def _weights(value: Any, place: str) -> Mapping[str, float]:
@@ -231,9 +281,23 @@ def _aggregation(value: Any) -> Literal["sum", "mean"] | None:
 
 
 def _unknown(given: Mapping[str, Any], known: Sequence[str], place: str) -> list[str]:
-    odd = []
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
-            odd.append(f"{place}.{key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
-    return odd
+    return [f"{place}.{key}: {nearest_key(key, known)}" for key in given if key not in known]
+
+
+def nearest_key(key: object, known: Sequence[str] = PLAN_KEYS) -> str:
+    """That a key is unknown, and the known one that it may be meant for.
+
+    >>> nearest_key("curiculum")
+    "unknown key; did you mean 'curriculum'?"
+    """
+    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
+    return "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def is_other(key: object, value: object) -> bool:
+    """Whether a key of a plan is meant as a setting of that name: `lr = 3e-4` is a rate, and no schedule.
+
+    >>> is_other("lr", 3e-4), is_other("lr", {"peak": 3e-4})
+    (True, False)
+    """
+    return key == "lr" and isinstance(value, int | float | str) and not isinstance(value, bool)

@@ -13,12 +13,16 @@ import polars as pl
 from eventstream.errors import InputError, unknown_name
 from parsers.naming.role_overrides import Override, overrides_of, unmatched
 from parsers.naming.run_roles import Roles, decide
+from parsers.plans.given import checked_plan
+from parsers.plans.understanding import understood
 from parsers.schema import EVENTS, REJECTS
 from parsers.tables.branches import attempts_of, live_branch
 from parsers.tables.catalogue import catalogue_of, short_catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from parsers.plan import Plan
 
 __all__ = ["COMPARED", "ROWS", "Run", "RunSet", "Source", "live_branch"]
 
@@ -56,6 +60,13 @@ class Run:
     sources: tuple[Source, ...] = field(default=(), repr=False)
     #: What the user says about roles, see `with_roles`.
     overrides: tuple[Override, ...] = field(default=(), repr=False)
+    #: Key of `plan` -> where it was declared, where that is not the log itself (see `with_plan`).
+    plan_sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: What `config` was read from, in words.
+    config_source: str = field(default="configuration of the log", repr=False)
+    #: Configurations that stand beside the log and are not in `config`, by file, and those that cannot be read.
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    beside_unread: tuple[str, ...] = field(default=(), repr=False)
 
     @cached_property
     def scalars(self) -> pl.DataFrame:
@@ -152,6 +163,29 @@ class Run:
         if wrong:
             raise InputError(f"{self.name}: {wrong[0]}")
         return self.overridden(said)
+
+    @cached_property
+    def planned(self) -> Plan:
+        """What the run was meant to do, understood: `plan`, else `config`, else the configurations beside the log."""
+        return understood(self)
+
+    def with_plan(self, plan: Mapping[str, Any], source: str = "plan") -> Run:
+        """The same run with a plan, or with more of it: what `plan` says goes before all that was declared before.
+
+        Keys are those of the event stream's plan, or the names that people give their settings (docs/plan.md);
+        `source` is where they come from, in words. Raises `PlanError` for a value that cannot be meant.
+
+        >>> from parsers.finish import finish
+        >>> run = finish("demo", "demo.csv", "csv").with_plan({"max_steps": 500, "warmup_ratio": 0.1, "lr": 0.1})
+        >>> run.planned.max_steps, run.planned.sources["max_steps"]
+        (500, 'plan: max_steps')
+        """
+        checked_plan(plan, source)
+        told = {**self.plan_sources, **dict.fromkeys(map(str, plan), source)}
+        made = replace(self, plan={**self.plan, **plan}, plan_sources=told)
+        fresh = {one.name for one in fields(self)} | {"planned"}
+        made.__dict__.update({name: value for name, value in self.__dict__.items() if name not in fresh})
+        return made
 
     def overridden(self, said: Iterable[Override]) -> Run:
         """The same run with more decisions of the user; what was read of it already is not read again."""
@@ -287,6 +321,10 @@ class RunSet(Sequence[Run]):
             where = self.runs[0].name if len(self.runs) == 1 else f"in none of {len(self.runs)} runs"
             raise InputError(f"{where}: {wrong[0]}")
         return replace(self, runs=tuple(run.overridden(said) for run in self.runs))
+
+    def with_plan(self, plan: Mapping[str, Any], source: str = "plan") -> RunSet:
+        """The same runs, each with this plan (see `Run.with_plan`)."""
+        return replace(self, runs=tuple(run.with_plan(plan, source) for run in self.runs))
 
     def __getitem__(self, key: int | str | slice) -> Any:
         if isinstance(key, str):
