@@ -9,13 +9,10 @@ from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:  # listing runs must not wait for the analyses
     from analysis.diagnose import Diagnosis
-    from analysis.findings import Finding
     from parsers.listing import Listing
     from parsers.run import RunSet
 
 __all__ = ["DIAGNOSES", "ROLES", "RUNS", "printable"]
-
-_SIGN = {"info": "i", "warning": "!", "critical": "X", "fatal": "X"}
 
 
 def printable(text: str, limit: int = 300) -> str:
@@ -94,23 +91,13 @@ def _roles_json(runs: RunSet) -> str:
     return json.dumps({"version": 1, "runs": listed}, indent=2, allow_nan=False)
 
 
-def _location(finding: Finding) -> str:
-    if finding.first_step is None:
-        return ""
-    if finding.last_step in (None, finding.first_step):
-        return f" at step {finding.first_step:,}"
-    return f" at steps {finding.first_step:,} to {finding.last_step:,}"
-
-
 def _table(diagnoses: Sequence[Diagnosis]) -> str:
+    from analysis.story.listing import lines_of
+
     blocks = []
     for d in diagnoses:
         lines = [f"{d.status.upper()}  {printable(d.run)}  ({d.source.format}, {printable(d.source.path)})"]
-        for f in d.findings:
-            lines.append(f"  {_SIGN[f.severity]} {f.severity:8} {f.kind}{_location(f)}: {printable(f.message)}")
-            if f.severity != "info":
-                lines += [f"      cause: {printable(c)}" for c in f.causes[:2]]
-                lines += [f"      try:   {printable(s)}" for s in f.suggestions[:2]]
+        lines += lines_of(d.incidents, printable)
         lines.append(f"  judged {len(d.judged)} kinds; {_not_judged(d)}; {d.source.rejects.height} rejects")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
@@ -139,12 +126,18 @@ def _markdown_report(diagnoses: Sequence[Diagnosis]) -> str:
 
 
 def _junit(diagnoses: Sequence[Diagnosis]) -> str:
-    """One suite a run, one case a kind; a finding of warning or worse fails its case, a kind not judged is skipped."""
+    """One suite a run, one case a kind; a finding of warning or worse fails its case, a kind not judged is skipped.
+
+    The text of a failure tells the story that the finding belongs to.
+    """
+    from analysis.story.listing import located
+
     suites = ET.Element("testsuites", name="aftertrain")
     for d in diagnoses:
         bad = {f.kind for f in d.findings if f.severity != "info"}
         cases = dict.fromkeys([*d.judged, *(n.kind for n in d.not_applicable)])
         skipped = {n.kind: n.reason for n in d.not_applicable}
+        stories = {id(f): f"story: {i.story}" for i in d.incidents if i.followers or i.facts for f in i.findings}
         suite = ET.SubElement(
             suites,
             "testsuite",
@@ -159,25 +152,38 @@ def _junit(diagnoses: Sequence[Diagnosis]) -> str:
                 ET.SubElement(case, "skipped", message=printable(skipped[kind]))
             for f in d.findings:
                 if f.kind == kind and f.severity != "info":
-                    told = printable(f"{f.message}{_location(f)}", 1000)
-                    ET.SubElement(case, "failure", type=f.severity, message=told).text = told
+                    told = printable(f"{f.message}{located(f)}", 1000)
+                    failure = ET.SubElement(case, "failure", type=f.severity, message=told)
+                    failure.text = "\n".join(
+                        [told, *([printable(story, 1000)] if (story := stories.get(id(f))) else [])]
+                    )
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")
 
 
 def _github(diagnoses: Sequence[Diagnosis]) -> str:
-    """Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
+    """One annotation an incident, since only ten of a level are shown, and one a run for what is mere information.
+
+    Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions.
+    """
+    from analysis.story.listing import located, notes_of
+
     level = {"info": "notice", "warning": "warning", "critical": "error", "fatal": "error"}
 
     def escape(text: str, *, value: bool = False) -> str:
         safe = printable(text, 1000).replace("%", "%25")
         return safe.replace(":", "%3A").replace(",", "%2C") if value else safe
 
-    lines = [
-        f"::{level[f.severity]} title={escape(f'{d.run}: {f.kind}', value=True)}::{escape(f.message + _location(f))}"
-        for d in diagnoses
-        for f in d.findings
-    ]
+    lines = []
+    for d in diagnoses:
+        for one in d.incidents:
+            if one.severity != "info":
+                told = one.story if one.followers or one.facts else one.story + located(one.root)
+                title = escape(f"{d.run}: {one.root.kind}", value=True)
+                lines.append(f"::{level[one.severity]} title={title}::{escape(told)}")
+        notes = notes_of([one for one in d.incidents if one.severity == "info"])
+        title = escape(f"{d.run}: information", value=True)
+        lines += [f"::notice title={title}::{escape(note.split(maxsplit=2)[2])}" for note in notes]
     lines.append(f"::notice title=aftertrain::{len(diagnoses)} runs judged")
     return "\n".join(lines)
 

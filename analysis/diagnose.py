@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Diagnosis", "diagnose"]
 
+#: Lines of incidents in a repr: a screen full.
+_LINES = 60
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis(Result):
@@ -38,6 +42,19 @@ class Diagnosis(Result):
     def incidents(self) -> tuple[Incident, ...]:
         """The findings as stories, the worst first; each finding is in exactly one (see `analysis.incidents`)."""
         return join_findings(self.source, self.findings)
+
+    def __repr__(self) -> str:
+        from analysis.story.listing import lines_of
+
+        found = f"{len(self.findings)} findings in {len(self.incidents)} incidents"
+        head = f"<Diagnosis of {self.run}: {self.status}, {found}>"
+        left = f"  judged {len(self.judged)} kinds, {len(self.not_applicable)} could not be judged"
+        return "\n".join([head, *itertools.islice(lines_of(self.incidents), _LINES), left])
+
+    def _repr_html_(self) -> str:
+        from analysis.story.in_html import html_of
+
+        return html_of(self)
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """The run's main loss over steps with each finding's span shaded; `options` go to the loss line."""

@@ -40,15 +40,16 @@ def causes_of(root: Finding, followers: Sequence[Finding], facts: Sequence[Fact]
     """Causes, the best supported first, each with its evidence: facts of the log, what the findings measured, and
     then what would fit the root but cannot be seen in this log. That it cannot be told is said where nothing is left.
     """
+    alone = not followers and not facts
     measured, guessed = _known(root)
     said = " ".join(measured).casefold()
     seen = [_of(f, root) for f in facts if f.causal and f.word not in said]
-    ranked = {_NUMBERS.sub("#", c): _with(c, root) for c in measured}
+    ranked = {_NUMBERS.sub("#", c): c if alone else _with(c, root) for c in measured}
     for finding in followers:
         for cause in _known(finding)[0]:
             ranked.setdefault(_NUMBERS.sub("#", cause), _with(cause, finding))
     fitting = [(c, root) for c in guessed] or [(c, f) for f in followers for c in _known(f)[1] if not ranked]
-    found = [*seen, *ranked.values(), *(f"{c} (fits {_where(f)}; this log cannot confirm it)" for c, f in fitting)]
+    found = [*seen, *ranked.values(), *(_fitting(c, None if alone else f) for c, f in fitting)]
     unknown = [c for f in (root, *followers) for c in f.causes if _CANNOT.match(c)]
     return tuple(dict.fromkeys(found)) or tuple(unknown[:1])
 
@@ -75,6 +76,10 @@ def _of(fact: Fact, root: Finding) -> str:
 
 def _with(cause: str, finding: Finding) -> str:
     return f"{cause} (evidence: {_where(finding)})"
+
+
+def _fitting(cause: str, finding: Finding | None) -> str:
+    return f"{cause} ({f'fits {_where(finding)}; ' if finding else ''}this log cannot confirm it)"
 
 
 def _where(finding: Finding) -> str:
