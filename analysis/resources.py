@@ -11,6 +11,7 @@ import polars as pl
 
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from analysis.usage.climb import FEWEST as FEWEST_MEMORY
 from analysis.usage.limits import Limit, limits_of
@@ -18,7 +19,7 @@ from analysis.usage.memory import Memory, memories_of
 from analysis.usage.memory_findings import growth_findings, overflow_findings
 from analysis.usage.out_of_memory import OutOfMemory, out_of_memory
 from analysis.usage.slowdown import FEWEST as FEWEST_SPEED
-from analysis.usage.slowdown import Slowdown, slowdown_of
+from analysis.usage.slowdown import Slowdown, slowdown_and_share
 from analysis.usage.speed import Speed, speeds_of
 from analysis.usage.speed_findings import slowdown_finding
 from parsers.run import Run
@@ -128,7 +129,13 @@ class Resources(Result):
 
 
 @np.errstate(all="ignore")  # numbers near the largest float overflow in sums; that is no news about the run
-def resources(run: Run, *, gpu_limit_gb: float | None = None, host_limit_gb: float | None = None) -> Resources:
+def resources(
+    run: Run,
+    *,
+    gpu_limit_gb: float | None = None,
+    host_limit_gb: float | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Resources:
     """Whether memory climbs or runs out, and whether the training became slower and stayed so.
 
     - `memory-growth` (warning from 10 % of its level, or where it meets its limit within the plan or within as many
@@ -145,31 +152,43 @@ def resources(run: Run, *, gpu_limit_gb: float | None = None, host_limit_gb: flo
 
     Fewer than 24 values of memory, or 30 of speed, are `not_applicable`. Speed is that of the first rank. The rules of
     climb and fall are those of `analysis.usage.climb` and `analysis.usage.slowdown`; their bars do not depend on the
-    length of the log.
+    length of the log. `limits` may set other shares than these.
 
     >>> from parsers.finish import finish
     >>> leak = {"step": list(range(200)), "value": [8000.0 + 20 * i for i in range(200)]}
     >>> print(resources(finish("r", "r", "jsonl", pl.DataFrame({"tag": ["gpu_mb"] * 200, **leak}))).findings[0].message)
     gpu_mb climbs steadily from 8,000 MB at step 0 to 11,980 MB at 199: 20,000 MB (20,000 to 20,000) per 1,000 steps
     """
-    limits = [*_given(gpu_limit_gb, "gpu"), *_given(host_limit_gb, "host")]
-    said = {limit.device for limit in limits}
-    limits += [limit for limit in limits_of(run) if limit.device not in said]
-    memories = tuple(memories_of(run, limits))
+    gauge = Gauge(limits)
+    ceilings = [*_given(gpu_limit_gb, "gpu"), *_given(host_limit_gb, "host")]
+    said = {limit.device for limit in ceilings}
+    ceilings += [limit for limit in limits_of(run) if limit.device not in said]
+    memories = tuple(memories_of(run, ceilings))
     messages = out_of_memory(run)
     speeds = tuple(speeds_of(run))
-    falls = [slowdown_of(speed.speed) for speed in speeds[:1]]
-    slower = [f for s, fell in zip(speeds, falls, strict=False) if fell and (f := slowdown_finding(run, s, fell))]
-    findings = [*growth_findings(run, memories), *overflow_findings(run, memories, messages), *slower]
+    falls = [_fall(speed, gauge) for speed in speeds[:1]]
+    slower = [
+        f
+        for s, fell in zip(speeds, falls, strict=False)
+        if fell and (f := slowdown_finding(run, s, fell, limits.of("throughput-drop", s.metric)))
+    ]
+    findings = [*growth_findings(run, memories, gauge), *overflow_findings(run, memories, messages, gauge), *slower]
     return Resources(
         run=run.name,
         frame=_frame(memories, speeds[:1], falls if slower else [None for _ in falls]),
         findings=tuple(findings),
         not_applicable=tuple(_reasons(memories, messages, speeds)),
+        measures=gauge.measures,
         memories=memories,
         speeds=speeds[:1],
         slowdowns=tuple(falls if slower else [None for _ in falls]),
     )
+
+
+def _fall(speed: Speed, gauge: Gauge) -> Slowdown | None:
+    fell, left = slowdown_and_share(speed.speed, gauge.limits.of("throughput-drop", speed.metric))
+    gauge.keep("throughput-drop", left, speed.metric)
+    return fell
 
 
 def _given(gigabytes: float | None, device: str) -> Iterator[Limit]:

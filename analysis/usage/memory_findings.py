@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from analysis.findings import Finding, Severity
+from analysis.limits import Gauge, Limits
 from analysis.usage.limits import device_of, number, shown
 from analysis.usage.memory import NEAR, Memory
 from analysis.usage.out_of_memory import OutOfMemory
@@ -16,38 +17,46 @@ from parsers.run import Run
 
 __all__ = ["growth_findings", "overflow_findings"]
 
-#: Growth worth a word and worth a warning, as a share of the level where the climb begins; below 16 MB it is nobody's
-#: concern, whatever it is a share of.
-_INFO, _WARNING, _LEAST_BYTES = 0.05, 0.10, 16 * 2.0**20
+#: Growth worth a warning where the limit is at its default, as a share of the level where the climb begins; below 16 MB
+#: it is nobody's concern, whatever it is a share of.
+_WARNING, _LEAST_BYTES = 0.10, 16 * 2.0**20
 #: Where the climb is of so much with evaluations in so few intervals, it comes with them.
 _WITH_EVALUATION, _FEW_INTERVALS = 0.6, 0.4
-#: At this share of the limit there is no room for the next batch.
+#: At this share of the limit there is no room for the next batch (where the limit of the kind is at its default).
 _FULL = 0.99
 #: A series that reached its height by the middle of the run, to within this share, has come to rest.
 _AT_REST = 1.005
 
 
-def growth_findings(run: Run, memories: Sequence[Memory]) -> Iterator[Finding]:
+def growth_findings(run: Run, memories: Sequence[Memory], gauge: Gauge) -> Iterator[Finding]:
     """One finding a metric whose memory climbs, about the rank that climbs most."""
-    climbing = [one for one in memories if one.climb is not None and _matters(one)]
+    for one in memories:
+        if one.judged:
+            gauge.keep("memory-growth", one.growth if _counts(one) else 0.0, one.metric)
+    climbing = [one for one in memories if one.climb is not None and _matters(one, gauge.limits)]
     for metric, found in groupby(sorted(climbing, key=lambda one: one.name), key=lambda one: one.name):
         ranks = sorted(found, key=lambda one: -one.growth)
         everywhere = len([one for one in memories if one.name == metric])
-        yield _growth(run, ranks[0], len(ranks), everywhere)
+        yield _growth(run, ranks[0], len(ranks), everywhere, gauge.limits)
 
 
-def _matters(one: Memory) -> bool:
-    if one.unit.factor is not None and one.climb is not None and one.climb.growth * one.unit.factor < _LEAST_BYTES:
-        return False
-    return one.growth >= _INFO
+def _counts(one: Memory) -> bool:
+    """Whether a climb is of so many bytes that anybody cares, as far as its unit is known."""
+    return one.unit.factor is None or one.climb is None or one.climb.growth * one.unit.factor >= _LEAST_BYTES
 
 
-def _growth(run: Run, one: Memory, ranks: int, everywhere: int) -> Finding:
+def _matters(one: Memory, limits: Limits) -> bool:
+    return _counts(one) and one.growth >= limits.of("memory-growth", one.metric)
+
+
+def _growth(run: Run, one: Memory, ranks: int, everywhere: int, limits: Limits) -> Finding:
     assert one.climb is not None
     climb, meets = one.climb, one.meets_limit
     planned = _planned(run)
     comes = meets is not None and meets <= max(planned, one.step[-1] + (one.step[-1] - one.step[climb.first]))
-    severity: Severity = "warning" if one.growth >= _WARNING or comes else "info"
+    severity: Severity = (
+        "warning" if one.growth >= _WARNING * limits.scale("memory-growth", one.metric) or comes else "info"
+    )
     count, axis = 1000.0, "steps" if one.counted else "records"
     per = [count * slope for slope in (climb.slope.slope, climb.slope.low, climb.slope.high)]
     end = f"; it meets the limit of {shown(one.limit or 0, one.unit)} at step {meets:,}" if meets is not None else ""
@@ -70,6 +79,7 @@ def _growth(run: Run, one: Memory, ranks: int, everywhere: int) -> Finding:
             "level_before": climb.level,
             "level_after": climb.level + climb.growth,
             "growth_share": one.growth,
+            "share_limit": limits.of("memory-growth", one.metric),
             f"per_1000_{axis}": per[0],
             f"per_1000_{axis}_low": per[1],
             f"per_1000_{axis}_high": per[2],
@@ -144,22 +154,26 @@ def _growth_suggestions(one: Memory) -> tuple[str, ...]:
     )
 
 
-def overflow_findings(run: Run, memories: Sequence[Memory], told: Sequence[OutOfMemory]) -> Iterator[Finding]:
+def overflow_findings(
+    run: Run, memories: Sequence[Memory], told: Sequence[OutOfMemory], gauge: Gauge
+) -> Iterator[Finding]:
     """Memory that ran out, by what was said; and series within a twentieth of their limit, the fullest of each name."""
     if told:
-        yield _ran_out(run, memories, told)
-    near = [one for one in memories if one.share is not None and one.share >= NEAR]
+        yield _ran_out(run, memories, told, gauge.limits)
+    near = [
+        one for one in memories if one.share is not None and gauge.reaches("memory-overflow", one.share, one.metric)
+    ]
     for _, found in groupby(sorted(near, key=lambda one: one.name), key=lambda one: one.name):
-        yield _near(run, max(found, key=lambda one: one.share or 0.0))
+        yield _near(run, max(found, key=lambda one: one.share or 0.0), gauge.limits)
 
 
-def _ran_out(run: Run, memories: Sequence[Memory], told: Sequence[OutOfMemory]) -> Finding:
+def _ran_out(run: Run, memories: Sequence[Memory], told: Sequence[OutOfMemory], limits: Limits) -> Finding:
     worst = next((one for one in told if one.final), told[0])
     ended = "and the run ended" if worst.final else "and the run went on, as far as the log tells"
     where = f" at step {worst.step:,}" if worst.step is not None else ""
     times = f" ({len(told)} times)" if len(told) > 1 else ""
     fullest = max((one for one in memories if one.share is not None), key=lambda one: one.share or 0.0, default=None)
-    climbing = [one for one in memories if one.climb is not None and _matters(one)]
+    climbing = [one for one in memories if one.climb is not None and _matters(one, limits)]
     causes = [f"{one.name} grew by {one.growth:.0%} before: memory leaks" for one in climbing[:2]]
     if not climbing and any(one.judged for one in memories):
         longest = max(memories, key=lambda one: len(one.value))
@@ -192,13 +206,14 @@ def _ran_out(run: Run, memories: Sequence[Memory], told: Sequence[OutOfMemory]) 
     )
 
 
-def _near(run: Run, one: Memory) -> Finding:
+def _near(run: Run, one: Memory, limits: Limits) -> Finding:
     assert one.limit is not None and one.share is not None
     at = int(one.value.argmax())
     middle = len(one.value) // 2
     rests = one.value[:middle].max(initial=-np.inf) * _AT_REST >= one.peak
     device = device_of(one.metric) == "gpu"
-    full = one.share >= _FULL and not device
+    limit = limits.of("memory-overflow", one.metric)
+    full = one.share >= 1 - (1 - _FULL) * (1 - limit) / (1 - NEAR) and not device
     severity: Severity = "warning" if full or not rests else "info"
     grown = "it stood there by the middle of the run" if rests else "and its peak rose in the second half of the run"
     held = "allocators keep what they once took" if device else "the host may begin to swap, or kill the process"
@@ -215,6 +230,7 @@ def _near(run: Run, one: Memory) -> Finding:
             "usual": one.usual,
             "limit": one.limit,
             "share": one.share,
+            "share_limit": limit,
             "unit": one.unit.name or "unknown",
             "limit_from": one.limit_from,
             "rank": one.rank,

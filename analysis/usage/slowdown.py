@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FEWEST", "SHARE", "Slowdown", "levels_of", "long_run_spread", "slowdown_of"]
+__all__ = ["FEWEST", "SHARE", "Slowdown", "levels_of", "long_run_spread", "slowdown_and_share", "slowdown_of"]
 
 Floats = NDArray[np.float64]
 #: Fewest records of a stretch, of a level that is judged, and of a series in which one may follow another.
@@ -115,8 +115,8 @@ def _holds(one: Floats, other: Floats, spread: float) -> bool:
     return apart >= _APART and apart >= _ERRORS * spread * np.sqrt(1 / len(one) + 1 / len(other))
 
 
-def slowdown_of(speed: Floats) -> Slowdown | None:
-    """Where speed falls below three quarters and stays there to the end, or None.
+def slowdown_of(speed: Floats, share: float = SHARE) -> Slowdown | None:
+    """Where speed falls below a `share` (three quarters) and stays there to the end, or None.
 
     `speed` are positive numbers in order (others make a `ValueError`); fewer than 30 give None. The speed to fall from
     is the highest level that held for a twentieth of the rows. Slow first rows (compilation), single slow rows
@@ -128,24 +128,36 @@ def slowdown_of(speed: Floats) -> Slowdown | None:
     >>> slowdown_of(np.repeat([60.0, 100.0], 50)) is None
     True
     """
+    return slowdown_and_share(speed, share)[0]
+
+
+def slowdown_and_share(speed: Floats, share: float = SHARE) -> tuple[Slowdown | None, float]:
+    """The slowdown as `slowdown_of` finds it, and what is left of the speed at the end: 1 where no level differs."""
     if not (np.isfinite(speed) & (speed > 0)).all():
         raise ValueError("speed holds numbers that are not positive and finite; leave them out first")
     if len(speed) < FEWEST:
-        return None
+        return None, 1.0
     values = np.log(speed)
     parts = levels_of(values)
+    found = _fallen(values, parts, share)
+    # levels that differ at all differ by an eighth: a fall by any share is asked for
+    any_fall = found if found is not None else _fallen(values, parts, float(np.exp(-_APART / 2)))
+    return found, 1.0 if any_fall is None else any_fall.left
+
+
+def _fallen(values: Floats, parts: list[tuple[int, int]], share: float) -> Slowdown | None:
     medians = np.array([np.median(values[start:stop]) for start, stop in parts])
     rows = np.array([stop - start for start, stop in parts])
     enough = (rows >= max(_HELD, _LEAST_FAST * len(values))) & (np.arange(len(parts)) < len(parts) - 1)
     if not enough.any():
         return None
     best = int(np.flatnonzero(enough)[medians[enough].argmax()])
-    slow = medians <= medians[best] + np.log(SHARE)
+    slow = medians <= medians[best] + np.log(share)
     first = _stays(slow)
     if first is None or first <= best or _is_habit(slow, rows, best, first):
         return None
     after = values[parts[first][0] :]
-    if len(after) < _HELD or float(np.median(after[-_HELD:])) > medians[best] + np.log(SHARE) / 2:
+    if len(after) < _HELD or float(np.median(after[-_HELD:])) > medians[best] + np.log(share) / 2:
         return None
     errors = _errors(values, slice(*parts[best]), after)
     return Slowdown(

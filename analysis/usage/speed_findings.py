@@ -18,8 +18,8 @@ from parsers.run import Run
 
 __all__ = ["slowdown_finding"]
 
-#: The speed may fall to this share and a little: what is printed as three quarters counts.
-_BAR = SHARE + 1e-9
+#: The speed may fall to the limit and a little: what is printed as three quarters counts.
+_A_LITTLE = 1e-9
 #: A fall is told where it is worth this many units of the last digit written.
 _DIGITS = 2.0
 #: Rows around the fall in which another series may show why, and by how much that must move.
@@ -30,13 +30,13 @@ _SIZE = re.compile(
 _LOADING = re.compile(r"\b(?:data|load|loader|loading|dataloader|fetch)\b")
 
 
-def slowdown_finding(run: Run, speed: Speed, fell: Slowdown) -> Finding | None:
-    """The finding of a fall; None where it is no real one: less than a quarter, or within the print.
+def slowdown_finding(run: Run, speed: Speed, fell: Slowdown, limit: float = SHARE) -> Finding | None:
+    """The finding of a fall; None where it is no real one: less than `limit` (a quarter) asks, or within the print.
 
     Information where a batch or a sequence grew there: then the run was told to.
     """
     before, after = _logged(speed, fell)
-    if fell.left > _BAR or abs(before - after) < _DIGITS * speed.last_digit:
+    if fell.left > limit + _A_LITTLE or abs(before - after) < _DIGITS * speed.last_digit:
         return None
     planned = [*_grown(run, speed, fell), *_phase(run, speed, fell)]
     severity: Severity = "info" if planned else "warning"
@@ -64,6 +64,7 @@ def slowdown_finding(run: Run, speed: Speed, fell: Slowdown) -> Finding | None:
             "speed_before": fell.before,
             "speed_after": fell.after,
             "left": fell.left,
+            "limit": limit,
             "left_at_the_end": fell.lowest / fell.before,
             "standard_errors": fell.errors,
             "records_slow": rows,
