@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import Finding, NotApplicable
-from analysis.generalisation.gap_findings import Bounds, GapSummary, judge_gap, strongest
+from analysis.generalisation.gap_findings import Bounds, GapSummary, judge_gap, measure_gap, strongest
 from analysis.generalisation.overfitting import MIN_EVALS, Turn, find_turn
 from analysis.generalisation.pairing import Pair, find_pairs, shared_name
-from analysis.generalisation.scale_mismatch import find_mismatch
+from analysis.generalisation.scale_mismatch import Mismatch, find_mismatch
 from analysis.generalisation.smoothing import smooth_at
 from analysis.generalisation.trend import theil_sen
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from eventstream.errors import unknown_name
 from parsers.run import Run
@@ -98,14 +99,16 @@ def train_eval_gap(
     gap_ratio: float = 1.5,
     good_ratio: float = 0.4,
     absurd_ratio: float = 0.1,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> TrainEvalGap:
     """Eval against the smoothed train value at the same step, for every metric that both have, and what that says.
 
     `metric` limits the work to one (names as in the log without their split; `loss_epoch` meets `loss`); by default
     losses, accuracies and error rates are paired, adversarial losses are not. The thresholds are those of
     `analysis.generalisation.gap_findings.Bounds`: eval ended `warn_rise` (5 %) or `critical_rise` (25 %) worse than its
-    best; eval / train above `gap_ratio`; below `good_ratio` or `absurd_ratio`. One finding a kind is given, for the
-    metric that shows it most, with the others named in its evidence.
+    best; eval / train above `gap_ratio`; below `good_ratio` or `absurd_ratio`. `limits` move them in proportion, for
+    all metrics or some. One finding a kind is given, for the metric that shows it most, with the others named in its
+    evidence.
 
     Values that are not finite, or beyond 1e100, are left out, values of one step averaged, dead branches of resumed
     runs dropped; an eval value that a dense log carries forward counts once, where it was evaluated. Without steps the
@@ -133,21 +136,26 @@ def train_eval_gap(
     by_plan = len(changes) > 0 or bool(run.plan.get("curriculum"))
     summaries: dict[str, GapSummary] = {}
     findings: list[Finding] = []
+    gauge = Gauge(limits)
     for pair in pairs:
         if len(pair.x) < MIN_EVALS:
             problems.append(f"{pair.metric}: {len(pair.x)} {pair.split} points; {MIN_EVALS} are needed to judge")
             continue
-        turn = find_turn(
-            pair.x, pair.eval, pair.train, lower=pair.lower, changes=changes if pair.axis == "step" else None
-        )
-        summaries[pair.metric] = _summary(pair, turn)
-        findings += judge_gap(run.name, pair, summaries[pair.metric], turn, bounds, by_plan)
+        mine = bounds.moved(limits, pair.metric)
+        phases = changes if pair.axis == "step" else None
+        turn = find_turn(pair.x, pair.eval, pair.train, lower=pair.lower, changes=phases, floor=mine.least_rise)
+        factor = find_mismatch(pair.x, pair.eval, pair.train, lower=pair.lower, large=1.0)
+        counted = factor if factor is not None and factor.counts(mine.factor) else None
+        summaries[pair.metric] = _summary(pair, turn, counted)
+        findings += judge_gap(run.name, pair, summaries[pair.metric], turn, mine, by_plan)
+        measure_gap(gauge, pair, summaries[pair.metric], turn, factor)
     reason = "; ".join(problems[:3]) or "no loss or accuracy was logged on both train and eval"
     return TrainEvalGap(
         run=run.name,
         frame=_frame(pairs),
         findings=tuple(strongest(findings)),
         not_applicable=() if summaries else tuple(NotApplicable(kind, reason) for kind in _KINDS),
+        measures=gauge.measures,
         pairs=tuple(pairs),
         summaries=summaries,
     )
@@ -163,7 +171,7 @@ def phase_changes(run: Run) -> NDArray[np.float64]:
     return changed["step"].cast(pl.Float64).to_numpy()[1:]
 
 
-def _summary(pair: Pair, turn: Turn) -> GapSummary:
+def _summary(pair: Pair, turn: Turn, mismatch: Mismatch | None) -> GapSummary:
     gap, ratio = _gap(pair)
     late = slice(-max(len(pair.x) // 3, 2), None)
     span = float(pair.x[-1] - pair.x[0])
@@ -180,7 +188,7 @@ def _summary(pair: Pair, turn: Turn) -> GapSummary:
         late_gap=float(np.median(gap[late])),
         late_ratio=float(np.median(ratio[late])),
         rise=turn.rise,
-        mismatch=find_mismatch(pair.x, pair.eval, pair.train, lower=pair.lower),
+        mismatch=mismatch,
     )
 
 

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from analysis.findings import SEVERITIES, Finding, Severity
 from analysis.generalisation.overfitting import Turn
 from analysis.generalisation.pairing import Pair
-from analysis.generalisation.scale_mismatch import Mismatch
+from analysis.generalisation.scale_mismatch import LARGE, Mismatch
 from analysis.generalisation.trend import Slope
+from analysis.limits import Gauge, Limits
 
-__all__ = ["Bounds", "GapSummary", "judge_gap", "strongest"]
+__all__ = ["Bounds", "GapSummary", "gap_of", "judge_gap", "measure_gap", "strongest"]
 
 Floats = NDArray[np.float64]
+#: A difference of accuracies by so much counts like eval twice as large as train.
+_ONE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,28 @@ class Bounds:
     gap_ratio: float = 1.5
     good_ratio: float = 0.4
     absurd_ratio: float = 0.1
+    #: Rise that is told at all, and constant factor between the two.
+    least_rise: float = 0.02
+    factor: float = LARGE
+
+    @property
+    def least_difference(self) -> float:
+        """What `gap_ratio` is of accuracies: a difference, 0.1 where it is 1.5."""
+        return (self.gap_ratio - 1.0) * _ONE
+
+    def moved(self, limits: Limits, metric: str) -> Bounds:
+        """The same with the limits that are set for a metric, which move the milder and the severer alike."""
+        rise, gap = limits.scale("overfitting", metric), limits.scale("train-eval-gap", metric)
+        good = limits.scale("suspiciously-good", metric)
+        return Bounds(
+            self.warn_rise * rise,
+            self.critical_rise * rise,
+            max(self.gap_ratio * gap, 1.0 + 1e-6),
+            min(self.good_ratio * good, 1.0 - 1e-6),
+            min(self.absurd_ratio * good, 1.0 - 1e-6),
+            self.least_rise * rise,
+            self.factor * limits.scale("train-eval-scale-mismatch", metric),
+        )
 
     def __post_init__(self) -> None:
         if not 0 < self.warn_rise <= self.critical_rise:
@@ -73,7 +98,7 @@ def judge_gap(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: Bou
     """Findings of one pair. `by_plan`: a curriculum changed the training loss, so that its size proves less."""
     found: list[Finding | None] = [_overfitting(run, pair, summary, turn, bounds)]
     if summary.mismatch is not None and not (by_plan and summary.mismatch.kind == "offset"):
-        found.append(_mismatch(run, pair, summary, summary.mismatch))
+        found.append(_mismatch(run, pair, summary, summary.mismatch, bounds))
     else:
         found.append(_too_good(run, pair, summary, bounds, by_plan))
         # overfitting says it already: the gap beside it is only told
@@ -124,6 +149,7 @@ def _overfitting(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: 
             "best_value": float(pair.eval[best]),
             "end_value": float(np.median(pair.eval[-3:])),
             "rise": turn.rise,
+            "limit": bounds.least_rise,
             "noise_bar": turn.bar,
             "critical_from": bounds.critical_rise,
             "train_change": turn.train_change,
@@ -152,7 +178,7 @@ def _moved(pair: Pair, turn: Turn) -> str:
     return f"stood at its limit ({np.median(pair.train[-3:]):.4g})"
 
 
-def _mismatch(run: str, pair: Pair, summary: GapSummary, mismatch: Mismatch) -> Finding:
+def _mismatch(run: str, pair: Pair, summary: GapSummary, mismatch: Mismatch, bounds: Bounds) -> Finding:
     interval = f"95 % interval {mismatch.low:.4g} to {mismatch.high:.4g}"
     causes: tuple[str, ...]
     if mismatch.kind == "offset":
@@ -191,6 +217,8 @@ def _mismatch(run: str, pair: Pair, summary: GapSummary, mismatch: Mismatch) -> 
         evidence={
             "form": mismatch.kind,
             "size": mismatch.size,
+            "times": mismatch.times if mismatch.kind == "factor" else None,
+            "limit": bounds.factor if mismatch.kind == "factor" else None,
             "low": mismatch.low,
             "high": mismatch.high,
             "whole_factor": mismatch.whole,
@@ -208,6 +236,7 @@ def _too_good(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_plan
     late = slice(-max(len(pair.x) // 2, 3), None)
     train, evaluated = float(np.median(pair.train[late])), float(np.median(pair.eval[late]))
     severity: Severity = "info"
+    limit: float | None = bounds.good_ratio if pair.lower else None
     if pair.lower:
         if train <= 0 or evaluated < 0 or evaluated >= bounds.good_ratio * train:
             return None
@@ -231,7 +260,14 @@ def _too_good(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_plan
         metric=pair.metric,
         first_step=_step(pair.step[0]),
         last_step=_step(pair.step[-1]),
-        evidence={"eval": evaluated, "train": train, "late_ratio": summary.late_ratio, "evals": summary.evals},
+        evidence={
+            "eval": evaluated,
+            "train": train,
+            "share_of_train": evaluated / train if train else None,
+            "limit": limit,
+            "late_ratio": summary.late_ratio,
+            "evals": summary.evals,
+        },
         causes=(
             f"the {pair.split} set is in the training data, or the labels are in the inputs (eval far below train)",
             f"the {pair.split} set is tiny or of one class",
@@ -243,6 +279,29 @@ def _too_good(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_plan
             "log train in eval mode once, without dropout and augmentation",
         ),
     )
+
+
+def measure_gap(gauge: Gauge, pair: Pair, summary: GapSummary, turn: Turn, factor: Mismatch | None) -> None:
+    """Keep how near a pair came to each limit; what eval is worse than its best counts where it is beyond noise."""
+    gauge.keep("overfitting", max(turn.rise, 0.0) if turn.overfits else 0.0, pair.metric)
+    if pair.lower:
+        gauge.keep("train-eval-scale-mismatch", 1.0 if factor is None else factor.times, pair.metric)
+    if summary.mismatch is None:
+        gauge.keep("train-eval-gap", gap_of(pair), pair.metric)
+        half = slice(-max(len(pair.x) // 2, 3), None)
+        train, evaluated = float(np.median(pair.train[half])), float(np.median(pair.eval[half]))
+        if pair.lower and train > 0 and evaluated >= 0:
+            gauge.keep("suspiciously-good", evaluated / train, pair.metric)
+
+
+def gap_of(pair: Pair) -> float:
+    """Eval / train over the last third; of accuracies 1 and five times the difference, so that 0.1 is 1.5; else 1."""
+    late = slice(-max(len(pair.x) // 3, 2), None)
+    train, evaluated = float(np.median(pair.train[late])), float(np.median(pair.eval[late]))
+    if pair.lower:
+        return evaluated / train if train > 0 else 1.0
+    scale = 100.0 if max(train, evaluated) > 1.5 else 1.0
+    return 1.0 + (train - evaluated) / (_ONE * scale)
 
 
 def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_plan: bool) -> Finding | None:
@@ -258,7 +317,7 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
         said = f"{evaluated:.4g} against {train:.4g} ({evaluated / train:.3g} times)"
     else:
         scale = 100.0 if max(train, evaluated) > 1.5 else 1.0
-        if train - evaluated < 0.1 * scale or max(train, evaluated) > 100:
+        if train - evaluated < bounds.least_difference * scale or max(train, evaluated) > 100:
             return None
         if train - evaluated > 0.4 * scale and not by_plan:
             severity = "warning"
@@ -275,6 +334,8 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
             "eval": evaluated,
             "train": train,
             "ratio": summary.late_ratio,
+            "gap": gap_of(pair),
+            "limit": bounds.gap_ratio,
             "train_start": start,
             "gap_trend": summary.trend.value,
             "gap_trend_low": summary.trend.low,

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from analysis.generalisation.trend import neighbour_noise, theil_sen
 
-__all__ = ["Mismatch", "find_mismatch"]
+__all__ = ["LARGE", "Mismatch", "find_mismatch"]
 
 Floats = NDArray[np.float64]
 #: A factor from here on (or its inverse) is no longer dropout, augmentation or a harder eval set.
-_LARGE = 3.0
+LARGE = 3.0
+#: A whole factor is told from here on.
+_LEAST_WHOLE = 2
 #: A factor within this share of a whole number, with an interval as narrow, is taken for that number.
 _WHOLE = 0.05
 #: The ratio may wander so much over the run (in logs) and still be called constant; memorising moves it by far more.
@@ -39,14 +41,27 @@ class Mismatch:
     whole: int | None = None
     inverse: bool = False
 
+    @property
+    def times(self) -> float:
+        """How many times one side is the other."""
+        return max(self.size, 1 / self.size) if self.size > 0 else 1.0
 
-def find_mismatch(x: Floats, evaluated: Floats, train: Floats, *, lower: bool = True) -> Mismatch | None:
+    def counts(self, large: float) -> bool:
+        """Whether a factor is `large`, or whole and at least two thirds of that; offsets and percent always count."""
+        whole = min(large, max(_LEAST_WHOLE, large * _LEAST_WHOLE / LARGE))
+        return self.kind != "factor" or (self.times >= large if self.whole is None else self.whole >= whole)
+
+
+def find_mismatch(
+    x: Floats, evaluated: Floats, train: Floats, *, lower: bool = True, large: float = LARGE
+) -> Mismatch | None:
     """The constant factor or offset by which eval differs from train all along, or None.
 
     All arrays have one length; `train` is smoothed at the eval points. For losses (`lower`) a constant factor counts
-    from 3 (or below 1/3) on, and from 2 on when it is a whole number to within its interval; an offset from a quarter
-    of the first train level on. Both must hold at the first evals already, when a model has had no time to memorise,
-    and train must meanwhile have changed by a fifth. For accuracies only percent against fractions is looked for.
+    from `large` (3, or below 1/3) on, and from 2 on when it is a whole number to within its interval; an offset from a
+    quarter of the first train level on. Both must hold at the first evals already, when a model has had no time to
+    memorise, and train must meanwhile have changed by a fifth. For accuracies only percent against fractions is looked
+    for.
     Fewer than five points, or losses that are not positive, give None.
 
     >>> x = np.arange(10.0)
@@ -69,7 +84,7 @@ def find_mismatch(x: Floats, evaluated: Floats, train: Floats, *, lower: bool = 
             size, reach = middle * float(train[0]), half * float(train[0])
             return Mismatch("offset", size, size - reach, size + reach)
         return None
-    return None if ratio is None else _factor(*ratio)
+    return None if ratio is None else _factor(*ratio, large)
 
 
 def _constant(x: Floats, values: Floats, wander: float) -> tuple[float, float] | None:
@@ -95,14 +110,14 @@ def _closer(one: Floats, other: Floats, truth: Floats) -> bool:
     return misses[0] < 0.7 * misses[1]
 
 
-def _factor(middle: float, half: float) -> Mismatch | None:
+def _factor(middle: float, half: float, large: float) -> Mismatch | None:
     inverse = middle < 0
     size = float(np.exp(abs(middle)))
     whole = round(size)
     narrow = half < _WHOLE and abs(np.log(size / max(whole, 1))) <= max(half, 0.005) and half * size < 0.25
-    if whole >= 2 and narrow:
+    if whole >= _LEAST_WHOLE and narrow:
         return Mismatch("factor", *_bounds(middle, half), whole=whole, inverse=inverse)
-    if size >= _LARGE:
+    if size >= large:
         return Mismatch("factor", *_bounds(middle, half), inverse=inverse)
     return None
 
