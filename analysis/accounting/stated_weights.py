@@ -29,9 +29,12 @@ def fill_weights(components: pl.DataFrame, declared: pl.DataFrame) -> pl.DataFra
     """
     if not components["weight"].null_count():
         return components
-    lacking = components.filter(pl.col("weight").is_null())["component"].unique().to_list()
-    parts = [components.filter(~pl.col("component").is_in(lacking))]
-    for name in lacking:
+    lacking = set(components.filter(pl.col("weight").is_null())["component"].unique())
+    lacking &= {*declared["component"], *components.filter(pl.col("weight").is_not_null())["component"].unique()}
+    if not lacking:  # no weight was ever stated for them
+        return components
+    parts = [components.filter(~pl.col("component").is_in(sorted(lacking)))]
+    for name in sorted(lacking):
         part = components.filter(pl.col("component") == name)
         parts.append(_filled(part, declared.filter(pl.col("component") == name)))
     return pl.concat(parts).sort("at", "component")

@@ -184,7 +184,8 @@ def judge_parts(run: str, parts: Sequence[Part], gauge: Gauge | None = None) -> 
 
 def _expected(part: Part) -> int:
     """Steps that the rhythm of a part promises."""
-    return len(np.unique(part.steps)) + (part.missing or 0)
+    rises = bool(np.all(part.steps[1:] > part.steps[:-1]))  # nearly every part: then no step is there twice
+    return (len(part.steps) if rises else len(np.unique(part.steps))) + (part.missing or 0)
 
 
 def _missing(run: str, part: Part, parts: int, gauge: Gauge) -> Finding:

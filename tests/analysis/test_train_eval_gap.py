@@ -361,6 +361,16 @@ def test_smoothing_agrees_with_a_plain_weighted_regression():
         assert smooth_at(x, y, np.array([place]), window=21)[0] == pytest.approx(reference, abs=1e-9)
 
 
+def test_a_smooth_value_at_very_many_places_is_that_of_fits_at_each_to_a_fraction_of_the_noise_left():
+    rng = np.random.default_rng(0)
+    x = np.arange(30_000.0)
+    curve = 0.5 + 2 * np.exp(-8 * x / len(x))
+    y = curve * np.exp(0.1 * rng.normal(size=len(x)))
+    parts = [smooth_at(x, y, x[i : i + 10_000]) for i in range(0, len(x), 10_000)]
+    apart = smooth_at(x, y, x) - np.concatenate(parts)
+    assert 0 < np.std(apart) < 0.03 * np.std(np.concatenate(parts) - curve)
+
+
 def test_a_spike_does_not_lift_the_smoothed_curve():
     x, y = np.arange(300.0), np.full(300, 2.0)
     y[150] = 1e6
