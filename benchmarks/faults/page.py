@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +37,7 @@ Seeds part all runs in two: thresholds were set on one part, and this page is ma
 ({split}), on which nothing was set.
 
 `python -m benchmarks.faults generate` makes the logs, `python -m benchmarks.faults score --split scored --peers
---write` makes this page ({dt.datetime.now(tz=dt.UTC):%Y-%m-%d}).
+--write` makes this page.
 """
 
 

@@ -89,4 +89,5 @@ def draw_kinds(scores: Sequence[Score]) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """As SVG without a date, so that the same figures make the same file."""
-    figure.savefig(path, metadata={"Date": None})
+    with style():
+        figure.savefig(path, metadata={"Date": None})
