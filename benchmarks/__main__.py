@@ -22,6 +22,7 @@ SUITES = (
     "recording_safety",
     "loading",
     "anomalies",
+    "diagnosis",
     "embeddings",
     "formats_tensorboard",
     "formats_tables",
