@@ -166,6 +166,9 @@ def _with_rest(run: Run, other: Run) -> Run:
         events=pl.concat([run.events, other.events]),
         rejects=pl.concat([run.rejects, other.rejects]),
         config={**other.config, **run.config},
+        config_source=" and ".join(dict.fromkeys(one.config_source for one in (run, other) if one.config)),
+        beside={**other.beside, **run.beside},
+        beside_unread=tuple(dict.fromkeys([*run.beside_unread, *other.beside_unread])),
         plan={**other.plan, **run.plan},
     )
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from eventstream.errors import InputError
 from parsers.places.archives import damage_of
+from parsers.plans.beside import with_configuration
 from parsers.registry import Format
 from parsers.run import Run
 from parsers.schema import REJECTS
@@ -75,12 +76,12 @@ def join(group: Sequence[Found], outcomes: Sequence[Run | InputError]) -> Outcom
 
 
 def read_run(where: Path, format: Format) -> Run:
-    """The run of one log that was found; damage of its packing is among its rejects."""
+    """The run of one log that was found, with the configurations beside it; damage of its packing is a reject."""
     try:
         run = format.read(where)
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror or error})") from error
-    return with_rejects(run, damage_of(where))
+    return with_rejects(with_configuration(run, where), damage_of(where))
 
 
 def with_rejects(run: Run, damage: Sequence[tuple[str, str]]) -> Run:

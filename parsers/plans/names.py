@@ -12,7 +12,7 @@ def _words(text: str) -> frozenset[str]:
 _NAMES = {
     "max_steps": (
         "max_steps max_train_steps train_steps training_steps num_train_steps max_training_steps "
-        "num_training_steps total_training_steps total_steps num_steps n_steps max_iters train_iters max_iter "
+        "num_training_steps total_training_steps total_steps num_steps max_iters train_iters max_iter "
         "num_iters total_iters max_iterations num_iterations iterations max_update max_updates"
     ),
     "epochs": "num_train_epochs epochs max_epochs num_epochs n_epochs total_epochs max_epoch",
