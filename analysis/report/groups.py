@@ -16,7 +16,7 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Group:
-    """Findings of one kind on one metric, the worst first."""
+    """Findings of one kind on one metric."""
 
     kind: str
     metric: str | None
@@ -46,19 +46,9 @@ class Group:
             for name in names
         ]
 
-    @property
-    def causes(self) -> list[str]:
-        """Causes of all findings, each once, in their order."""
-        return list(dict.fromkeys(c for f in self.findings for c in f.causes))
-
-    @property
-    def suggestions(self) -> list[str]:
-        """What to try, each once, in the order to try it."""
-        return list(dict.fromkeys(s for f in self.findings for s in f.suggestions))
-
 
 def group_findings(findings: Iterable[Finding]) -> list[Group]:
-    """Findings grouped by kind and metric; groups and their findings stay in the order given, worst first.
+    """Findings grouped by kind and metric; groups and their findings stay in the order given.
 
     >>> spikes = [Finding("loss-spike", "warning", "a", "up", metric="loss", first_step=s) for s in (5, 9)]
     >>> [(g.kind, len(g.findings), g.spans) for g in group_findings(spikes)]
@@ -67,5 +57,4 @@ def group_findings(findings: Iterable[Finding]) -> list[Group]:
     grouped: dict[tuple[str, str | None], list[Finding]] = {}
     for finding in findings:
         grouped.setdefault((finding.kind, finding.metric), []).append(finding)
-    groups = [Group(kind, metric, tuple(found)) for (kind, metric), found in grouped.items()]
-    return sorted(groups, key=lambda g: -SEVERITIES.index(g.severity))
+    return [Group(kind, metric, tuple(found)) for (kind, metric), found in grouped.items()]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analysis.diagnose import Diagnosis
 from analysis.findings import SEVERITIES, status_of
+from analysis.report.blocks import arrows
 from analysis.report.curves import Curve, draw_runs, read_curve
 from analysis.report.drawings import Drawing, Drawings
 from analysis.report.section import FIGURES, Section, meaning, section
@@ -80,14 +81,14 @@ def to_html(diagnoses: Sequence[Diagnosis], *, title: str, command: str, unread:
 def _row(made: Section) -> _Row:
     diagnosis = made.diagnosis
     counts = [(s, sum(f.severity == s for f in diagnosis.findings)) for s in reversed(SEVERITIES)]
-    worst = diagnosis.findings[0] if diagnosis.findings else None
+    worst = diagnosis.incidents[0] if diagnosis.incidents else None
     return _Row(
         key=made.key,
         name=clean(diagnosis.run, 80),
         path=clean(diagnosis.source.path, 120),
         status=diagnosis.status,
-        worst=clean(worst.message, 240) if worst else "",
-        worst_kind=worst.kind if worst else "",
+        worst=clean(arrows(worst.story), 240) if worst else "",
+        worst_kind=worst.root.kind if worst else "",
         format=diagnosis.source.format,
         steps="none" if diagnosis.source.last_step is None else f"{diagnosis.source.last_step:,}",
         counts=tuple((s, n) for s, n in counts if n),

@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator, Sequence
 
 from analysis.diagnose import Diagnosis
-from analysis.findings import status_of
-from analysis.report.groups import Group, group_findings
+from analysis.findings import Finding, status_of
+from analysis.report.blocks import Block, arrows, blocks_of
+from analysis.report.groups import Group
 from analysis.report.text import clean, counted, span
 
 __all__ = ["markdown"]
 
-#: Cards of one run, and runs of one summary, that are written out; the services that show summaries cut at 1 MB.
+#: Incidents of one run, and runs of one summary, that are written out; the services that show summaries cut at 1 MB.
 CARDS, RUNS = 20, 100
+#: Findings in a folded list.
+LINES = 40
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$@<>&-])")
 _SIGNS = {"healthy": "🟢", "warning": "🟡", "critical": "🔴", "fatal": "🔴", "info": "🔵"}
 _PLAIN = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
@@ -49,8 +52,8 @@ def escape(text: object, limit: int = 120) -> str:
 
 
 def _row(diagnosis: Diagnosis) -> str:
-    worst = diagnosis.findings[0] if diagnosis.findings else None
-    said = f"{worst.kind}: {escape(worst.message, 160)}" if worst else "nothing found"
+    worst = diagnosis.incidents[0] if diagnosis.incidents else None
+    said = f"{worst.root.kind}: {escape(arrows(worst.story), 160)}" if worst else "nothing found"
     step = "" if diagnosis.source.last_step is None else str(diagnosis.source.last_step)
     return (
         f"| {_SIGNS[diagnosis.status]} {diagnosis.status} | {escape(diagnosis.run, 80)} | {len(diagnosis.findings)} "
@@ -60,31 +63,63 @@ def _row(diagnosis: Diagnosis) -> str:
 
 def _run(diagnosis: Diagnosis) -> Iterator[str]:
     yield from ("", f"## {escape(diagnosis.run, 80)}: {diagnosis.status}", "")
-    groups = group_findings(diagnosis.findings)
-    if not groups:
+    blocks = blocks_of(diagnosis.incidents)
+    told = [block for block in blocks if block.severity != "info"]
+    notes = [f for block in blocks if block.severity == "info" for f in block.findings]
+    if not blocks:
         yield f"Nothing found among {len(diagnosis.judged)} kinds of fault that could be judged."
-    for group in groups[:CARDS]:
-        yield from _card(group)
-    if len(groups) > CARDS:
-        yield f"{len(groups) - CARDS} more kinds of finding stand in the JSON report."
+    for block in told[:CARDS]:
+        yield from _block(block)
+    if len(told) > CARDS:
+        yield f"{len(told) - CARDS} more incidents stand in the JSON report."
+    if notes:
+        yield from _folded(f"{_SIGNS['info']} {counted(len(notes), 'note')}", [_line(f) for f in notes[:LINES]])
+    if len(notes) > LINES:
+        yield f"{len(notes) - LINES} more notes stand in the JSON report."
     if diagnosis.source.rejects.height:
         yield from (
             "",
             f"Not readable: {counted(diagnosis.source.rejects.height, 'piece of input', 'pieces of input')}.",
         )
     if diagnosis.not_applicable:
-        yield from ("", "<details><summary>Not judged</summary>", "")
-        yield from (f"* {n.kind}: {escape(n.reason, 300)}" for n in diagnosis.not_applicable)
-        yield from ("", "</details>")
+        reasons = [f"* {n.kind}: {escape(n.reason, 300)}" for n in diagnosis.not_applicable]
+        yield from _folded("Not judged", reasons)
 
 
-def _card(group: Group) -> Iterator[str]:
+def _block(block: Block) -> Iterator[str]:
+    """The story, the root with its evidence, followers folded, then what to try and the causes, once for all."""
+    root, *followers = block.groups
+    yield f"### {_SIGNS[block.severity]} {block.severity}: {_titled(root)}"
+    for story in block.stories[:6]:
+        yield from ("", f"**{escape(story, 600)}**")
+    yield from _proof(root)
+    if followers:
+        kinds = ", ".join(dict.fromkeys(group.kind for group in followers))
+        cards = [line for group in followers[:CARDS] for line in _follower(group)]
+        yield from _folded(f"{counted(len(followers), 'thing')} that came of it, or with it: {kinds}", cards)
+    for title, items in (("What to try", block.suggestions), ("Likely causes", block.causes)):
+        if items:
+            yield from ("", f"{title}:", "")
+            yield from (f"{n}. {escape(item, 400)}" for n, item in enumerate(items[:6], start=1))
+    yield ""
+
+
+def _titled(group: Group) -> str:
     worst = group.findings[0]
     where = ", ".join(
         part for part in (escape(group.metric or "", 60), span(worst.first_step, worst.last_step)) if part
     )
-    yield f"### {_SIGNS[group.severity]} {group.severity}: {group.kind}{f' ({where})' if where else ''}"
-    yield from ("", escape(worst.message, 400), "")
+    return f"{group.kind}{f' ({where})' if where else ''}"
+
+
+def _follower(group: Group) -> Iterator[str]:
+    yield f"#### {_SIGNS[group.severity]} {group.severity}: {_titled(group)}"
+    yield from (*_proof(group), "")
+
+
+def _proof(group: Group) -> Iterator[str]:
+    """What the findings of a card say, and their numbers."""
+    yield from ("", escape(group.findings[0].message, 400), "")
     for finding in group.findings[1:6]:
         yield f"* also {span(finding.first_step, finding.last_step)}: {escape(finding.message, 300)}"
     if len(group.findings) > 6:
@@ -92,8 +127,12 @@ def _card(group: Group) -> Iterator[str]:
     if group.evidence:
         yield from ("", "| evidence | value |", "|---|--:|")
         yield from (f"| {escape(name, 60)} | {escape(values[0])} |" for name, values in group.evidence[:24])
-    for title, items in (("What to try", group.suggestions), ("Likely causes", group.causes)):
-        if items:
-            yield from ("", f"{title}:", "")
-            yield from (f"{n}. {escape(item, 400)}" for n, item in enumerate(items[:6], start=1))
-    yield ""
+
+
+def _line(finding: Finding) -> str:
+    one = Group(finding.kind, finding.metric, (finding,))
+    return f"* {finding.severity}: {_titled(one)}: {escape(finding.message, 300)}"
+
+
+def _folded(summary: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from ("", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
@@ -13,9 +13,10 @@ from markupsafe import Markup
 from analysis.diagnose import Diagnosis
 from analysis.findings import Finding
 from analysis.kinds import KINDS
+from analysis.report.blocks import Block, blocks_of
 from analysis.report.curves import Curve, Curves, read_curves
 from analysis.report.drawings import Drawing, Drawings
-from analysis.report.groups import Group, group_findings
+from analysis.report.groups import Group
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
@@ -39,11 +40,30 @@ FIGURES = 16
 
 @dataclass(frozen=True)
 class Card:
-    """Findings of one kind on one metric with their figure; `see` is the number of a figure that shows them too."""
+    """Findings of one kind on one metric with their figure; `see` is the number of a figure that shows them too.
+
+    Causes and suggestions of an incident stand in the card of its root, and once.
+    """
 
     group: Group
     drawing: Drawing | None
     see: int | None
+    causes: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Told:
+    """Incidents that are alike: what happened in a line each, the card of the root, those of the followers."""
+
+    block: Block
+    root: Card
+    followers: tuple[Card, ...]
+
+    @property
+    def kinds(self) -> str:
+        """The followers' kinds, each once."""
+        return ", ".join(dict.fromkeys(card.group.kind for card in self.followers))
 
 
 @dataclass(frozen=True)
@@ -62,7 +82,8 @@ class Section:
     key: str
     diagnosis: Diagnosis
     facts: tuple[tuple[str, str], ...]
-    cards: tuple[Card, ...]
+    told: tuple[Told, ...]
+    notes: tuple[Told, ...]
     beyond: tuple[Finding, ...]
     views: tuple[View, ...]
     sparks: tuple[tuple[str, tuple[Spark, ...]], ...]
@@ -85,10 +106,9 @@ def section(diagnosis: Diagnosis, key: str, drawings: Drawings, *, large: bool =
     """
     run = diagnosis.source
     curves = read_curves(run)
-    groups = group_findings(diagnosis.findings)
-    shown, beyond = groups[:CARDS], groups[CARDS:]
+    shown, beyond = _room(blocks_of(diagnosis.incidents))
     drawn: dict[str, int] = {}
-    cards = tuple(_card(group, diagnosis, curves, drawings, drawn) for group in shown)
+    told = [_told(block, diagnosis, curves, drawings, drawn) for block in shown]
     views = (*(curve_views(diagnosis, curves, drawings) if large else ()), *check_views(diagnosis, drawings, drawn))
     sparks, left = _sparks(curves, diagnosis.findings, run.roles)
     rejects = [
@@ -101,8 +121,9 @@ def section(diagnosis: Diagnosis, key: str, drawings: Drawings, *, large: bool =
         key=key,
         diagnosis=diagnosis,
         facts=_facts(diagnosis, curves),
-        cards=cards,
-        beyond=tuple(f for group in beyond for f in group.findings),
+        told=tuple(one for one in told if one.block.severity != "info"),
+        notes=tuple(one for one in told if one.block.severity == "info"),
+        beyond=tuple(f for block in beyond for f in block.findings),
         views=views,
         sparks=sparks,
         sparks_left=left,
@@ -159,6 +180,19 @@ def _log_of(source: Source, folder: str) -> str:
     told = f"{clean(path, 160)} ({source.format}): {source.scalars:,} numbers"
     compared, differing = (int(source.against[column].sum()) for column in ("compared", "differing"))
     return f"{told}, {compared:,} of them also in an earlier log, {differing:,} differ" if compared else told
+
+
+def _room(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
+    """The blocks that the page has room for, and the rest; what comes first is told, however long it is."""
+    cards = list(itertools.accumulate(len(block.groups) for block in blocks))
+    room = max(sum(count <= CARDS for count in cards), 1)
+    return list(blocks[:room]), list(blocks[room:])
+
+
+def _told(block: Block, diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: dict[str, int]) -> Told:
+    root, *rest = (_card(group, diagnosis, curves, drawings, drawn) for group in block.groups[:CARDS])
+    root = replace(root, causes=tuple(block.causes), suggestions=tuple(block.suggestions))
+    return Told(block, root, tuple(rest))
 
 
 def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: dict[str, int]) -> Card:

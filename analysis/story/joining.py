@@ -43,25 +43,55 @@ class _Edge:
 def join(onsets: Sequence[Onset], rhythm: Rhythm) -> list[Joined]:
     """For each of `onsets` what explains it; the same for any order of them.
 
-    Of several explanations the nearest in time is taken; one that would make a finding its own cause is not.
+    First, signs of one kind gather around the one that leads them: each must be near that one, so that a long row of
+    them never becomes one thing. Then, of several explanations, each takes the nearest in time; one that would make a
+    finding its own cause is not taken, nor one by which a story would come to the same kind twice.
     """
     order = sorted(range(len(onsets)), key=lambda i: onsets[i].key)
     rank = {place: n for n, place in enumerate(order)}
-    edges = sorted(_edges(onsets, rhythm), key=lambda e: (e.distance, rank[e.effect], rank[e.cause]))
-    taken: dict[int, _Edge] = {}
-    for edge in edges:
-        if edge.effect not in taken and _root(edge.cause, taken) != edge.effect:
-            taken[edge.effect] = edge
+    tree = _Tree([o.finding.kind for o in onsets])
+    edges = list(_edges(onsets, rhythm))
+    alike = [e for e in edges if e.link.cause == e.link.effect]
+    alike.sort(key=lambda e: (onsets[e.cause].finding.severity == "info", rank[e.cause], rank[e.effect]))
+    for edge in alike:
+        if edge.effect not in tree.taken and edge.cause not in tree.taken and edge.effect not in tree.below:
+            tree.add(edge)
+    between = [e for e in edges if e.link.cause != e.link.effect]
+    for edge in sorted(between, key=lambda e: (e.distance, rank[e.effect], rank[e.cause])):
+        if edge.effect not in tree.taken and not tree.repeats(edge):
+            tree.add(edge)
     return [
-        Joined(place, e.cause, e.link) if (e := taken.get(place)) else Joined(place, None, None)
+        Joined(place, e.cause, e.link) if (e := tree.taken.get(place)) else Joined(place, None, None)
         for place in range(len(onsets))
     ]
 
 
-def _root(place: int, taken: dict[int, _Edge]) -> int:
-    while place in taken:
-        place = taken[place].cause
-    return place
+class _Tree:
+    """The explanations taken so far, and what hangs below each finding."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds = kinds
+        self.taken: dict[int, _Edge] = {}
+        self.below: dict[int, list[int]] = {}
+
+    def add(self, edge: _Edge) -> None:
+        self.taken[edge.effect] = edge
+        self.below.setdefault(edge.cause, []).append(edge.effect)
+
+    def repeats(self, edge: _Edge) -> bool:
+        """Whether a kind would stand both above and below: so it is, too, where a finding would explain itself."""
+        above, place = {self._kinds[edge.cause]}, edge.cause
+        while place in self.taken:
+            place = self.taken[place].cause
+            above.add(self._kinds[place])
+        return not above.isdisjoint(self._kinds[place] for place in self._under(edge.effect))
+
+    def _under(self, place: int) -> Iterator[int]:
+        waiting = [place]
+        while waiting:
+            place = waiting.pop()
+            yield place
+            waiting += self.below.get(place, [])
 
 
 def _edges(onsets: Sequence[Onset], rhythm: Rhythm) -> Iterator[_Edge]:
