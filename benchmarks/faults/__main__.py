@@ -73,9 +73,10 @@ def _score(given: argparse.Namespace) -> None:
 
 
 def _generate(given: argparse.Namespace) -> None:
-    from benchmarks.faults.generate import generate
+    from benchmarks.faults import generate
 
-    generate(given.logs, only=tuple(given.only or ()), share=given.share)
+    only = [word for kind in given.only or () for word in ("--only", kind)]
+    generate.main([*only, "--share", str(given.share), "--folder", str(given.logs)])
 
 
 def parser() -> argparse.ArgumentParser:

@@ -94,7 +94,8 @@ The share of runs in which each fault is found, at each magnitude; then over 1 t
 def _sizes(truths: Sequence[Truth]) -> str:
     return f"""## What the magnitudes mean
 
-The median size over the runs of each fault, and what it is measured in; written down before any detector ran.
+Written down before any detector ran. Each fault is measured in the run that it was planted in, and drawn again where it
+did not take effect.
 
 {sizes_table(truths)}"""
 

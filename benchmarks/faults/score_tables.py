@@ -132,11 +132,15 @@ def worst_table(score: Score, most: int = 25) -> str:
 
 
 def sizes_table(truths: Iterable[Truth]) -> str:
-    """What the magnitudes mean: the median size of each fault and variant at each magnitude, with its unit."""
+    """What the magnitudes mean: the size of each fault and variant at each, with its unit.
+
+    The size that was asked for, or the measured one where none was; the median where runs differ.
+    """
     sizes: dict[tuple[str, str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for truth in truths:
-        if truth.fault is not None and truth.magnitude is not None and truth.size is not None:
-            sizes[truth.fault, truth.variant, truth.unit or ""][truth.magnitude].append(truth.size)
+        size = truth.size if truth.wanted is None else truth.wanted
+        if truth.fault is not None and truth.magnitude is not None and size is not None:
+            sizes[truth.fault, truth.variant, truth.unit or ""][truth.magnitude].append(size)
     rows = [
         [*key, *(f"{statistics.median(by[m]):.3g}" if by[m] else "-" for m in MAGNITUDES)]
         for key, by in sorted(sizes.items())

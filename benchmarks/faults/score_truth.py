@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Truth:
     last_step: int
     metric: str | None
     accepted: tuple[str, ...]
+    #: The size that was asked for; `size` is the one that was measured.
+    wanted: float | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -71,11 +73,15 @@ def truth_of(row: Mapping[str, Any]) -> Truth:
 
     Raises `ValueError` with the run and the field where one is missing or unknown.
     """
-    missing = [one.name for one in fields(Truth) if one.name not in row]
+    missing = [one.name for one in fields(Truth) if one.name not in row and one.default is MISSING]
     if missing:
         raise ValueError(f"run {row.get('id', '?')}: its truth lacks {', '.join(missing)}")
-    known = {one.name: row[one.name] for one in fields(Truth)}
-    return Truth(**{**known, "quirks": tuple(known["quirks"]), "accepted": tuple(known["accepted"])})
+    known = {one.name: row[one.name] for one in fields(Truth) if one.name in row}
+    for name in ("quirks", "accepted"):
+        known[name] = tuple(known[name])
+    for name in ("size", "wanted"):  # JSON has no infinity: it stands there as a string
+        known[name] = None if known.get(name) is None else float(known[name])
+    return Truth(**known)
 
 
 def read_index(logs: Path) -> list[Truth]:
