@@ -206,7 +206,8 @@ def _mark(use: _Seen, first: int | None, last: int | None, count: int) -> _Seen:
 
 def _all_rules(run: Run) -> dict[str, dict[str, tuple[list[str], list[str]]]]:
     """The plan's rules with those of every `contract` event, by direction and stage."""
-    agreed: list[Mapping[str, Any]] = [run.plan, *_records(run, "contract")]
+    plan = {"inputs": run.planned.inputs, "outputs": run.planned.outputs}
+    agreed: list[Mapping[str, Any]] = [plan, *_records(run, "contract")]
     rules: dict[str, dict[str, tuple[list[str], list[str]]]] = {"inputs": {}, "outputs": {}}
     for direction, by_stage in rules.items():
         for said in agreed:

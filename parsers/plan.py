@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -129,6 +129,11 @@ class Plan:
         """Names of all components that the plan gives a weight, in its order."""
         listed = [name for phase in self.phases for name in phase.weights]
         return tuple(dict.fromkeys([*listed, *self.loss_weights]))
+
+    def without(self, components: Collection[str]) -> Plan:
+        """The plan without the constant weights of some components."""
+        kept = {name: weight for name, weight in self.loss_weights.items() if name not in components}
+        return replace(self, loss_weights=kept, hints=self.hints - set(components))
 
     def planned_weights(self, steps: ArrayLike, max_steps: int | None = None) -> pl.DataFrame:
         """One row per step and component (`PLANNED`): the weight that it should have then, and the phase.

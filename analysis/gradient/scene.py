@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -83,22 +83,9 @@ def scene_of(run: Run, gauge: Gauge | None = None) -> Scene:
 
 
 def meant_of(run: Run) -> Meant:
-    """`trainable`, `freeze` (or `frozen`) and `unfreeze_step` of the plan, else of the configuration."""
-    for place in (run.plan, run.config):
-        trainable, frozen = _names(place, "trainable"), _names(place, "freeze") or _names(place, "frozen")
-        step = place.get("unfreeze_step")
-        if trainable or frozen:
-            known = isinstance(step, int | float) and not isinstance(step, bool)
-            return Meant(trainable, frozen, float(step) if known and step is not None else None)
-    return Meant()
-
-
-def _names(place: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """Names under a key; a flag (`freeze: true`) names nothing."""
-    value = place.get(key)
-    if isinstance(value, str):
-        return (value,)
-    return tuple(filter(None, (v for v in value if isinstance(v, str)))) if isinstance(value, list | tuple) else ()
+    """Which layers train, as the plan of the run says it (`Plan.trainable`, `freeze`, `unfreeze_step`)."""
+    plan = run.planned
+    return Meant(plan.trainable, plan.freeze, plan.unfreeze_step)
 
 
 def _named(layer: str, names: Iterable[str]) -> bool:
