@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -20,9 +21,10 @@ from analysis.accounting.schedule import infer_schedule
 from analysis.accounting.weights import observed_weights
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from eventstream.errors import PlanError
-from parsers.plan import Plan
+from parsers.plan import Plan, is_other
 from parsers.run import Run
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ SCHEDULE = pl.Schema(
         "last_weight": pl.Float64,
     }
 )
+#: What of a plan that was not understood concerns weights.
+_ABOUT = re.compile(r"curriculum|phases|weight|lambda", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,11 +107,12 @@ class Curriculum(Result):
         return self.frame["planned"].count() > 0
 
 
-def curriculum(run: Run) -> Curriculum:
+def curriculum(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Curriculum:
     """Whether the curriculum ran as planned, and whether the loss obeyed it.
 
     Observed weights are those of the loss records (`losses/{c}/weight`), else `curriculum/weight/{c}`; they are held
-    against `run.plan` within their printed precision. Finding `curriculum-off-schedule` names the first step that
+    against `run.planned` within their printed precision (a weight that only a setting such as `lambda_adv` tells,
+    where the observed one is constant). Finding `curriculum-off-schedule` names the first step that
     differs, by how much, and a shift, another unit (epochs, micro-batches) or a wrong number of steps where that
     explains it. Finding `curriculum-bypass`: a component enters the total although its weight (logged, else planned)
     is 0; the effective weight is estimated with its 95 % interval, and more than 1 % of the total is critical.
@@ -123,8 +128,9 @@ def curriculum(run: Run) -> Curriculum:
     >>> result.findings[0].kind, result.bypasses[0].weight, result.not_applicable[0].reason
     ('curriculum-bypass', 0.0625, 'no plan')
     """
-    plan, problem = _plan(run)
+    gauge = Gauge(limits)
     observed = observed_weights(run)
+    plan, problem = _plan(run, observed)
     names = match_names(plan, observed["component"].unique().to_list())
     frame = _compared(plan, observed, names)
     table = loss_table(run)
@@ -133,7 +139,7 @@ def curriculum(run: Run) -> Curriculum:
     bypasses = _bypasses(table, plan, names)
     findings = [bypass_finding(run.name, found) for found in bypasses]
     if not problem and frame["planned"].count():
-        findings += judge_schedule(run, plan, frame, names)
+        findings += judge_schedule(run, plan, frame, names, gauge)
         findings += judge_phases(run, plan)
         findings += judge_progress(run, plan)
         findings += _unmatched(run, plan, frame, names)
@@ -142,21 +148,29 @@ def curriculum(run: Run) -> Curriculum:
         frame.select(FRAME.names()),
         findings=tuple(sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))),
         not_applicable=tuple(_not_judged(plan, problem, frame, names, table)),
+        measures=gauge.measures,
         schedule=_inferred(observed),
         bypasses=tuple(bypasses),
     )
 
 
-def _plan(run: Run) -> tuple[Plan, str]:
+def _plan(run: Run, observed: pl.DataFrame) -> tuple[Plan, str]:
+    plan = run.planned
+    # the weight in a setting of its own is where a ramp ends as often as it is constant: a ramp is not held against it
+    ramps = [name for name in plan.hints if not _is_constant(observed, name)]
+    about = tuple(told for told in plan.not_understood if told.startswith("plan.") or _ABOUT.search(told))
+    plan = replace(plan.without(ramps), not_understood=about)
     try:
-        plan = Plan.from_mapping(run.plan)
+        Plan.from_mapping({key: value for key, value in run.plan.items() if not is_other(key, value)})
     except PlanError as error:
-        return Plan(), f"the plan cannot be used: {error}"
-    if not run.plan:
-        return plan, "no plan"
-    if not plan.components:
-        return plan, "the plan states no weights"
-    return plan, ""
+        return plan, f"the plan cannot be used: {error}"
+    if plan.components:
+        return plan, ""
+    return plan, "the plan states no weights" if run.plan else "no plan"
+
+
+def _is_constant(observed: pl.DataFrame, component: str) -> bool:
+    return observed.filter(pl.col("component") == component)["observed"].drop_nulls().n_unique() == 1
 
 
 def _compared(plan: Plan, observed: pl.DataFrame, names: Names) -> pl.DataFrame:

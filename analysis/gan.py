@@ -15,6 +15,7 @@ from analysis.adversarial.gan_signals import EQUILIBRIA, Equilibrium, Signal, eq
 from analysis.adversarial.sub_discriminators import mean_signals, won
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import Finding, NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from eventstream.errors import unknown_name
 from parsers.run import Run
@@ -82,13 +83,13 @@ class GanHealth(Result):
         return drawn
 
 
-def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanHealth:
+def gan(run: Run, *, family: str | None = None, discriminators: int = 1, limits: Limits = DEFAULT_LIMITS) -> GanHealth:
     """Whether a GAN's game is healthy: diversity of its samples, and its losses beside their equilibria.
 
     `family` is the adversarial loss: `bce`, `lsgan`, `hinge` (each as sum or mean of D's two halves, whichever fits),
     `bce-mean`, `lsgan-mean`, `hinge-mean` or `wgan`; None takes it from the configuration, else from the early
     discriminator loss (see `equilibrium_of`). `discriminators` is the number of sub-discriminators whose losses are
-    added. Others raise `ValueError`.
+    added. Others raise `ValueError`. `limits` may set other shares than the defaults.
 
     An adversarial loss has no reason to fall, and one at its equilibrium looks alike whether the game is balanced or
     D has learned nothing; so neither is judged. A finding needs a state that holds to the end of the run for a fifth of
@@ -114,9 +115,10 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanH
     if d is not None and family != "wgan" and d.level(0.0, 1.0) >= 0:
         highest = float(np.quantile(d.value[: max(len(d.value) // 5, 1)], 0.9))
         balance = equilibrium_of(highest, family, discriminators)
+    gauge = Gauge(limits)
     findings: list[Finding] = []
     reasons: list[NotApplicable] = []
-    for kind, needed, judge in _judges(run.name, signals, balance):
+    for kind, needed, judge in _judges(run.name, signals, balance, gauge):
         reason = _why_not(signals, needed, balance)
         if reason:
             reasons.append(NotApplicable(kind, reason))
@@ -130,6 +132,7 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1) -> GanH
         frame=_frame(signals, balance),
         findings=tuple(findings),
         not_applicable=tuple(reasons),
+        measures=gauge.measures,
         signals=signals,
     )
 
@@ -144,17 +147,17 @@ def _signals(run: Run) -> dict[str, Signal]:
 
 
 def _judges(
-    run: str, signals: Mapping[str, Signal], balance: Equilibrium | None
+    run: str, signals: Mapping[str, Signal], balance: Equilibrium | None, gauge: Gauge
 ) -> list[tuple[str, tuple[str, ...], Callable[[], Finding | None]]]:
     """Kind, roles that it needs, and the judgement, which is only called where these are there."""
 
-    def dominance(judge: Callable[[str, Mapping[str, Signal], Equilibrium], Finding | None]) -> Finding | None:
+    def dominance(judge: Callable[[str, Mapping[str, Signal], Equilibrium, Gauge], Finding | None]) -> Finding | None:
         assert balance is not None
-        return judge(run, signals, balance)
+        return judge(run, signals, balance, gauge)
 
     both = ("discriminator_loss", "generator_loss")
     return [
-        ("mode-collapse", ("diversity",), lambda: mode_collapse(run, signals["diversity"])),
+        ("mode-collapse", ("diversity",), lambda: mode_collapse(run, signals["diversity"], gauge)),
         ("discriminator-dominance", both, lambda: dominance(discriminator_dominance)),
         ("generator-dominance", both, lambda: dominance(generator_dominance)),
     ]

@@ -18,9 +18,10 @@ from analysis.accounting.loss_table import loss_table
 from analysis.accounting.plain_losses import plain_losses
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from eventstream.errors import PlanError
-from parsers.plan import Plan
+from parsers.plan import Plan, is_other
 from parsers.run import Run
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class LossAccounting(Result):
         return drawn
 
 
-def losses(run: Run, *, tolerance: float | None = None) -> LossAccounting:
+def losses(run: Run, *, tolerance: float | None = None, limits: Limits = DEFAULT_LIMITS) -> LossAccounting:
     """Whether the loss adds up: per component, in total, and in what was displayed.
 
     Reads `losses/...` numbers where the run has them, else metrics named like components and a total (`kd_loss`,
@@ -84,7 +85,8 @@ def losses(run: Run, *, tolerance: float | None = None) -> LossAccounting:
     counted twice, a hidden component, a constant), `loss-display-mismatch`, `weight-not-applied`,
     `inactive-component`. Components that enter with weight 0 are `curriculum-bypass`, see `curriculum`. Records with
     NaN or infinite numbers are not judged; a run without losses gives an empty frame and says so. Raises `ValueError`
-    for a tolerance that is no number above 0.
+    for a tolerance that is no number above 0. `limits` may set from which relative difference on a mismatch is a
+    warning.
 
     >>> from parsers.finish import finish
     >>> rows = pl.DataFrame({"step": [1] * 4, "value": [2.0, 0.5, 1.0, 1.25],
@@ -95,6 +97,7 @@ def losses(run: Run, *, tolerance: float | None = None) -> LossAccounting:
     """
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < math.inf):
         raise ValueError(f"tolerance: expected a number above 0 or None, found {tolerance!r}")
+    gauge = Gauge(limits)
     plan, unread = _plan(run)
     table, explanation, reason = loss_table(run), "", "no losses are logged"
     inferred = None
@@ -104,9 +107,9 @@ def losses(run: Run, *, tolerance: float | None = None) -> LossAccounting:
         table = plain.table or table
     rows, totals = account(table, aggregation=plan.aggregation, tolerance=tolerance)
     findings = [
-        *judge_sum(run.name, rows, totals, aggregation=plan.aggregation),
-        *judge_display(run.name, totals),
-        *judge_products(run.name, rows),
+        *judge_sum(run.name, rows, totals, aggregation=plan.aggregation, gauge=gauge),
+        *judge_display(run.name, totals, gauge),
+        *judge_products(run.name, rows, gauge),
         *judge_activity(
             run.name, rows, _planned_peaks(plan, rows), {h.component for h in hidden_weights(rows, totals)}
         ),
@@ -116,16 +119,19 @@ def losses(run: Run, *, tolerance: float | None = None) -> LossAccounting:
         (rows if inferred is None else inferred).select(COMPONENTS.names()),
         findings=tuple(sorted(findings, key=_rank)),
         not_applicable=tuple(_not_judged(rows, totals, reason, unread)),
+        measures=gauge.measures,
         totals=totals.select(TOTALS.names()),
         explanation=explanation,
     )
 
 
 def _plan(run: Run) -> tuple[Plan, str]:
+    plan = run.planned.without(run.planned.hints)  # a setting of its own does not say that it is constant
     try:
-        return Plan.from_mapping(run.plan), ""
+        Plan.from_mapping({key: value for key, value in run.plan.items() if not is_other(key, value)})
     except PlanError as error:
-        return Plan(), f" (the plan cannot be used: {error})"
+        return plan, f" (the plan cannot be used: {error})"
+    return plan, ""
 
 
 def _planned_peaks(plan: Plan, rows: pl.DataFrame) -> dict[str, float]:

@@ -18,6 +18,7 @@ from analysis.embeddings.mislabelled import MISLABELLED
 from analysis.embeddings.source import EmbeddingSet, Unread, from_array, from_file, from_run
 from analysis.embeddings.vectors import Labels
 from analysis.findings import NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from eventstream.errors import unknown_name
 from parsers.run import Run
@@ -138,6 +139,7 @@ def speaker_embeddings(
     sample: int = 2000,
     bootstrap: int = 200,
     seed: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> SpeakerEmbeddings:
     """How well embeddings tell speakers (or any labels) apart, over the steps of a run or in one set.
 
@@ -149,7 +151,8 @@ def speaker_embeddings(
 
     Findings speak of the last step (of each of its splits): embedding-collapse, low-separation (a warning unless the
     separation is above `good`; a missed `same` or `different` alone is an info) and mislabelled-sample. What an early
-    checkpoint looks like is in `frame`, and no reason to alarm.
+    checkpoint looks like is in `frame`, and no reason to alarm. `limits` may set others than these for single kinds; of
+    low-separation they move `same`, `different` and `good` together.
 
     Edge cases: rows with NaN, infinities or no length are left out and counted; rows without a label count for collapse
     only; duplicates are utterances like others. Raises `ValueError` for parameters out of range or labels that do not
@@ -163,7 +166,8 @@ def speaker_embeddings(
     >>> result.status, result.frame["eer"].item(), result.frame["separation"].item() > 0.6
     ('healthy', 0.0, True)
     """
-    limits = Thresholds(same, different, good, excellent)
+    gauge = Gauge(limits)
+    thresholds = Thresholds(same, different, good, excellent).moved(limits)
     options = Options(p_target=p_target, bootstrap=bootstrap, seed=seed, sample=sample, map=map)
     name, sets = _sets(source, labels)
     measured: list[Measured] = []
@@ -175,7 +179,7 @@ def speaker_embeddings(
         # only the last step is looked at closely later: the vectors of the others need not stay in memory
         measured = [m.without_vectors() if m.row["step"] != one.step else m for m in measured]
         measured.append(measure(one, len(measured), options))
-    result = _judged(name, measured, tuple(unread), options, limits)
+    result = _judged(name, measured, tuple(unread), options, thresholds, gauge)
     if map is not None:
         result.map(map)
     return result
@@ -192,7 +196,12 @@ def _sets(source: Run | ArrayLike | str | Path, labels: Labels | None) -> tuple[
 
 
 def _judged(
-    name: str, measured: list[Measured], unread: tuple[Unread, ...], options: Options, limits: Thresholds
+    name: str,
+    measured: list[Measured],
+    unread: tuple[Unread, ...],
+    options: Options,
+    thresholds: Thresholds,
+    gauge: Gauge,
 ) -> SpeakerEmbeddings:
     frame = pl.DataFrame([m.row for m in measured], schema=FRAME, orient="row")
     if not measured:
@@ -204,7 +213,7 @@ def _judged(
         skipped = tuple(NotApplicable(kind, reason) for kind in KINDS)
         return SpeakerEmbeddings(name, frame, not_applicable=skipped, unread=unread, options=options)
     last = [m for m in measured if m.row["step"] == measured[-1].row["step"]]
-    verdicts = [judge(name, m.row, m.rank_floor, m.suspects, limits) for m in last]
+    verdicts = [judge(name, m.row, m.rank_floor, m.suspects, thresholds, gauge) for m in last]
     findings = tuple(f for found, _ in verdicts for f in found)
     told = {f.kind for f in findings}
     skipped_by_kind = {n.kind: n for _, skipped in verdicts for n in skipped if n.kind not in told}
@@ -216,6 +225,7 @@ def _judged(
         frame,
         findings=findings,
         not_applicable=tuple(n for kind, n in skipped_by_kind.items() if kind not in judged),
+        measures=gauge.measures,
         speakers=chosen.speakers,
         mislabelled=chosen.suspects.frame if chosen.suspects else MISLABELLED.to_frame(),
         unread=unread,

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from analysis.accounting.loss_account import LARGEST, printed, span
 from analysis.findings import Finding, Severity
+from analysis.limits import Gauge, Limits
 
 __all__ = ["judge_activity", "judge_display", "judge_products"]
 
 Floats = NDArray[np.float64]
 
-#: Typical relative error of raw x weight from which it is a warning, and critical.
-_WARNING, _CRITICAL = 0.005, 0.1
-#: Relative difference of the displayed loss that is worth a warning.
-_DISPLAY = 1e-3
+#: Typical relative error of raw x weight from which it is critical, where the limit of the kind is at its default.
+_CRITICAL = 0.1
 _FACTOR_AGREES = 1e-3
 _DISPLAY_CAUSES = (
     "the progress bar shows an average, or the loss of another step",
@@ -32,23 +31,33 @@ _DISPLAY_SUGGESTIONS = (
 )
 
 
-def judge_products(run: str, rows: pl.DataFrame) -> list[Finding]:
+def judge_products(run: str, rows: pl.DataFrame, gauge: Gauge | None = None) -> list[Finding]:
     """Components whose entry is not raw x weight although the weight is not 0 (weight 0 is a bypass, see curriculum).
 
     One common factor for two or more components is another convention (gradient accumulation, mean) and is one info.
     """
+    gauge = gauge or Gauge()
     printed_entry = pl.col("contribution").is_not_null() | pl.col("weighted").is_not_null()
     judged = rows.filter(
         printed_entry & (pl.col("residual").abs() < LARGEST) & (pl.col("weight") != 0) & (pl.col("expected") != 0)
     )
     off = judged.filter(pl.col("residual").abs() > pl.col("tolerance"))
+    for name in judged["component"].unique(maintain_order=True):
+        gauge.keep("weight-not-applied", _relative(off.filter(pl.col("component") == name)), str(name))
     if off.is_empty():
         return []
     factor = _common_factor(judged, off)
     if factor is not None:
         return [_scaled(run, off, factor)]
     parts = off.group_by("component", maintain_order=True)
-    return [_product(run, part, judged.filter(pl.col("component") == name)) for (name,), part in parts]
+    return [_product(run, part, judged.filter(pl.col("component") == name), gauge.limits) for (name,), part in parts]
+
+
+def _relative(off: pl.DataFrame) -> float:
+    """Typical relative error of the records that are off; 0 where none is."""
+    if off.is_empty():
+        return 0.0
+    return float(np.median(np.abs(off["residual"].to_numpy() / off["expected"].to_numpy())))
 
 
 def _common_factor(judged: pl.DataFrame, off: pl.DataFrame) -> float | None:
@@ -77,14 +86,15 @@ def _scaled(run: str, off: pl.DataFrame, factor: float) -> Finding:
     )
 
 
-def _product(run: str, off: pl.DataFrame, judged: pl.DataFrame) -> Finding:
+def _product(run: str, off: pl.DataFrame, judged: pl.DataFrame, limits: Limits) -> Finding:
     component = str(off["component"][0])
-    relative = float(np.median(np.abs(off["residual"].to_numpy() / off["expected"].to_numpy())))
+    relative = _relative(off)
+    limit, scale = limits.of("weight-not-applied", component), limits.scale("weight-not-applied", component)
     applied = off.filter(pl.col("raw") != 0).select((pl.col("entered") / pl.col("raw")).median()).item()
     boundary = off.height <= 2 < judged.height and _beside_a_change(off, judged)
     severity: Severity = "info"
-    if relative >= _WARNING and not boundary:
-        severity = "critical" if relative >= _CRITICAL and off.height * 2 >= judged.height else "warning"
+    if relative >= limit and not boundary:
+        severity = "critical" if relative >= _CRITICAL * scale and off.height * 2 >= judged.height else "warning"
     first = off.row(0, named=True)
     first_step, last_step = span(off)
     cause = (
@@ -106,6 +116,7 @@ def _product(run: str, off: pl.DataFrame, judged: pl.DataFrame) -> Finding:
             "records_off": off.height,
             "records_judged": judged.height,
             "relative_difference": relative,
+            "limit": limit,
             "applied_weight": applied,
             "declared_weight": float(first["weight"]),
             "at_change_of_weight": boundary,
@@ -125,21 +136,25 @@ def _beside_a_change(off: pl.DataFrame, judged: pl.DataFrame) -> bool:
     return bool(changed.filter(pl.col("at").is_in(off["at"].to_list()))["moved"].fill_null(True).all())
 
 
-def judge_display(run: str, totals: pl.DataFrame) -> list[Finding]:
+def judge_display(run: str, totals: pl.DataFrame, gauge: Gauge | None = None) -> list[Finding]:
     """The finding that the displayed loss is not the total, with what relates the two, or none."""
+    gauge = gauge or Gauge()
+    limit = gauge.limits.of("loss-display-mismatch", "displayed")
     both = totals.filter(pl.col("display_difference").is_not_null())
     off = both.filter(pl.col("display_difference").abs() > pl.col("display_tolerance"))
     if off.is_empty():
+        gauge.keep("loss-display-mismatch", 0.0 if both.height else math.nan, "displayed")
         return []
     difference, size = off["display_difference"].to_numpy(), np.abs(off["total"].to_numpy())
     relative = float(np.median(np.abs(difference) / np.maximum(size, 1e-300)))
     related = _relation(both)
+    gauge.keep("loss-display-mismatch", 0.0 if related else relative, "displayed")
     first_step, last_step = span(off)
     first = off.row(0, named=True)
     return [
         Finding(
             "loss-display-mismatch",
-            "info" if related or relative < _DISPLAY else "warning",
+            "info" if related or relative < limit else "warning",
             run,
             _display_message(first, off.height, both.height, relative) + (f"; {related}" if related else ""),
             metric="displayed",
@@ -151,6 +166,7 @@ def judge_display(run: str, totals: pl.DataFrame) -> list[Finding]:
                 "difference": round(float(first["display_difference"]), 12),
                 "median_difference": round(float(np.median(difference)), 12),
                 "relative_difference": relative,
+                "limit": limit,
                 "records_off": off.height,
                 "records_judged": both.height,
             },

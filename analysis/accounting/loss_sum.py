@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from analysis.accounting.bypass import hidden_weights
 from analysis.accounting.loss_account import printed, span
 from analysis.findings import Finding, Severity
+from analysis.limits import Gauge, Limits
 
 __all__ = ["Explanation", "explain_sum", "judge_sum"]
 
@@ -19,8 +20,9 @@ Floats = NDArray[np.float64]
 
 #: Explanations must hold in this share of the records that are off.
 _HOLDS = 0.95
-#: Median difference relative to the total from which it is a warning, and critical.
-_WARNING, _CRITICAL = 1e-3, 0.05
+#: Median difference relative to the total from which it is critical, and up to which two records are told mildly: both
+#: move with the limit of the kind, from which on it is a warning.
+_CRITICAL, _FEW = 0.05, 0.01
 #: Records needed before differences that scatter around 0 count as scatter.
 _LEAST_FOR_SCATTER = 20
 
@@ -35,15 +37,22 @@ class Explanation:
     component: str | None = None
 
 
-def judge_sum(run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation: str | None) -> list[Finding]:
+def judge_sum(
+    run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation: str | None, gauge: Gauge | None = None
+) -> list[Finding]:
     """The finding that components do not add up, or none; frames as `loss_account.account` makes them."""
+    gauge = gauge or Gauge()
     judged = totals.filter(pl.col("residual").is_not_null())
     off = judged.filter(pl.col("residual").abs() > pl.col("tolerance"))
     if off.is_empty():
+        gauge.keep("loss-sum-mismatch", 0.0 if judged.height else math.nan)
         return []
     relative = off.select((pl.col("residual").abs() / pl.col("total").abs().clip(1e-300)).median()).item()
     found = explain_sum(rows, judged, off)
-    severity = _severity(off, judged, relative, found, aggregation)
+    metric = found.component if found else None
+    gauge.keep("loss-sum-mismatch", relative, metric)
+    limit = gauge.limits.of("loss-sum-mismatch", metric)
+    severity = _severity(off, judged, relative, found, aggregation, gauge.limits, metric)
     worst = off.row(int(np.argmax(off["residual"].abs().to_numpy())), named=True)
     share = off.height / judged.height
     first_step, last_step = span(off)
@@ -58,7 +67,7 @@ def judge_sum(run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation
             severity,
             run,
             message + (f": {found.sentence}" if found else ""),
-            metric=found.component if found else None,
+            metric=metric,
             first_step=first_step,
             last_step=last_step,
             evidence={
@@ -66,6 +75,7 @@ def judge_sum(run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation
                 "records_judged": judged.height,
                 "share_off": share,
                 "relative_difference": relative,
+                "limit": limit,
                 "largest_difference": float(worst["residual"]),
                 "tolerance": float(worst["tolerance"]),
                 "explanation": found.name if found else "none",
@@ -82,19 +92,26 @@ def judge_sum(run: str, rows: pl.DataFrame, totals: pl.DataFrame, *, aggregation
 
 
 def _severity(
-    off: pl.DataFrame, judged: pl.DataFrame, relative: float, found: Explanation | None, aggregation: str | None
+    off: pl.DataFrame,
+    judged: pl.DataFrame,
+    relative: float,
+    found: Explanation | None,
+    aggregation: str | None,
+    limits: Limits,
+    metric: str | None,
 ) -> Severity:
+    limit, scale = limits.of("loss-sum-mismatch", metric), limits.scale("loss-sum-mismatch", metric)
     if found and found.name in ("left-out", "twice") and off.height >= 3:
-        return "critical" if relative >= _CRITICAL else "warning"  # a wrong sum, however small the component
-    if relative < _WARNING:
+        return "critical" if relative >= _CRITICAL * scale else "warning"  # a wrong sum, however small the component
+    if relative < limit:
         return "info"
     if found and aggregation is None and found.name in ("mean", "divided"):
         return "info"  # another convention, not a fault: nobody declared which one is meant
     if found and found.name == "scatter":
         return "info"
-    if off.height < 3 <= judged.height and relative < 0.01:
+    if off.height < 3 <= judged.height and relative < _FEW * scale:
         return "info"
-    return "critical" if relative >= _CRITICAL and off.height * 2 >= judged.height else "warning"
+    return "critical" if relative >= _CRITICAL * scale and off.height * 2 >= judged.height else "warning"
 
 
 def explain_sum(rows: pl.DataFrame, judged: pl.DataFrame, off: pl.DataFrame) -> Explanation | None:

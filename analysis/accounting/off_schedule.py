@@ -15,14 +15,16 @@ from analysis.accounting.loss_rows import one_series_each
 from analysis.accounting.schedule_shift import Shift, explain_shift
 from analysis.accounting.weights import observed_phases
 from analysis.findings import Finding, Severity
+from analysis.limits import Gauge, Limits
 from eventstream.errors import unknown_name
 from parsers.plan import Plan
 from parsers.run import Run
 
 __all__ = ["Names", "judge_phases", "judge_progress", "judge_schedule", "match_names"]
 
-#: Typical difference, relative to the component's largest weight, from which it is a warning, and critical.
-_WARNING, _CRITICAL = 0.01, 0.1
+#: Typical difference, relative to the component's largest weight, from which it is critical, where the limit of the
+#: kind (from which on it is a warning) is at its default.
+_CRITICAL = 0.1
 _CRITICAL_SHARE = 0.25
 #: Logged progress may come from a rounded or delayed count: less than this is no wrong denominator.
 _PROGRESS = 0.01
@@ -60,9 +62,15 @@ def match_names(plan: Plan, logged: Sequence[str]) -> Names:
     return Names(found, tuple(missing), tuple(unknown))
 
 
-def judge_schedule(run: Run, plan: Plan, frame: pl.DataFrame, names: Names) -> list[Finding]:
+def judge_schedule(
+    run: Run, plan: Plan, frame: pl.DataFrame, names: Names, gauge: Gauge | None = None
+) -> list[Finding]:
     """One finding per component whose observed weights leave the plan; `frame` has difference and tolerance."""
+    gauge = gauge or Gauge()
     off = frame.filter(pl.col("difference").abs() > pl.col("tolerance"))
+    for name in frame.filter(pl.col("planned").is_not_null())["component"].unique(maintain_order=True):
+        mine, own = pl.col("component") == name, off.filter(pl.col("component") == name)
+        gauge.keep("curriculum-off-schedule", _relative(own, frame.filter(mine)), str(name))
     if off.is_empty():
         return []
     planned_name = {logged: name for name, logged in names.logged.items()}
@@ -71,23 +79,35 @@ def judge_schedule(run: Run, plan: Plan, frame: pl.DataFrame, names: Names) -> l
     parts = off.group_by("component", maintain_order=True)
     return [
         _off_schedule(
-            run.name, part, frame.filter((pl.col("component") == name) & pl.col("planned").is_not_null()), shift
+            run.name,
+            part,
+            frame.filter((pl.col("component") == name) & pl.col("planned").is_not_null()),
+            shift,
+            gauge.limits,
         )
         for (name,), part in parts
     ]
 
 
-def _off_schedule(run: str, off: pl.DataFrame, judged: pl.DataFrame, shift: Shift | None) -> Finding:
+def _relative(off: pl.DataFrame, judged: pl.DataFrame) -> float:
+    """Typical difference of the records that are off, relative to the largest weight; 0 where none is."""
+    judged = judged.filter(pl.col("planned").is_not_null())
+    if off.is_empty() or judged.is_empty():
+        return 0.0
+    scale = max(float(np.abs(judged[c].to_numpy()).max()) for c in ("planned", "observed"))
+    return float(np.median(np.abs(off["difference"].to_numpy()))) / scale if scale > 0 else 0.0
+
+
+def _off_schedule(run: str, off: pl.DataFrame, judged: pl.DataFrame, shift: Shift | None, limits: Limits) -> Finding:
     first = off.sort("step").row(0, named=True)
     component = first["component"]
-    scale = max(float(np.abs(judged[c].to_numpy()).max()) for c in ("planned", "observed"))
     size = np.abs(off["difference"].to_numpy())
-    relative = float(np.median(size)) / scale if scale > 0 else 0.0
+    relative, limit = _relative(off, judged), limits.of("curriculum-off-schedule", component)
     share = off.height / judged.height
     first_step, last_step = span(off)
     return Finding(
         "curriculum-off-schedule",
-        _severity(relative, share, shift),
+        _severity(relative, share, shift, limit, limits.scale("curriculum-off-schedule", component)),
         run,
         f"{component}: weight {first['observed']:.4g} instead of {first['planned']:.4g} from step {first['step']} on,"
         f" {off.height} of {judged.height} records differ, by up to {float(size.max()):.4g}"
@@ -100,6 +120,7 @@ def _off_schedule(run: str, off: pl.DataFrame, judged: pl.DataFrame, shift: Shif
             "first_planned": float(first["planned"]),
             "largest_difference": float(size.max()),
             "relative_difference": relative,
+            "limit": limit,
             "records_off": off.height,
             "records_judged": judged.height,
             "phase": first["phase"],
@@ -118,10 +139,10 @@ def _off_schedule(run: str, off: pl.DataFrame, judged: pl.DataFrame, shift: Shif
     )
 
 
-def _severity(relative: float, share: float, shift: Shift | None) -> Severity:
-    if relative < _WARNING or (shift and shift.name == "shift" and abs(shift.number) <= 1):
+def _severity(relative: float, share: float, shift: Shift | None, limit: float, scale: float) -> Severity:
+    if relative < limit or (shift and shift.name == "shift" and abs(shift.number) <= 1):
         return "info"
-    return "critical" if relative >= _CRITICAL and share >= _CRITICAL_SHARE else "warning"
+    return "critical" if relative >= _CRITICAL * scale and share >= _CRITICAL_SHARE else "warning"
 
 
 def judge_phases(run: Run, plan: Plan) -> list[Finding]:

@@ -10,6 +10,7 @@ import numpy as np
 from analysis.adversarial.gan_signals import Equilibrium, Signal, held_since
 from analysis.findings import Finding, Severity
 from analysis.generalisation.trend import block_edges
+from analysis.limits import Gauge
 
 __all__ = ["MIN_POINTS", "discriminator_dominance", "generator_dominance", "mode_collapse"]
 
@@ -17,11 +18,13 @@ __all__ = ["MIN_POINTS", "discriminator_dominance", "generator_dominance", "mode
 MIN_POINTS = 20
 #: A state must hold to the end over so much of the run to be more than an episode of the game.
 _LONG = 0.2
-#: A loss below this share of its equilibrium is near 0: healthy discriminators work at a fifth of it and above.
-_NEAR_ZERO = 0.1
+#: Samples have lost their diversity for as long as it stands below half of what it held.
+_HALF = 0.5
+#: Shares of what was held, and of the equilibrium, from which it is critical where the limits are at their defaults.
+_NO_VARIETY, _NOTHING = 0.1, 0.02
 
 
-def mode_collapse(run: str, signal: Signal) -> Finding | None:
+def mode_collapse(run: str, signal: Signal, gauge: Gauge) -> Finding | None:
     """Diversity that fell to under 30 % of the level it once held (critical: 10 %) and stayed under half of it.
 
     The level is the best median of a tenth of the run, without the first tenth, where an untrained generator may be
@@ -33,10 +36,15 @@ def mode_collapse(run: str, signal: Signal) -> Finding | None:
     levels = [float(np.median(values[a:b])) for a, b in itertools.pairwise(edges)]
     held = max(levels[1:])
     late = signal.level(0.85, 1.0)
-    since = held_since(values < 0.5 * held)
-    if held <= 0 or late >= 0.3 * held or since is None or n - since < max(n // 10, 3):
+    if held <= 0:
         return None
-    severity: Severity = "critical" if late < 0.1 * held else "warning"
+    limit = gauge.limits.of("mode-collapse", signal.metric)
+    gauge.keep("mode-collapse", late / held, signal.metric)
+    since = held_since(values < max(_HALF, limit) * held)
+    if late >= limit * held or since is None or n - since < max(n // 10, 3):
+        return None
+    scale = gauge.limits.scale("mode-collapse", signal.metric)
+    severity: Severity = "critical" if late < _NO_VARIETY * scale * held else "warning"
     return Finding(
         "mode-collapse",
         severity,
@@ -45,7 +53,13 @@ def mode_collapse(run: str, signal: Signal) -> Finding | None:
         metric=signal.metric,
         first_step=_step(signal, since),
         last_step=_step(signal, n - 1),
-        evidence={"held_level": held, "late_level": late, "share": late / held, "share_of_run": 1 - since / n},
+        evidence={
+            "held_level": held,
+            "late_level": late,
+            "share": late / held,
+            "limit": limit,
+            "share_of_run": 1 - since / n,
+        },
         causes=(
             "the generator runs ahead of the discriminator: too many updates or too high a learning rate (late level)",
             "nothing in the loss rewards variety (held against late level)",
@@ -58,20 +72,24 @@ def mode_collapse(run: str, signal: Signal) -> Finding | None:
     )
 
 
-def discriminator_dominance(run: str, signals: Mapping[str, Signal], balance: Equilibrium) -> Finding | None:
+def discriminator_dominance(
+    run: str, signals: Mapping[str, Signal], balance: Equilibrium, gauge: Gauge
+) -> Finding | None:
     """A discriminator loss near 0 for long; a warning where G's loss climbed or D's outputs are at their extremes."""
     d = signals["discriminator_loss"]
-    since = held_since(d.value < _NEAR_ZERO * balance.discriminator)
+    kind, late = "discriminator-dominance", d.level(1 - _LONG, 1.0)
+    gauge.keep(kind, max(late, 0.0) / balance.discriminator, d.metric)
+    limit, scale = gauge.limits.of(kind, d.metric), gauge.limits.scale(kind, d.metric)
+    since = held_since(d.value < limit * balance.discriminator)
     n = len(d.value)
     if since is None or n - since < _LONG * n:
         return None
-    late = d.level(1 - _LONG, 1.0)
     climb = _climb(signals.get("generator_loss"), d.x[since], balance)
     apart = _separation(signals)
     extreme = apart is not None and apart > 0.9
     severity: Severity = "info"
     if climb >= 1.5 or extreme:
-        severity = "critical" if climb >= 3 and late < 0.02 * balance.discriminator else "warning"
+        severity = "critical" if climb >= 3 and late < _NOTHING * scale * balance.discriminator else "warning"
     said = f", while the generator loss grew {climb:.2g} times" if climb >= 1.5 else ""
     said += f", D(real) - D(fake) is {apart:.2f}" if apart is not None else ""
     return Finding(
@@ -85,6 +103,8 @@ def discriminator_dominance(run: str, signals: Mapping[str, Signal], balance: Eq
         last_step=_step(d, n - 1),
         evidence={
             "late_level": late,
+            "share_of_balance": late / balance.discriminator,
+            "limit": limit,
             "nearest_equilibrium": balance.discriminator,
             "family": balance.family,
             "share_of_run": 1 - since / n,
@@ -103,17 +123,19 @@ def discriminator_dominance(run: str, signals: Mapping[str, Signal], balance: Eq
     )
 
 
-def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equilibrium) -> Finding | None:
+def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equilibrium, gauge: Gauge) -> Finding | None:
     """A generator loss near 0 for long while the discriminator does worse than guessing."""
     g, d = signals["generator_loss"], signals["discriminator_loss"]
     late_d, apart = d.level(1 - _LONG, 1.0), _separation(signals)
     if balance.generator is None or late_d < 1.2 * balance.discriminator:
         return None
-    since = held_since(g.value < _NEAR_ZERO * balance.generator)
+    late_g = g.level(1 - _LONG, 1.0)
+    gauge.keep("generator-dominance", max(late_g, 0.0) / balance.generator, g.metric)
+    limit = gauge.limits.of("generator-dominance", g.metric)
+    since = held_since(g.value < limit * balance.generator)
     n = len(g.value)
     if since is None or n - since < _LONG * n:
         return None
-    late_g = g.level(1 - _LONG, 1.0)
     return Finding(
         "generator-dominance",
         "critical" if late_d > 3 * balance.discriminator else "warning",
@@ -125,6 +147,8 @@ def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equili
         last_step=_step(g, n - 1),
         evidence={
             "late_generator": late_g,
+            "share_of_balance": late_g / balance.generator,
+            "limit": limit,
             "late_discriminator": late_d,
             "generator_equilibrium": balance.generator,
             "discriminator_equilibrium": balance.discriminator,

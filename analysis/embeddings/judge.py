@@ -8,14 +8,13 @@ from typing import Any
 
 from analysis.embeddings.mislabelled import Suspects
 from analysis.findings import Finding, NotApplicable, Severity
+from analysis.limits import Gauge, Limits
 
 __all__ = ["KINDS", "Thresholds", "judge"]
 
 KINDS = ("embedding-collapse", "low-separation", "mislabelled-sample")
 #: Vectors below which nothing is said.
 _FEWEST = 10
-#: Mean cosine of all pairs above which all vectors point one way.
-_ONE_WAY = 0.95
 #: A narrow cone whose speakers are still told apart this well is a warning: centring the vectors may be enough.
 _STILL_TOLD_APART = 0.1
 
@@ -29,6 +28,15 @@ class Thresholds:
     good: float = 0.4
     excellent: float = 0.6
 
+    def moved(self, limits: Limits) -> Thresholds:
+        """The same where a limit for low-separation is set: all four move with it, kept between -1 and 1."""
+        scale = limits.scale("low-separation")
+        if scale == 1.0:
+            return self
+        good = self.good * scale
+        different = max(1 - (1 - self.different) * scale, -1.0)
+        return Thresholds(min(self.same * scale, 1.0), different, good, max(good, self.excellent * scale))
+
     def __post_init__(self) -> None:
         for name in ("same", "different", "good", "excellent"):
             value = getattr(self, name)
@@ -39,12 +47,17 @@ class Thresholds:
 
 
 def judge(
-    run: str, row: Mapping[str, Any], floor: float, suspects: Suspects | None, limits: Thresholds
+    run: str, row: Mapping[str, Any], floor: float, suspects: Suspects | None, limits: Thresholds, gauge: Gauge
 ) -> tuple[tuple[Finding, ...], tuple[NotApplicable, ...]]:
     """Findings of one row of the frame (the last step), `floor` being the least effective rank that is no collapse."""
     findings: list[Finding] = []
     skipped: list[NotApplicable] = []
-    for found in (_collapse(run, row, floor), _separation(run, row, limits), _mislabelled(run, row, suspects)):
+    judged = (
+        _collapse(run, row, floor, gauge),
+        _separation(run, row, limits, gauge),
+        _mislabelled(run, row, suspects, gauge),
+    )
+    for found in judged:
         if isinstance(found, Finding):
             findings.append(found)
         elif found is not None:
@@ -52,12 +65,14 @@ def judge(
     return tuple(findings), tuple(skipped)
 
 
-def _collapse(run: str, row: Mapping[str, Any], floor: float) -> Finding | NotApplicable | None:
+def _collapse(run: str, row: Mapping[str, Any], floor: float, gauge: Gauge) -> Finding | NotApplicable | None:
     kind = "embedding-collapse"
     cosine, rank, eer = row["mean_cosine"], row["effective_rank"], row["eer"]
     if row["n"] < _FEWEST or cosine is None:
         return NotApplicable(kind, f"{row['n']} usable vectors; at least {_FEWEST} are needed to speak of collapse")
-    one_way, flat = cosine > _ONE_WAY, rank < floor
+    gauge.keep(kind, cosine)
+    limit = gauge.limits.of(kind)
+    one_way, flat = cosine > limit, rank < floor
     if not one_way and not flat:
         return None
     apart = one_way and not flat and eer is not None and eer < _STILL_TOLD_APART
@@ -79,7 +94,7 @@ def _collapse(run: str, row: Mapping[str, Any], floor: float) -> Finding | NotAp
         run,
         message,
         **_steps(row),
-        evidence={**_evidence(row, "mean_cosine", "effective_rank", "eer"), "rank_floor": floor},
+        evidence={**_evidence(row, "mean_cosine", "effective_rank", "eer"), "rank_floor": floor, "limit": limit},
         causes=tuple(causes),
         suggestions=(
             ("subtract the mean vector before comparing, and look at the bias of the last layer",)
@@ -93,13 +108,14 @@ def _collapse(run: str, row: Mapping[str, Any], floor: float) -> Finding | NotAp
     )
 
 
-def _separation(run: str, row: Mapping[str, Any], limits: Thresholds) -> Finding | NotApplicable | None:
+def _separation(run: str, row: Mapping[str, Any], limits: Thresholds, gauge: Gauge) -> Finding | NotApplicable | None:
     kind = "low-separation"
     if row["separation"] is None:
         return NotApplicable(kind, _no_pairs(row))
     if row["labelled"] < _FEWEST:
         return NotApplicable(kind, f"{row['labelled']} labelled vectors; at least {_FEWEST} are needed")
     same, different, separation = row["same_mean"], row["different_mean"], row["separation"]
+    gauge.keep(kind, separation)
     failed = []
     if separation <= limits.good:
         failed.append(f"separation {separation:.3f} is not above {limits.good:g}")
@@ -123,7 +139,7 @@ def _separation(run: str, row: Mapping[str, Any], limits: Thresholds) -> Finding
             **{name: row[name] for name in ("eer", "d_prime", "speakers")},
             "same_limit": limits.same,
             "different_limit": limits.different,
-            "good_limit": limits.good,
+            "limit": limits.good,
         },
         causes=_separation_causes(row, limits),
         suggestions=(
@@ -147,21 +163,25 @@ def _separation_causes(row: Mapping[str, Any], limits: Thresholds) -> tuple[str,
     return tuple(causes)
 
 
-def _mislabelled(run: str, row: Mapping[str, Any], suspects: Suspects | None) -> Finding | NotApplicable | None:
+def _mislabelled(
+    run: str, row: Mapping[str, Any], suspects: Suspects | None, gauge: Gauge
+) -> Finding | NotApplicable | None:
     kind = "mislabelled-sample"
     if suspects is None:
         return NotApplicable(kind, _no_pairs(row))
     if suspects.reason is not None:
         return NotApplicable(kind, suspects.reason)
     found = suspects.frame.height
+    share = found / suspects.judged if suspects.judged else 0.0
+    gauge.keep(kind, share)
     if not found:
         return None
-    share = found / suspects.judged
+    limit = gauge.limits.of(kind)
     worst = suspects.frame.row(0, named=True)
     name = worst["path"] or f"row {worst['row']}"
     return Finding(
         kind,
-        "warning" if found >= 3 and share >= 0.01 else "info",
+        "warning" if found >= 3 and share >= limit else "info",
         run,
         f"{found} of {suspects.judged} utterances ({share:.1%}) lie among another speaker's{_at(row)}; first {name}, "
         f"labelled {worst['label']}, like {worst['suggested']} "
@@ -171,6 +191,7 @@ def _mislabelled(run: str, row: Mapping[str, Any], suspects: Suspects | None) ->
             "utterances": found,
             "judged": suspects.judged,
             "share": share,
+            "limit": limit,
             "bar": suspects.bar,
             "first": name,
             "label": worst["label"],

@@ -76,7 +76,7 @@ KINDS = {
             "times",
             3.0,
             "times larger or smaller",
-            "calibrated: dropout, augmentation and a harder eval set stay below it from the first evaluation on",
+            "a definition: dropout, augmentation or a harder eval set make no constant factor of 3 from the start",
             lowest=1.0,
         ),
         causes=(

@@ -20,7 +20,7 @@ KINDS = {
             "growth_share",
             0.05,
             "share of the level where the climb begins",
-            "calibrated: allocators and caches of healthy runs climb steadily by less",
+            "a definition: growth of less harms no run of the same length",
         ),
         causes=(
             "tensors kept over steps, as a loss that is added up without .item() keeps its graph (GPU)",
@@ -73,7 +73,7 @@ KINDS = {
             "left",
             0.75,
             "share of the speed that is left",
-            "calibrated: clocks, temperature and neighbours move the speed of healthy runs by less than a quarter",
+            "a definition: a quarter of the time is worth looking for; levels must differ beyond their noise besides",
             above=False,
             highest=0.87,
         ),

@@ -117,7 +117,7 @@ KINDS = {
             "difference",
             0.2,
             "relative difference of the level of a rank's own numbers",
-            "calibrated: shards of one data set differ by less over a run, data of another kind by more",
+            "a definition: a fifth; what lies within chance, or within what the others differ, does not count",
         ),
         causes=(
             "the weights or the optimizer's states of the replicas are no longer the same",
@@ -187,7 +187,7 @@ KINDS = {
             "times_usual",
             30.0,
             "times the usual interval between records",
-            "calibrated on healthy logs: their slowest ordinary intervals, doubled, stay below it in 99 of 100",
+            "a definition; twice the slowest of as many lognormal intervals stays below it in 99 of 100 logs",
             lowest=1.0,
         ),
         causes=(
