@@ -1,0 +1,270 @@
+"""Plateaus put into words: never improved, stopped in the middle of a fall, did not move at first, levelled off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.findings import Finding, Severity
+from analysis.limits import Gauge
+from analysis.settling.plateau import FEWEST, Stop, late_start, levelled_off, never_improved, sudden_stop
+from analysis.settling.signal import Signal
+
+__all__ = ["plateau_findings"]
+
+Floats = NDArray[np.float64]
+_KIND = "plateau"
+#: Rows at the end, and the share of them, in which a learning rate of 0 is a stop and not the last step of a schedule.
+_REST_ROWS, _REST = 10, 0.1
+#: A learning rate that fell to less than half meanwhile explains that a loss moves less.
+_DECAYED = 0.5
+#: Words of a configuration that say that training began with weights that had been trained.
+_TRAINED = (
+    *("pretrain", "resume", "restore", "finetun", "fine_tun", "init_from", "load_from", "init_checkpoint"),
+    *("model_name_or_path", "base_model", "lora", "adapter", "warm_start", "warmstart"),
+)
+_CLASSES = ("num_classes", "num_labels", "n_classes", "nb_classes", "classes", "vocab_size")
+_TRY_NEVER = (
+    "overfit a single batch: if the loss does not fall there either, the fault is in the code and not in the data",
+    "check that the optimiser holds the parameters, that they require gradients, and that it steps",
+    "log the gradient norm and the learning rate; try a ten times larger rate",
+)
+_TRY_STOP = (
+    "compare weights of two checkpoints after that step: do they still change?",
+    "look at the learning rate and at skipped steps (loss scale, clipping) from that step on",
+    "resume from a checkpoint before it with a constant learning rate",
+)
+
+
+def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
+    """What is to be said of where a loss stops to improve; at most one finding. The signal has 30 rows or more."""
+    if signal.scaled is None:
+        return list(_constant(signal, gauge))
+    flat = never_improved(signal.scaled)
+    if flat is None:
+        return []
+    told = gauge.reaches(_KIND, 1.0 if flat.improved else flat.at_most, signal.metric)
+    resting = _resting_from(signal)
+    if not flat.improved and (told or resting == 0):
+        return [_never(signal, flat.improvement, flat.at_most, gauge, resting == 0)]
+    if resting is not None and resting > 0:
+        return [_at_rest(signal, resting, gauge)]
+    stop = sudden_stop(signal.scaled)
+    if stop is not None:
+        return [_stopped(signal, stop, gauge)]
+    return [*_late(signal, gauge), *_levelled(signal, gauge)][:1]
+
+
+def _evidence(signal: Signal, gauge: Gauge, at_most: float, **more: float | int | str | bool | None) -> dict[str, Any]:
+    return {
+        "split": signal.series.split,
+        "rank": signal.series.rank,
+        "improvement_at_most": at_most,
+        "limit": gauge.limits.of(_KIND, signal.metric),
+        "n": len(signal.value),
+        **more,
+    }
+
+
+def _finding(
+    signal: Signal,
+    severity: Severity,
+    message: str,
+    first: int,
+    evidence: Mapping[str, Any],
+    causes: tuple[str, ...],
+    suggestions: tuple[str, ...],
+    last: int | None = None,
+) -> Finding:
+    end = signal.step_at(len(signal.value) - 1) if last is None else signal.step_at(last)
+    return Finding(
+        _KIND,
+        severity,
+        "",
+        message,
+        metric=signal.metric,
+        first_step=signal.step_at(first),
+        last_step=end,
+        evidence=evidence,
+        causes=causes,
+        suggestions=suggestions,
+    )
+
+
+def _constant(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
+    """A loss without logarithms is judged only where it never changes: zero throughout is no number of a training."""
+    if signal.is_constant:
+        yield _never(signal, 0.0, 0.0, gauge, _resting_from(signal) == 0)
+
+
+def _never(signal: Signal, improvement: float, at_most: float, gauge: Gauge, resting: bool) -> Finding:
+    level = float(np.median(signal.value))
+    trained = _trained_before(signal.config)
+    causes = [*_zero_rate(signal, resting), *_guessing(signal, level)]
+    if not signal.begins:
+        causes.append(f"the log begins at step {signal.step_at(0):,}: what was learned before it is not seen here")
+    if trained:
+        causes.append(f"the training began with trained weights ({trained}), which may have nothing left to learn")
+    if not causes:
+        causes = ["cannot tell from this log; record the gradient norm, the learning rate and an accuracy to know"]
+    if resting:
+        severity: Severity = "critical"
+    elif signal.company or trained or not signal.begins:
+        severity = "info"
+    else:
+        severity = "warning"
+    if signal.is_constant:
+        said = f"{signal.name} is {level:.4g} at each of {len(signal.value):,} rows"
+    else:
+        said = (
+            f"{signal.name} never improved: it stays about {level:.4g} over {len(signal.value):,} rows, and its noise "
+            f"leaves room for {100 * at_most:.2g} % at most"
+        )
+    return _finding(
+        signal,
+        severity,
+        said,
+        0,
+        _evidence(signal, gauge, at_most, shape="never", improvement=improvement, level=level, lr_zero=resting),
+        tuple(causes),
+        ("set a learning rate above 0, or look at why the schedule gives 0", *_TRY_NEVER) if resting else _TRY_NEVER,
+    )
+
+
+def _at_rest(signal: Signal, row: int, gauge: Gauge) -> Finding:
+    share = 1.0 - row / len(signal.value)
+    return _finding(
+        signal,
+        "warning",
+        f"the learning rate is 0 from step {signal.step_at(row):,} on: the last {100 * share:.0f} % of the run train "
+        f"nothing, and {signal.name} stays about {np.median(signal.value[row:]):.4g}",
+        row,
+        _evidence(signal, gauge, 0.0, shape="learning rate 0", share=share, lr_zero=True),
+        ("the schedule of the learning rate ended before the training did",),
+        ("give the schedule as many steps as the training has", "end the training where the learning rate reaches 0"),
+    )
+
+
+def _stopped(signal: Signal, stop: Stop, gauge: Gauge) -> Finding:
+    after = min(stop.row + stop.rows, len(signal.value) - 1)
+    rate = signal.rate
+    causes: list[str] = []
+    decayed = False
+    if rate is not None:
+        before, now = float(rate[max(0, stop.row - stop.rows)]), float(np.median(rate[stop.row : after + 1]))
+        decayed = now < _DECAYED * before
+        causes = [f"the learning rate fell from {before:.3g} to {now:.3g} meanwhile"] if decayed else []
+    if not causes:
+        held = "" if rate is None else f"the learning rate stays about {np.median(rate[stop.row :]):.3g}: "
+        causes = [f"{held}weights may no longer be updated (frozen, detached, steps skipped), or units have died"]
+    share = 1.0 - stop.row / len(signal.value)
+    small = stop.due < gauge.limits.of(_KIND, signal.metric)
+    return _finding(
+        signal,
+        "info" if decayed or small or signal.company else "warning",
+        f"{signal.name} stops improving at step {signal.step_at(stop.row):,}, in the middle of its fall: in the next "
+        f"{_steps(signal, stop.rows)} at least {100 * stop.due:.2g} % were due by its own pace and "
+        f"{100 * stop.came:.2g} % came; it stands for the last {100 * share:.0f} % of the run",
+        stop.row,
+        _evidence(
+            signal, gauge, stop.came, shape="stopped", due=stop.due, score=stop.score, share=share, lr_decayed=decayed
+        ),
+        tuple(causes),
+        _TRY_STOP,
+    )
+
+
+def _late(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
+    row = late_start(signal.scaled) if signal.scaled is not None else None
+    if row is None:
+        return
+    idle = signal.rate is not None and float(np.max(signal.rate[: max(1, round(0.9 * row))])) == 0.0
+    yield _finding(
+        signal,
+        "warning" if idle else "info",
+        f"{signal.name} did not move before step {signal.step_at(row):,} ({100 * row / len(signal.value):.0f} % of the "
+        "run), and fell from there on",
+        0,
+        _evidence(signal, gauge, 0.0, shape="late start", share=row / len(signal.value), lr_zero=idle),
+        (("the learning rate was 0 until then",) if idle else ("a long warmup, or a slow start of this model",)),
+        ("look at the learning rate and its warmup", "try another initialisation, or normalised inputs"),
+        row,
+    )
+
+
+def _levelled(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
+    found = levelled_off(signal.scaled) if signal.scaled is not None else None
+    if found is None:
+        return
+    row, rest, doubt = found
+    share = 1.0 - row / len(signal.value)
+    yield _finding(
+        signal,
+        "info",
+        f"{signal.name} levelled off at step {signal.step_at(row):,}: the last {100 * share:.0f} % of the run brought "
+        f"{100 * max(rest, 0.0):.2g} %",
+        row,
+        _evidence(signal, gauge, max(rest, 0.0) + doubt, shape="levelled off", share=share, improvement=rest),
+        ("this model has learned what it can from these data at this learning rate, or the run is longer than needed",),
+        ("end such runs earlier, or decay the learning rate here", "a larger model or more data, if more is needed"),
+    )
+
+
+def _resting_from(signal: Signal) -> int | None:
+    """First row of a learning rate of 0 that lasts to the end, if it is more than the last steps of a schedule."""
+    rate = signal.rate
+    if rate is None or len(rate) < FEWEST or rate[-1] != 0:
+        return None
+    moving = np.flatnonzero(rate != 0)
+    first = int(moving[-1]) + 1 if len(moving) else 0
+    rest = len(rate) - first
+    return first if rest >= max(_REST_ROWS, _REST * len(rate)) and _stands(signal, first) else None
+
+
+def _stands(signal: Signal, first: int) -> bool:
+    """Whether the loss stands from a row on: a rate printed as 0.000 may be a rounded one, and it would fall."""
+    part = None if signal.scaled is None else never_improved(signal.scaled[first:])
+    return part is None or not part.improved
+
+
+def _zero_rate(signal: Signal, resting: bool) -> list[str]:
+    if not resting:
+        return []
+    return [f"the learning rate is 0 at all {len(signal.value):,} rows: no weight was changed"]
+
+
+def _guessing(signal: Signal, level: float) -> list[str]:
+    """Whether the loss is that of a guess among as many classes as the configuration names (or few, without it)."""
+    told = [(key, value) for key, value in _entries(signal.config) if key.rsplit(".", 1)[-1].lower() in _CLASSES]
+    for key, value in told:
+        if isinstance(value, int | float) and value >= 2 and abs(level / float(np.log(value)) - 1) < 0.05:
+            return [f"{level:.4g} is ln({value:.0f}), the loss of a guess among the {value:.0f} classes of {key}"]
+    if not told:
+        count = round(float(np.exp(min(level, 4.0))))
+        if 2 <= count <= 20 and abs(level / float(np.log(count)) - 1) < 0.005:
+            return [f"{level:.4g} is near ln({count}), the loss of a guess among {count} classes, if there are so many"]
+    return []
+
+
+def _trained_before(config: Mapping[str, Any]) -> str:
+    """The entry of a configuration that says that trained weights were loaded; empty where none does."""
+    for key, value in _entries(config):
+        if value not in (None, False, "", 0, "none", "None", "scratch") and any(w in key.lower() for w in _TRAINED):
+            return f"{key} = {str(value)[:60]}"
+    return ""
+
+
+def _entries(config: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and depth < 4:
+            yield from _entries(value, f"{name}.", depth + 1)
+        elif isinstance(value, str | int | float | bool | None):
+            yield name, value
+
+
+def _steps(signal: Signal, rows: int) -> str:
+    return f"{rows * signal.every:,.0f} steps" if np.isfinite(signal.step).all() else f"{rows:,} rows"

@@ -1,0 +1,119 @@
+"""Regular swings of a loss: how far apart, how large, from where to where, and whether they are a sawtooth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.settling.spectrum import FEWEST, Peak, clearest_peak, detrended
+
+__all__ = ["Swing", "clearest_swing"]
+
+Floats = NDArray[np.float64]
+#: What makes swings of a peak: by chance less than once in 10,000 healthy series, and a quarter of what moves the loss.
+_CHANCE, _SHARE = 1e-4, 0.25
+#: Longer series are looked at in so many pieces of so many rows, and once more in block means of all their rows.
+_WHOLE, _PIECE, _PIECES = 4096, 2048, 8
+#: Periods of two windows that differ by less than this are the same swings.
+_SAME = 0.15
+#: Cycles that are laid over one another to see their shape, and the part of the way that a sawtooth takes at once.
+_FOLDED, _AT_ONCE = 12, 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Swing:
+    """Swings every `period` rows between `first` and `last`: trough to crest in logarithms, and what they explain.
+
+    `sawtooth` says that each cycle begins with a leap, as where something starts anew (an epoch, a cycle of the
+    learning rate), and None that a cycle has too few rows to tell.
+    """
+
+    period: float
+    height: float
+    share: float
+    chance: float
+    cycles: float
+    first: int
+    last: int
+    sawtooth: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    first: int
+    last: int
+    block: int
+
+
+def clearest_swing(scaled: Floats) -> Swing | None:
+    """The largest regular swings of a loss (logarithms, no holes), or None where nothing is regular.
+
+    Looked at are the whole series and its halves; of a series beyond 4,096 rows eight pieces of 2,048, and means of
+    blocks for slower swings, so that the time taken does not grow with the length beyond reading it once. Fewer than
+    80 rows, or ten cycles, show no rhythm.
+
+    >>> row = np.arange(1500)
+    >>> noise = np.exp(0.03 * np.random.default_rng(0).normal(size=1500))
+    >>> loss = np.exp(-row / 900) * (1 + 0.15 * np.sin(row / 5)) * noise
+    >>> found = clearest_swing(np.log(loss))
+    >>> round(found.period, 1), round(found.height, 1), found.sawtooth
+    (31.4, 0.3, False)
+    """
+    windows = _windows(len(scaled))
+    found: list[tuple[Swing, Floats, _Window]] = []
+    for window in windows:
+        part = _cut(scaled, window)
+        rest = detrended(part)
+        peak = clearest_peak(rest)
+        if peak is not None and peak.chance * len(windows) < _CHANCE and peak.share > _SHARE:
+            found.append((_swing(peak, window, len(rest)), rest, window))
+    if not found:
+        return None
+    best, rest, window = max(found, key=lambda one: (one[0].height, one[0].cycles))
+    same = [one for one, _, _ in found if abs(one.period / best.period - 1) < _SAME]
+    shape = _is_sawtooth(rest, best.period / window.block)
+    return replace(best, first=min(s.first for s in same), last=max(s.last for s in same), sawtooth=shape)
+
+
+def _windows(n: int) -> list[_Window]:
+    if n < FEWEST:
+        return []
+    if n <= _WHOLE:
+        halves = [_Window(0, n // 2, 1), _Window(n - n // 2, n, 1)] if n >= 4 * FEWEST else []
+        return [_Window(0, n, 1), *halves]
+    starts = np.linspace(0, n - _PIECE, _PIECES).round().astype(int)
+    return [_Window(0, n, -(-n // _WHOLE)), *(_Window(int(s), int(s) + _PIECE, 1) for s in starts)]
+
+
+def _cut(scaled: Floats, window: _Window) -> Floats:
+    part = scaled[window.first : window.last]
+    if window.block == 1:
+        return part
+    whole = len(part) // window.block * window.block
+    found: Floats = part[:whole].reshape(-1, window.block).mean(axis=1)
+    return found
+
+
+def _swing(peak: Peak, window: _Window, rows: int) -> Swing:
+    # a sine of deviation s goes from -s * sqrt(2) to s * sqrt(2)
+    height = 2.0 * 2.0**0.5 * peak.spread
+    cycles = rows / peak.period
+    return Swing(
+        peak.period * window.block, height, peak.share, peak.chance, cycles, window.first, window.last - 1, None
+    )
+
+
+def _is_sawtooth(rest: Floats, period: float) -> bool | None:
+    """Whether a cycle leaps one way at once and comes back little by little; None where it has less than six rows."""
+    if period < 6:
+        return None
+    rows = min(len(rest), round(_FOLDED * period))
+    bins = int(np.clip(period // 1, 6, 16))
+    place = ((np.arange(rows) % period) / period * bins).astype(int).clip(max=bins - 1)
+    shape = np.array([rest[:rows][place == b].mean() for b in range(bins)])
+    steps = np.diff(np.append(shape, shape[0]))
+    leap = int(np.argmax(np.abs(steps)))
+    way = float(np.ptp(shape))
+    return bool(abs(steps[leap]) > _AT_ONCE * way and np.sum(np.sign(steps) == np.sign(steps[leap])) <= bins // 2)
