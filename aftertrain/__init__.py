@@ -24,6 +24,7 @@ _PUBLIC = {
     "TextLog": "eventstream.text_log",
     "WandbMirror": "eventstream.wandb_mirror",
     "anomalies": "analysis.anomalies",
+    "convergence": "analysis.convergence",
     "curriculum": "analysis.curriculum",
     "diagnose": "analysis.diagnose",
     "gradients": "analysis.gradients",
@@ -45,6 +46,7 @@ __all__ = [*sorted(_PUBLIC), "__version__"]
 
 if TYPE_CHECKING:
     from analysis.anomalies import anomalies as anomalies
+    from analysis.convergence import convergence as convergence
     from analysis.curriculum import curriculum as curriculum
     from analysis.diagnose import diagnose as diagnose
     from analysis.findings import Finding as Finding

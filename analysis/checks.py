@@ -45,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
         ("hidden-non-finite", "stale-values", "sampled-series", "micro-batch-steps", "epoch-only"),
     ),
     Check("anomalies", "analysis.anomalies", ("non-finite", "outlier", "level-shift", "loss-spike", "divergence")),
+    Check("convergence", "analysis.convergence", ("plateau", "oscillation", "variance-shift")),
     Check(
         "gradients",
         "analysis.gradients",

@@ -9,8 +9,67 @@ __all__ = ["KINDS"]
 KINDS = {
     "loss-spike": Kind("optimisation", "the loss leaps above its trend"),
     "divergence": Kind("optimisation", "the loss climbs away and does not come back"),
-    "plateau": Kind("optimisation", "the loss stops improving long before the end"),
-    "oscillation": Kind("optimisation", "the loss swings regularly instead of settling"),
+    "plateau": Kind(
+        "optimisation",
+        "the loss stops improving long before the end",
+        needs="a training loss of 30 rows or more (90 for a stop in its midst); the learning rate says more",
+        statistic="48 block means of the logarithm with their error. Never improved: neither the first rows nor any "
+        "later "
+        "stretch stand out, and the line through all of it leaves room for the limit at most. Stopped: drops over "
+        "equal "
+        "stretches of any sum of decaying parts satisfy d3 >= d2 * d2 / d1; after a steady fall, a quarter of that or "
+        "less came, six standard errors short, and the loss stands to the end, for a fifth of the run at least",
+        severity="critical where the learning rate is 0 throughout; a warning where the loss never improved, stopped "
+        "in "
+        "the middle of its fall, or the learning rate is 0 for the last tenth or more; info where it levelled off "
+        "smoothly, set out late, or began with trained weights, where the learning rate decayed meanwhile, and in GANs",
+        limit=Limit(
+            "improvement_at_most",
+            0.03,
+            "of the level, by which it may have improved at most",
+            "definition: trainings improve their loss by tens of per cent; 3 % is the least that a glance can see",
+            above=False,
+            highest=1.0,
+        ),
+        causes=(
+            "the learning rate is 0, or its schedule ended before the training",
+            "weights are not updated (frozen, detached, not given to the optimiser, steps skipped), or units have died",
+            "the model guesses: the loss stands at the logarithm of the number of classes",
+            "there is nothing left to learn: trained weights, or a floor that these data set",
+        ),
+        suggestions=(
+            "overfit a single batch: if the loss does not fall there either, the fault is in the code",
+            "check that the optimiser holds the parameters, that they require gradients, and that it steps",
+            "look at the learning rate and at skipped steps from that step on",
+        ),
+        reference="convexity of moments: W. Feller, 'An Introduction to Probability Theory and Its Applications' II, "
+        "ch. VII.3; dead trainings: A. Karpathy, 'A Recipe for Training Neural Networks' (2019)",
+    ),
+    "oscillation": Kind(
+        "optimisation",
+        "the loss swings regularly instead of settling",
+        needs="a training loss of 80 rows or more, all positive, and ten cycles",
+        statistic="the clearest peak of the spectrum of the detrended logarithm against red noise, averaged over 1, "
+        "3 and 9 "
+        "frequencies and held against the octaves beside it; by chance less than once in 10,000 series after "
+        "correction "
+        "for all frequencies, and a quarter of the variance. Judged is the way from trough to crest",
+        severity="a warning; info where epochs, cycles of the learning rate or evaluations recur as often, where each "
+        "cycle begins with a leap, and in GANs",
+        limit=Limit("swing", 0.1, "of the level, trough to crest", "definition: swings that a plot of the loss shows"),
+        causes=(
+            "the learning rate is at the edge of what this loss allows, so that steps overshoot",
+            "data that come round in a fixed order",
+            "a learning rate that goes round",
+        ),
+        suggestions=(
+            "halve the learning rate: swings at the edge of stability go with it",
+            "lower the momentum (or beta1), or enlarge the batch",
+            "shuffle the data anew in every epoch",
+        ),
+        reference="M. Schulz and M. Mudelsee, 'REDFIT', Computers & Geosciences 28 (2002); J. Cohen et al., 'Gradient "
+        "Descent on Neural Networks Typically Occurs at the Edge of Stability' (ICLR 2021)",
+    ),
     "exploding-gradient": Kind(
         "optimisation",
         "the gradient norm grows by orders of magnitude",
