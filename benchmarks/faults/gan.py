@@ -1,0 +1,144 @@
+"""A GAN on a ring of eight Gaussians: two players, three families of losses, and how many modes are still drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.faults.loop import norm_of
+from benchmarks.faults.recipe import Recipe
+from benchmarks.faults.tasks.base import stack
+from benchmarks.faults.trace import Row, Trace
+
+__all__ = ["GAN_LOSSES", "Bend", "train_gan"]
+
+MODES, LATENT, SPREAD = 8, 8, 0.05
+Tensor = torch.Tensor
+
+
+def _bce(real: Tensor, fake: Tensor) -> Tensor:
+    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+
+def _lsgan(real: Tensor, fake: Tensor) -> Tensor:
+    return ((real - 1) ** 2).mean() + (fake**2).mean()
+
+
+def _hinge(real: Tensor, fake: Tensor) -> Tensor:
+    return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+
+
+#: Discriminator's loss, generator's loss, and how the discriminator's output is logged.
+GAN_LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor], Any]] = {
+    "bce": (_bce, lambda fake: functional.softplus(-fake).mean(), torch.sigmoid),
+    "lsgan": (_lsgan, lambda fake: ((fake - 1) ** 2).mean(), lambda out: out),
+    "hinge": (_hinge, lambda fake: -fake.mean(), lambda out: out),
+}
+
+
+@dataclass
+class Bend:
+    """What a fault changes from step `onset` on: updates of a player for one of the other, and rates."""
+
+    onset: int = 10**9
+    generator_steps: int = 1
+    discriminator_steps: float = 1.0
+    generator_rate: float = 1.0
+    discriminator_rate: float = 1.0
+    narrow: float = 0.0
+
+
+class _Players:
+    def __init__(self, recipe: Recipe) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.of_d, self.of_g, self.shown = GAN_LOSSES[recipe.get("gan", "bce")]
+        self.generator, self.critic = stack([LATENT, 48, 48, 2]), stack([2, 48, 48, 1])
+        betas = (0.5, 0.99)
+        self.g_opt = torch.optim.Adam(self.generator.parameters(), betas=betas, fused=True)
+        self.d_opt = torch.optim.Adam(self.critic.parameters(), betas=betas, fused=True)
+        angles = 2 * math.pi * torch.arange(MODES) / MODES
+        self.centres = torch.stack([angles.cos(), angles.sin()], dim=1)
+        self.probes = torch.randn(256, LATENT)
+
+    def real(self) -> Tensor:
+        chosen = self.centres[torch.randint(0, MODES, (self.recipe.batch,))]
+        return chosen + SPREAD * torch.randn_like(chosen)
+
+    def latent(self, bend: Bend, on: bool) -> Tensor:
+        drawn = torch.randn(self.recipe.batch, LATENT)
+        return drawn * (1 - bend.narrow) if on else drawn
+
+    def step_d(self, lr: float, bend: Bend, on: bool) -> dict[str, float]:
+        with torch.no_grad():
+            fake = self.generator(self.latent(bend, on))
+        # instance noise (Sonderby et al. 2017) keeps the game balanced; it is part of both players' input
+        noise = float(self.recipe.get("instance_noise", 0.15))
+        real = self.real()
+        on_real, on_fake = (self.critic(x + noise * torch.randn_like(x)) for x in (real, fake))
+        loss = self.of_d(on_real, on_fake)
+        norm = _descend(loss, self.d_opt, lr, self.critic)
+        shown = {"d_real": self.shown(on_real).mean().item(), "d_fake": self.shown(on_fake).mean().item()}
+        return {"d_loss": loss.item(), **shown, "d_grad_norm": norm}
+
+    def step_g(self, lr: float, bend: Bend, on: bool) -> dict[str, float]:
+        noise = float(self.recipe.get("instance_noise", 0.15))
+        fake = self.generator(self.latent(bend, on))
+        loss = self.of_g(self.critic(fake + noise * torch.randn_like(fake)))
+        norm = _descend(loss, self.g_opt, lr, self.generator)
+        return {"g_loss": loss.item(), "g_grad_norm": norm}
+
+    @torch.no_grad()
+    def drawn(self, bend: Bend, on: bool) -> dict[str, float]:
+        """Mean distance of samples over that of the data, and modes that at least 1 % of the samples are near to."""
+        samples = self.generator(self.probes * (1 - bend.narrow) if on else self.probes)
+        of_data = torch.pdist(self.centres.repeat(8, 1)).mean().item()
+        nearest = torch.cdist(samples, self.centres).min(1)
+        near = nearest.indices[nearest.values < 6 * SPREAD]
+        counts = torch.bincount(near, minlength=MODES)
+        covered = float((counts >= 0.01 * len(samples)).sum())
+        return {"diversity": torch.pdist(samples).mean().item() / of_data, "modes_covered": covered}
+
+
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, model: nn.Module) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = norm_of(list(model.parameters()))
+    optimizer.step()
+    return norm
+
+
+def train_gan(recipe: Recipe, bend: Bend | None = None) -> Trace:
+    """Trains the two players; `bend` unbalances them from its onset on."""
+    torch.set_num_threads(1)
+    bend, players, rng = bend or Bend(), _Players(recipe), np.random.default_rng([recipe.seed, 8])
+    base = 1e-3 * float(recipe.get("lr_factor", 1.0))
+    trace = Trace([], _config(recipe, base), {"max_steps": recipe.steps}, recipe.steps, recipe.every)
+    values: dict[str, float] = {}
+    for step in range(1, recipe.steps + 1):
+        on = step >= bend.onset
+        d_rate, g_rate = (base * bend.discriminator_rate, base * bend.generator_rate) if on else (base, base)
+        share = bend.discriminator_steps if on else 1.0
+        for _ in range(int(share) + int(rng.random() < share % 1)):
+            values |= players.step_d(d_rate, bend, on)
+        for _ in range(bend.generator_steps if on else 1):
+            values |= players.step_g(g_rate, bend, on)
+        if step % recipe.every == 0:
+            rates = {"lr_g": g_rate, "lr_d": d_rate}
+            trace.rows.append(Row(step, {**values, **players.drawn(bend, on), **rates}, "train"))
+    return trace
+
+
+def _config(recipe: Recipe, rate: float) -> dict[str, Any]:
+    said = {"task": "gan", "gan_loss": recipe.get("gan", "bce"), "seed": recipe.seed % 1000, "optimizer": "adam"}
+    said |= {"batch_size": recipe.batch, "max_steps": recipe.steps, "generator_lr": rate, "discriminator_lr": rate}
+    return said | recipe.get("config", {})

@@ -1,0 +1,50 @@
+"""The list of runs to make: every fault in every variant and magnitude for both halves, and as many healthy ones."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.faults.cells import SPLITS
+from benchmarks.faults.healthy import QUIRKS
+from benchmarks.faults.planting import all_faults
+
+__all__ = ["Job", "all_jobs"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to make. `plant` is the key of a fault, or `healthy/<quirk>`."""
+
+    split: str
+    plant: str
+    variant: str
+    magnitude: int
+    number: int
+
+    @property
+    def id(self) -> str:
+        """A name that says what was planted; it stands in no file that is loaded."""
+        kind, name = self.plant.split("/")
+        middle = f"{name}-{self.variant}" if self.variant else name
+        level = f"-m{self.magnitude}" if kind != "healthy" else ""
+        return f"{self.split[:3]}-{kind}-{middle.replace('_', '-')}{level}-{self.number}"
+
+    def rng(self, attempt: int = 0) -> np.random.Generator:
+        """The generator of a draw of this run."""
+        return np.random.default_rng([zlib.crc32(self.id.encode()), attempt])
+
+
+def all_jobs(healthy_per_quirk: int = 14) -> list[Job]:
+    """All runs, those of one plant together, healthy ones between."""
+    jobs = []
+    for key, fault in sorted(all_faults().items()):
+        for variant in fault.variants:
+            for split in SPLITS:
+                jobs += [Job(split, key, variant, m, n) for m in range(1, 7) for n in range(fault.reps)]
+    for quirk in QUIRKS:
+        for split in SPLITS:
+            jobs += [Job(split, f"healthy/{quirk}", "", 0, n) for n in range(healthy_per_quirk)]
+    return jobs

@@ -1,0 +1,53 @@
+"""`trainer_state.json` of the Hugging Face Trainer, with the arguments beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.faults.trace import Row, Trace
+from benchmarks.faults.writers.beside import write_json
+
+__all__ = ["write_trainer_state"]
+
+_NAMES = {"lr": "learning_rate"}
+
+
+def write_trainer_state(trace: Trace, folder: Path, rng: np.random.Generator) -> Path:
+    """The folder with the state: the loss to 4 decimals, `eval_` before what is held out, no times of rows."""
+    run = folder / "output"
+    run.mkdir(parents=True)
+    arguments = {key: value for key, value in trace.config.items() if key != "batch_size"}
+    arguments["per_device_train_batch_size"] = trace.config["batch_size"]
+    write_json(run / "training_args.json", arguments, trace.plan)
+    history = [_entry(row) for row in trace.rows]
+    if trace.status == "finished":
+        losses = [row.values["loss"] for row in trace.where("train", "loss")]
+        history.append({"epoch": trace.rows[-1].epoch, "step": trace.last_step, "total_flos": 0.0,
+                        "train_loss": float(np.mean(losses)), "train_runtime": 60.0})  # fmt: skip
+    state = {
+        "best_metric": None, "best_model_checkpoint": None, "epoch": trace.rows[-1].epoch,
+        "eval_steps": _every(trace), "global_step": trace.last_step, "is_hyper_param_search": False,
+        "is_local_process_zero": True, "is_world_process_zero": True, "log_history": history,
+        "logging_steps": trace.every, "max_steps": trace.steps, "num_train_epochs": 1, "save_steps": 500,
+        "total_flos": 0.0, "train_batch_size": trace.config["batch_size"], "trial_name": None, "trial_params": None,
+    }  # fmt: skip
+    (run / "trainer_state.json").write_text(json.dumps(state, indent=2))
+    return run
+
+
+def _every(trace: Trace) -> int:
+    evals = [row.step for row in trace.where("eval")]
+    return evals[0] if evals else 500
+
+
+def _entry(row: Row) -> dict[str, float | None]:
+    if row.split == "eval":
+        values = {f"eval_{name}": value for name, value in row.values.items()}
+        return {"epoch": row.epoch, **values, "eval_runtime": 1.5, "eval_samples_per_second": 640.0, "step": row.step}
+    values = {
+        _NAMES.get(name, name): round(value, 4) if name == "loss" else value for name, value in row.values.items()
+    }
+    return {"epoch": row.epoch, **values, "step": row.step}
