@@ -50,8 +50,15 @@ def _slow(score: Score) -> str:
     return "; ".join(f"{name} {seconds:.1f} s" for seconds, name in reversed(slow[-5:]))
 
 
+def _truths(given: argparse.Namespace) -> list[Truth]:
+    try:
+        return chosen(read_index(given.logs), given.split, given.only or (), given.share)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+
+
 def _score(given: argparse.Namespace) -> None:
-    truths = chosen(read_index(given.logs), given.split, given.only or (), given.share)
+    truths = _truths(given)
     if not truths:
         raise SystemExit("no run fits: see --split, --only and --share")
     faults = Counter(truth.fault for truth in truths)
