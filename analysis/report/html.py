@@ -81,13 +81,13 @@ def to_html(diagnoses: Sequence[Diagnosis], *, title: str, command: str, unread:
 def _row(made: Section) -> _Row:
     diagnosis = made.diagnosis
     counts = [(s, sum(f.severity == s for f in diagnosis.findings)) for s in reversed(SEVERITIES)]
-    worst = diagnosis.incidents[0] if diagnosis.incidents else None
+    worst = next((one for one in diagnosis.incidents if one.severity != "info"), None)
     return _Row(
         key=made.key,
         name=clean(diagnosis.run, 80),
         path=clean(diagnosis.source.path, 120),
         status=diagnosis.status,
-        worst=clean(arrows(worst.story), 240) if worst else "",
+        worst=clean(arrows(worst.story), 240) if worst else _notes(diagnosis),
         worst_kind=worst.root.kind if worst else "",
         format=diagnosis.source.format,
         steps="none" if diagnosis.source.last_step is None else f"{diagnosis.source.last_step:,}",
@@ -95,6 +95,12 @@ def _row(made: Section) -> _Row:
         judged=len(diagnosis.judged),
         not_judged=len(diagnosis.not_applicable),
     )
+
+
+def _notes(diagnosis: Diagnosis) -> str:
+    """What a healthy run has to show in the table: that there are notes."""
+    kinds = dict.fromkeys(f.kind for f in diagnosis.findings)
+    return f"nothing worse than {counted(len(diagnosis.findings), 'note')}: {', '.join(kinds)}" if kinds else ""
 
 
 def _overview(diagnoses: Sequence[Diagnosis], drawings: Drawings) -> list[Drawing]:

@@ -52,8 +52,9 @@ def escape(text: object, limit: int = 120) -> str:
 
 
 def _row(diagnosis: Diagnosis) -> str:
-    worst = diagnosis.incidents[0] if diagnosis.incidents else None
-    said = f"{worst.root.kind}: {escape(arrows(worst.story), 160)}" if worst else "nothing found"
+    worst = next((one for one in diagnosis.incidents if one.severity != "info"), None)
+    notes = counted(len(diagnosis.findings), "note") if diagnosis.findings else "nothing found"
+    said = f"{worst.root.kind}: {escape(arrows(worst.story), 160)}" if worst else notes
     step = "" if diagnosis.source.last_step is None else str(diagnosis.source.last_step)
     return (
         f"| {_SIGNS[diagnosis.status]} {diagnosis.status} | {escape(diagnosis.run, 80)} | {len(diagnosis.findings)} "
