@@ -203,7 +203,42 @@ KINDS = {
         ),
         reference="A. Karpathy, CS231n notes, 'Neural Networks Part 3', ratio of weights to updates",
     ),
-    "lr-schedule": Kind("optimisation", "the learning rate does not follow its plan"),
+    "lr-schedule": Kind(
+        "optimisation",
+        "the learning rate does not follow its plan, or is wrong on its face",
+        needs="a learning rate with 2 values or more; a plan that names its schedule says more",
+        statistic="the planned schedule at every logged step, and how far the observed rate lies outside what it "
+        "gives within one step (counts from 0 or 1, rates written before or after the scheduler is stepped) and within "
+        "the printed digits: the largest distance. Where two neighbouring records reach it, the plan is changed by one "
+        "number at a time (stepped k times a step or once an epoch, peak, warm-up, end, minimum, period, milestones, "
+        "begun again at a resume), and the simplest change that gives 98 % of the rows is named. Without a plan: 0 or "
+        "less than 1e-20 in nine records of ten or for the last tenth of the run, negative, the beginning again after "
+        "a resume, a cosine that climbs again beyond its end",
+        severity="critical at 0 all along while the loss does not fall, from 10 times the planned peak on, and for "
+        "negative rates; else a warning; info where another group of parameters follows the plan, where nothing "
+        "explains a plan that was read from a configuration, for frozen groups, on less than 1 % of the records, where "
+        "a single record is below 10 times the peak, and where the schedule is late by steps that overflows skipped",
+        limit=Limit(
+            "deviation",
+            0.1,
+            "of the planned peak (on its face: of the observed peak, or of the run)",
+            "definition: schedules have no noise, so that any lasting difference is real; a tenth of the peak is the "
+            "end that decays usually have instead of 0, and less changes a training little",
+        ),
+        causes=(
+            "the scheduler is stepped twice a step, or once an epoch where its lengths are steps",
+            "its lengths were computed from another number of steps (processes, batch, accumulation, epochs)",
+            "its state was not restored on a resume",
+            "another base rate, warm-up or minimum was set than the plan has",
+        ),
+        suggestions=(
+            "call scheduler.step() in one place, once an optimiser step, and count its calls for ten steps",
+            "save and load scheduler.state_dict() with the optimizer's",
+            "compare the scheduler's arguments with the plan",
+        ),
+        reference="torch.optim.lr_scheduler and transformers.get_scheduler (formulas); cyclic and restarted rates: "
+        "L. Smith, arXiv:1506.01186, I. Loshchilov and F. Hutter, arXiv:1608.03983",
+    ),
     "dead-units": Kind(
         "optimisation",
         "units that never respond",
