@@ -29,6 +29,7 @@ _PUBLIC = {
     "diagnose": "analysis.diagnose",
     "gradients": "analysis.gradients",
     "hidden_facts": "analysis.hidden_facts",
+    "learning_rate": "analysis.learning_rate",
     "load": "parsers.loading",
     "load_all": "parsers.loading",
     "losses": "analysis.losses",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from analysis.findings import Finding as Finding
     from analysis.gradients import gradients as gradients
     from analysis.hidden_facts import hidden_facts as hidden_facts
+    from analysis.learning_rate import learning_rate as learning_rate
     from analysis.losses import losses as losses
     from analysis.ranks import ranks as ranks
     from analysis.repeated_data import repeated_data as repeated_data

@@ -59,6 +59,7 @@ CHECKS: tuple[Check, ...] = (
             "update-ratio",
         ),
     ),
+    Check("learning_rate", "analysis.learning_rate", ("lr-schedule",)),
     Check(
         "train_eval_gap",
         "analysis.train_eval_gap",
