@@ -71,7 +71,7 @@ def _score(given: argparse.Namespace) -> None:
     if slow := _slow(own):
         print(f"slow to judge: {slow}")
     if given.split == "calibration":  # of the scored runs, nobody looks at single misses: nothing is tuned on them
-        path = given.logs / "misses.jsonl"
+        path = given.logs / ("misses-part.jsonl" if given.only or given.share != 1 else "misses.jsonl")
         print(f"{write_misses(own, path)} misses and false alarms: {path}")
     if given.write:
         if given.split != "scored" or given.only or given.share != 1:

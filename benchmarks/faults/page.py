@@ -64,7 +64,8 @@ magnitudes {OBVIOUS_TO_MIDDLE[0]} to {OBVIOUS_TO_MIDDLE[-1]}.
 
 What another judge says is taken for any of our kinds that it could mean (`benchmarks/faults/peers_kinds.py`, and
 `KINDS_OF` in `rules.py`), and each is fed all files that it reads; our own event stream, which none of them knows, is
-given to them as flat JSONL. Plain rules get the series that our reader finds: the global z-score (|z| > 3) and the
+given to them as flat JSONL, and names in JSONL are put into the form that all of them know.
+Plain rules get the series that our reader finds: the global z-score (|z| > 3) and the
 rolling IQR (1.5 IQR beyond the quartiles of the 50 rows before) the training loss; of the published rules of smdebug,
 with their defaults, those run that a log can feed: {", ".join(list(rules.KINDS_OF)[2:])}.
 """

@@ -9,7 +9,8 @@ They are optional, and live in environments of their own, so that what they need
 
 They are fed generously. Each gets every file that it claims to read (trainspotter: the folder of TensorBoard events),
 and what it says of several is put together. Our own event stream, which nobody else claims to read, is given as flat
-JSONL in the names that they know. Findings of any level count as found; alarms are those they call a warning or worse.
+JSONL, and names in JSONL are put into the form that all of them know (`loss`, `eval_loss`). Findings of any level count
+as found; alarms are those that they call a warning or worse.
 """
 
 from __future__ import annotations

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
-__all__ = ["flat_record", "logs_of"]
+__all__ = ["flat_record", "logs_of", "plain_names"]
 
 _SUFFIXES = (".jsonl", ".csv", ".log", ".txt")
+_EVAL = ("eval", "val", "valid", "validation", "test")
+#: What a record has for itself, whatever its split.
+_OF_ROWS = ("step", "time", "epoch")
 
 
 def logs_of(name: str, path: Path, folder: Path) -> list[Path]:
@@ -19,10 +22,45 @@ def logs_of(name: str, path: Path, folder: Path) -> list[Path]:
     if any(_is_stream(one) for one in files):
         return [_flat(path, folder)]
     logs = [one for one in files if one.suffix in _SUFFIXES or one.name == "trainer_state.json"]
+    logs = [_renamed(one, folder) if one.suffix == ".jsonl" else one for one in logs]
     boards = [one for one in files if "tfevents" in one.name]
     if boards and name == "trainspotter":
         return [*logs, path if path.is_dir() else path.parent]
     return [*logs, *boards]
+
+
+def _renamed(path: Path, folder: Path) -> Path:
+    """A copy of a JSONL log with the names that others know; lines that are no objects as they are."""
+    out = folder / path.name
+    with path.open(encoding="utf-8", errors="replace") as lines, out.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(_plain_line(line.rstrip("\n")) + "\n")
+    return out
+
+
+def _plain_line(line: str) -> str:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return line
+    return json.dumps(plain_names(record)) if isinstance(record, dict) else line
+
+
+def plain_names(record: Mapping[str, object]) -> dict[str, object]:
+    """`loss` for `train/loss`; `eval_loss` for `val/loss`, and for the `loss` of a record whose `split` is `eval`.
+
+    >>> plain_names({"step": 1, "split": "eval", "loss": 2.0}), plain_names({"train/loss": 3.0, "val/loss": 2.0})
+    ({'step': 1, 'eval_loss': 2.0}, {'loss': 3.0, 'eval_loss': 2.0})
+    """
+    of_eval = str(record.get("split", "")).lower() in _EVAL
+    plain = {}
+    for name, value in record.items():
+        head, slash, rest = name.partition("/")
+        if slash and head in ("train", *_EVAL):
+            plain[rest if head == "train" else f"eval_{rest}"] = value
+        elif name != "split":
+            plain[f"eval_{name}" if of_eval and name not in _OF_ROWS else name] = value
+    return plain
 
 
 def _is_stream(path: Path) -> bool:

@@ -65,6 +65,7 @@ def told_of(judge: Judge, truths: Sequence[Truth], logs: Path, *, jobs: int = 2,
         for count, ((_, key), told) in enumerate(zip(open_, judged, strict=True), 1):
             known[key] = told
             file.write(json.dumps([*key, told.to_dict()]) + "\n")
+            file.flush()  # a line at a time: two scorings may write here at once
             _progress(judge.name, count, len(open_))
     _forget(cache.parent.glob("*.jsonl"))
     return [judge.mapped(known[key]) for key in keys]

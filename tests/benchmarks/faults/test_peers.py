@@ -158,3 +158,17 @@ def test_an_event_stream_is_given_flat_in_the_order_logged(tmp_path: Path, seale
 def test_a_total_of_components_is_the_loss_where_none_is_logged() -> None:
     assert flat_record(1, 0.0, "train", {"losses/total": 3.0})["loss"] == 3.0
     assert flat_record(1, 0.0, "train", {"losses/total": 3.0, "loss": 2.0})["loss"] == 2.0
+
+
+def test_names_in_jsonl_are_given_as_all_know_them_and_cut_lines_as_they_are(tmp_path: Path) -> None:
+    log, folder = tmp_path / "log.jsonl", tmp_path / "out"
+    folder.mkdir()
+    log.write_text(
+        '{"step": 1, "train/loss": NaN, "lr": 0.1}\n{"step": 1, "split": "val", "loss": 2.0, "epoch": 1}\n{"st'
+    )
+    (given,) = logs_of("trainproof", log, folder)
+    assert given.read_text().splitlines() == [
+        '{"step": 1, "loss": NaN, "lr": 0.1}',
+        '{"step": 1, "eval_loss": 2.0, "epoch": 1}',
+        '{"st',
+    ]
