@@ -4,13 +4,14 @@
   the truth names as its real consequences.
 - A faulty run is found when the judge tells a true finding. Kinds that are information by design (`INFORMATION`) count
   at any level, and so do all findings of other programs, whose levels mean other things.
-- It is named when that finding has the planted kind itself, and placed when it also begins within 5 % of the run of
-  where the fault does. A finding that names no step speaks of the whole run, from its start.
+- It is named when a true finding has the planted kind itself, and placed when it also begins within 5 % of the run of
+  where the fault does.
 - Precision: true findings of all findings that count, over faulty runs. In `overall_precision` those of healthy runs
   stand below the line too.
 - A false alarm is a finding that counts, in a healthy run.
-- The onset error is the distance between the first step of the first true finding, in the order told, and the onset,
-  over the length of the run.
+- The onset error is the distance between the first step of the first true finding (of the planted kind, if there is
+  one), in the order told, and the onset, over the length of the run. A finding that names no step speaks of the whole
+  run: it is right about a fault that is there from the start, and of any other it tells no onset, and is not placed.
 """
 
 from __future__ import annotations
@@ -79,8 +80,10 @@ def outcome_of(truth: Truth, told: Told, *, any_level: bool = False) -> Outcome:
 def _onset_error(truth: Truth, true: Sequence[Found]) -> float | None:
     if not true:
         return None
-    said = true[0].first_step or 0
-    return abs(said - (truth.onset_step or 0)) / max(truth.last_step, 1)
+    onset, said = truth.onset_step or 0, true[0].first_step
+    if said is None:
+        return 0.0 if onset <= PLACED * truth.last_step else None
+    return abs(said - onset) / max(truth.last_step, 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.score import Outcome, Score
+from benchmarks.faults.score import PLACED, Outcome, Score
 from benchmarks.faults.score_found import Found
 from benchmarks.faults.score_truth import OBVIOUS_TO_MIDDLE
 
@@ -17,8 +17,9 @@ __all__ = ["misses", "write_misses"]
 def misses(score: Score) -> Iterator[dict[str, Any]]:
     """One record a miss at magnitude 1 to 4, a false alarm in a healthy run, a false finding in a faulty one.
 
-    Also for what could not be read. `what` says which; for a miss, `unjudged` is the reason that was given for not
-    looking, and `instead` are all findings of the run.
+    Also for what could not be read, and for a true finding that does not begin where the fault does ("misplaced"; at
+    1 to 4). `what` says which; for a miss, `unjudged` is the reason that was given for not looking, and `instead` are
+    all findings of the run.
     """
     for one in score.outcomes:
         truth = one.truth
@@ -27,6 +28,8 @@ def misses(score: Score) -> Iterator[dict[str, Any]]:
         if truth.fault is not None and not one.found and truth.magnitude in OBVIOUS_TO_MIDDLE:
             unjudged = one.told.unjudged.get(truth.fault)
             yield {**_run(one, "missed"), "unjudged": unjudged, "instead": [_said(found) for found in one.told.found]}
+        if one.found and truth.magnitude in OBVIOUS_TO_MIDDLE and (one.onset_error is None or one.onset_error > PLACED):
+            yield {**_run(one, "misplaced"), "onset_error": one.onset_error, **_said(one.true[0])}
         for found in one.false:
             yield {**_run(one, "false alarm" if truth.fault is None else "false finding"), **_said(found)}
 

@@ -42,9 +42,10 @@ def test_a_finding_with_several_meanings_is_true_when_one_of_them_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first_step", "onset", "error"), [(520, 500, 0.02), (None, 0, 0.0), (None, 500, 0.5), (7, None, 0.007)]
+    ("first_step", "onset", "error"),
+    [(520, 500, 0.02), (None, 1, 0.0), (None, None, 0.0), (None, 500, None), (7, None, 0.007)],
 )
-def test_the_onset_error_is_a_share_of_the_run(first_step: int | None, onset: int | None, error: float) -> None:
+def test_the_onset_error_is_a_share_of_the_run(first_step: int | None, onset: int | None, error: float | None) -> None:
     outcome = outcome_of(faulty("plateau", 1, onset), told(finding("plateau", first_step)))
     assert outcome.onset_error == pytest.approx(error)
 
@@ -60,6 +61,7 @@ def test_a_find_far_from_the_onset_is_named_but_not_placed() -> None:
     assert near.placed
     assert far.named
     assert not far.placed
+    assert not outcome_of(faulty("plateau", 1), told(finding("plateau", None))).placed
 
 
 def test_recall_is_counted_by_kind_and_magnitude_and_macro_over_kinds() -> None:

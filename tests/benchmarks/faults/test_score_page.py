@@ -95,6 +95,8 @@ def test_misses_tell_what_was_missed_and_what_was_wrong(tmp_path: Path) -> None:
         ("false alarm", None),
     ]
     assert rows[0]["instead"][0]["kind"] == "clock-skew"
+    (far,) = misses(score_of("ours", [faulty("stall", 2)], [told(finding("stall", 600))]))
+    assert (far["what"], far["onset_error"]) == ("misplaced", 0.1)
     assert rows[2]["message"] == "plateau at 500"
     count = write_misses(other, tmp_path / "misses.jsonl")
     written = [json.loads(line) for line in (tmp_path / "misses.jsonl").read_text().splitlines()]
