@@ -117,14 +117,15 @@ def _pairs(
         return
     timed = sorted((first, place) for place in effects if (first := onsets[place].first) is not None)
     unsure = 2 * max((onsets[place].slack for place in (*causes, *effects)), default=0.0) / rhythm.steps
+    lasts = max((_lasted(onsets[place], rhythm) for place in effects), default=0.0) if link.either else 0.0
     reach = window(link.records + unsure, rhythm, count) * rhythm.steps
     for cause in causes:
         one = onsets[cause]
         if one.first is None or one.last is None:
             continue
         end = one.last if link.when == "during" else one.first
-        begin = bisect_left(timed, (one.first - reach, -1))
-        for first, effect in timed[begin:]:
+        earliest = one.first - reach - (lasts * rhythm.steps if link.when == "during" else 0.0)
+        for first, effect in timed[bisect_left(timed, (earliest, -1)) :]:
             if first > end + reach:
                 break
             if effect != cause:
@@ -177,8 +178,13 @@ def _apart(link: Link, one: Onset, other: Onset, rhythm: Rhythm, count: int) -> 
     slack = (one.slack + other.slack) / rhythm.steps
     late = window(link.records + slack, rhythm, count)
     early = late if link.either else window(slack, rhythm, count)
-    lasted = (one.last - one.first) / rhythm.steps if link.when == "during" and one.last is not None else 0.0
-    return abs(gap) if -early <= gap <= lasted + late else None
+    lasts, other_lasts = (_lasted(o, rhythm) if link.when == "during" else 0.0 for o in (one, other))
+    return abs(gap) if -early - (other_lasts if link.either else 0.0) <= gap <= lasts + late else None
+
+
+def _lasted(onset: Onset, rhythm: Rhythm) -> float:
+    """Records that a finding lasts."""
+    return 0.0 if onset.first is None or onset.last is None else (onset.last - onset.first) / rhythm.steps
 
 
 def window(records: float, rhythm: Rhythm, count: int) -> float:

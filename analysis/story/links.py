@@ -82,6 +82,7 @@ _OF_OPTIMISATION = [
     *_each(
         "exploding-gradient", ("divergence", "non-finite", "weight-drift"), 30, "growing gradients overflow in the end"
     ),
+    Link("exploding-gradient", "divergence", 20, "loss and gradients run away together", "during", either=True),
     Link("exploding-gradient", "clipping", 10, "a norm that grew lies above the limit at every step", "during"),
     *_each(
         "loss-spike", ("divergence", "level-shift", "variance-shift"), 20, "the loss did not come back from its leap"
@@ -114,6 +115,9 @@ _OF_NUMBERS = [
         ("loss-spike", "outlier"), 3, "one step shows in every metric that is taken from it", ("rank", "direction")
     ),
     Link("loss-spike", "outlier", 3, "one step shows in every metric", agree=("rank",), either=True),
+    Link("level-shift", "outlier", 5, "one event shows in every metric", agree=("rank",), either=True),
+    Link("divergence", "outlier", 5, "one event shows in every metric", agree=("rank",), either=True),
+    Link("exploding-gradient", "outlier", 5, "one event shows in every metric", agree=("rank",), either=True),
     Link(
         "loss-spike", "level-shift", 5, "one event shows in several metrics", agree=("rank", "direction"), either=True
     ),

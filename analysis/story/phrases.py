@@ -23,7 +23,7 @@ _ABOUT = {"level-shift", "variance-shift", "divergence", "plateau", "oscillation
 #: A message is cut where its first statement ends, unless that is shorter than this.
 _HEAD, _LIMIT = 16, 100
 _END = re.compile(r"; |, (?:and|while|in|by|where|[0-9])|: | \(")
-_ITS_STEP = re.compile(r",? (?:at|from|after|since) steps? [\d,]+(?: on| to [\d,]+)?")
+_ITS_STEP = re.compile(r",? (?:at|from|after|since) (?:steps \d[\d,]* to \d[\d,]*\b|step \d[\d,]*\b(?: on\b)?)")
 
 
 def phrase(finding: Finding) -> str:
@@ -62,6 +62,11 @@ def _spike(finding: Finding, evidence: Mapping[str, Any]) -> str:
     return f"{_name(finding)} spike{_times(evidence)}"
 
 
+def _outlier(finding: Finding, evidence: Mapping[str, Any]) -> str:
+    count = evidence.get("count")
+    return f"{count} outliers of {_name(finding)}" if isinstance(count, int) and count > 1 else _head(finding, evidence)
+
+
 def _shift(finding: Finding, evidence: Mapping[str, Any]) -> str:
     old, new = evidence.get("expected"), evidence.get("value")
     if not isinstance(old, int | float) or not isinstance(new, int | float):
@@ -95,6 +100,13 @@ def _collapse(finding: Finding, evidence: Mapping[str, Any]) -> str:
     if not isinstance(old, int | float) or not isinstance(new, int | float):
         return _head(finding, evidence)
     return f"{_name(finding)} collapses from {old:.3g} to {new:.3g}"
+
+
+def _dominance(finding: Finding, evidence: Mapping[str, Any]) -> str:
+    level, balance = evidence.get("late_level"), evidence.get("nearest_equilibrium")
+    if not isinstance(level, int | float) or not isinstance(balance, int | float):
+        return _head(finding, evidence)
+    return f"{_name(finding)} is won at {level:.3g} (balance {balance:.3g})"
 
 
 def _slower(finding: Finding, evidence: Mapping[str, Any]) -> str:
@@ -131,11 +143,13 @@ def _head(finding: Finding, _: Mapping[str, Any]) -> str:
 
 _PHRASES: Mapping[str, Callable[[Finding, Mapping[str, Any]], str]] = {
     "loss-spike": _spike,
+    "outlier": _outlier,
     "level-shift": _shift,
     "divergence": _divergence,
     "non-finite": _non_finite,
     "exploding-gradient": _exploding,
     "mode-collapse": _collapse,
+    "discriminator-dominance": _dominance,
     "throughput-drop": _slower,
     "stall": _stall,
     "overfitting": _overfitting,
