@@ -33,6 +33,7 @@ _PUBLIC = {
     "load": "parsers.loading",
     "load_all": "parsers.loading",
     "losses": "analysis.losses",
+    "plan": "analysis.plan",
     "ranks": "analysis.ranks",
     "repeated_data": "analysis.repeated_data",
     "report": "analysis.report",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from analysis.hidden_facts import hidden_facts as hidden_facts
     from analysis.learning_rate import learning_rate as learning_rate
     from analysis.losses import losses as losses
+    from analysis.plan import plan as plan
     from analysis.ranks import ranks as ranks
     from analysis.repeated_data import repeated_data as repeated_data
     from analysis.report import report as report

@@ -36,6 +36,7 @@ class Check:
 
 CHECKS: tuple[Check, ...] = (
     Check("stream", "analysis.stream", ("truncated-stream", "missing-steps", "step-regression", "clock-skew", "stall")),
+    Check("plan", "analysis.plan", ("unfinished-run", "overlong-run", "checkpoint-mismatch")),
     Check("sources", "analysis.sources", ("source-disagreement",)),
     Check("ranks", "analysis.ranks", ("rank-missing", "rank-divergence")),
     Check("repeated_data", "analysis.repeated_data", ("repeated-data",)),

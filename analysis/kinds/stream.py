@@ -266,5 +266,57 @@ KINDS = {
             "mind that a training value of an epoch is often its mean, an eval value that of the weights at its end",
         ),
     ),
-    "unfinished-run": Kind("stream", "the run ends before the step that its plan names"),
+    "unfinished-run": Kind(
+        "stream",
+        "the run ends before the step that its plan names",
+        needs="a plan or a configuration that names steps or epochs (docs/plan.md), and a log that counts them",
+        statistic="the share of the planned length that the last record has reached; what lies between the last record "
+        "and the next one counts as done. Of planned steps and epochs the one that was reached counts",
+        severity="a warning at or below the limit; info above it, and where the log says why: early stopping, an end "
+        "record without an error, a state saved before the end, a last record so recent that the run still goes on",
+        limit=Limit(
+            "share_done",
+            0.95,
+            "share of the plan",
+            "a definition: what lacks more than a twentieth was not ended by its own schedule",
+            above=False,
+            highest=1.0,
+        ),
+        causes=(
+            "the process was killed (memory, time limit, pre-emption), or failed: the end record says so where there "
+            "is one",
+            "it was stopped by hand, or still runs",
+        ),
+        suggestions=(
+            "look at the scheduler's log and the system's for the last minute of the run",
+            "resume from the last checkpoint",
+            "if it was stopped on purpose, give the length that was meant with --plan",
+        ),
+        reference="MLPerf asks of every log that it ends with run_stop (compliance checker of mlcommons/logging)",
+    ),
+    "overlong-run": Kind(
+        "stream",
+        "the run goes on beyond the step that its plan names",
+        needs="a plan or a configuration that names steps or epochs (docs/plan.md), and a log that counts them",
+        statistic="the last step or epoch over the planned one, where it lies more than one record beyond; steps that "
+        "are the batches of an update, at as many times the plan, are none",
+        severity="a warning from the limit on where the plan was declared (a manifest, --plan); info below it, and "
+        "where the length is that of a configuration, or another planned length is not reached",
+        limit=Limit(
+            "share_done",
+            1.05,
+            "times the plan",
+            "a definition: the last evaluation may stand a little beyond the end, a twentieth is another length",
+            lowest=1.0,
+        ),
+        causes=(
+            "the log counts batches or samples, the plan updates",
+            "the run was resumed with another length",
+            "the plan is that of another run",
+        ),
+        suggestions=(
+            "look at the learning rate beyond the planned end: a schedule that has ended is 0, or begins again",
+            "say the length that was meant in the plan, or with --plan",
+        ),
+    ),
 }

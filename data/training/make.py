@@ -227,7 +227,7 @@ SAMPLES = (
         f"A run that did not end: the process was killed (SIGKILL) at step {_KILLED.kill_step} of {_KILLED.steps}, so "
         "its segment is still JSON lines and there is no `end`. Its last line was then cut in half, as a disk leaves "
         "it that lost the last write. What stands before is healthy.",
-        ("truncated-stream",),
+        ("truncated-stream", "unfinished-run"),
     ),
 )
 

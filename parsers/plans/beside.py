@@ -36,7 +36,7 @@ _TAKEN: dict[str, tuple[str, ...]] = {
 #: What else `Run.config` comes from.
 _SOURCES = {
     "huggingface": "trainer_state.json",
-    "aftertrain": "manifest.json",
+    "aftertrain": "manifest.json (config)",
     "wandb": "configuration of the W&B run",
     "mlflow": "params of the MLflow run",
     "tensorboard": "hparams of the event files",
