@@ -14,7 +14,7 @@ from benchmarks.faults.score import Score, score_of
 from benchmarks.faults.score_judging import Judge, told_of
 from benchmarks.faults.score_misses import write_misses
 from benchmarks.faults.score_ours import ours
-from benchmarks.faults.score_tables import headline, kinds_table, quirks_table, worst_table
+from benchmarks.faults.score_tables import further, headline, kinds_table, quirks_table, worst_table
 from benchmarks.faults.score_truth import LOGS, SPLITS, Truth, chosen, read_index
 
 
@@ -66,7 +66,7 @@ def _score(given: argparse.Namespace) -> None:
     print(f"{len(truths)} runs of the split {given.split}: {faults[None]} healthy, others with {kinds} kinds of fault")
     scores = scored(truths, given.logs, _judges(given.peers), jobs=given.jobs, fresh=given.fresh)
     own = scores[0]
-    parts = [headline(scores), kinds_table(own, scores[1:]), worst_table(own), quirks_table(own)]
+    parts = [headline(scores), further(scores), kinds_table(own, scores[1:]), worst_table(own), quirks_table(own)]
     print("\n" + "\n".join(parts))
     if slow := _slow(own):
         print(f"slow to judge: {slow}")

@@ -9,7 +9,7 @@ from benchmarks.faults import rules
 from benchmarks.faults import score as definitions
 from benchmarks.faults.score import INFORMATION, Score
 from benchmarks.faults.score_figures import draw_all, draw_kinds, save
-from benchmarks.faults.score_tables import headline, kinds_table, quirks_table, sizes_table, worst_table
+from benchmarks.faults.score_tables import further, headline, kinds_table, quirks_table, sizes_table, worst_table
 from benchmarks.faults.score_truth import OBVIOUS_TO_MIDDLE, Truth
 
 __all__ = ["DOCS", "page", "write"]
@@ -49,8 +49,14 @@ def _headlines(scores: Sequence[Score]) -> str:
 In parentheses the 95 % interval: Wilson's for shares and for the mean over faults, exact Poisson for rates, the sign
 test for medians. A log that a judge cannot read counts as not found.
 
-{headline(scores)}{some}
+{headline(scores)}
 ![Share of faults found against their magnitude](faults-all.svg)
+
+More of each: macro recall at 1 to 4 counted only where the finding names the planted kind, and where it also begins
+within 5 % of the run of the onset; macro recall at obvious (1, 2), middle (3, 4) and faint (5, 6) magnitude; precision
+over faulty and healthy runs together; the share of healthy runs with any false alarm; logs that could not be read.
+
+{further(scores)}{some}![Share of faults found against their magnitude](faults-all.svg)
 """
 
 

@@ -13,7 +13,7 @@ from benchmarks.faults.score import Figure, Score, score_of
 from benchmarks.faults.score_figures import draw_all, draw_kinds
 from benchmarks.faults.score_found import Told
 from benchmarks.faults.score_misses import misses, write_misses
-from benchmarks.faults.score_tables import headline, kinds_table, quirks_table, shown, sizes_table, worst_table
+from benchmarks.faults.score_tables import further, headline, kinds_table, quirks_table, shown, sizes_table, worst_table
 from tests.benchmarks.faults.scored_runs import faulty, finding, healthy, told
 
 TRUTHS = [
@@ -54,14 +54,22 @@ def test_a_figure_is_shown_with_its_interval(figure: Figure, percent: bool, text
 
 
 def test_the_headline_has_the_figures_of_each_judge_and_the_goals() -> None:
-    heads, ours, other, goal = cells(headline(scores()))
+    heads, ours, _, goal = cells(headline(scores()))
     row = dict(zip(heads, ours, strict=True))
     assert row["macro recall, 1 to 4"].startswith("0.875 (")
     assert row["false alarms a healthy run"].startswith("0.500 (")
     assert row["precision"].startswith("0.900 (")
+    assert row["median onset error, %"].startswith("0.0 (")  # four spikes are half a per cent late, five stalls are not
+    assert goal == ["goal", ">= 0.95", ">= 0.95", "<= 0.02", "<= 1"]
+
+
+def test_what_else_is_known_of_each_judge_is_told_below() -> None:
+    heads, ours, other = cells(further(scores()))
+    row = dict(zip(heads, ours, strict=True))
+    assert (row["obvious"], row["middle"], row["faint"]) == ("0.750", "1.000", "0.500")
+    assert row["flagged"].startswith("0.500 (")
     assert row["not read"] == "0 of 14"
     assert dict(zip(heads, other, strict=True))["not read"] == "7 of 14"
-    assert goal[0] == "goal"
 
 
 def test_every_fault_has_its_recall_at_each_magnitude_and_the_best_other() -> None:
