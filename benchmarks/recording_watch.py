@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from eventstream.recorder import Recorder
 
 #: Steps of a block: with every=1, one in twenty measures all that there is.
 BLOCK = 20
+#: `M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` of glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def _training(width: int, layers: int, batch: int) -> tuple[Any, Any, Callable[[], None]]:
@@ -43,34 +47,64 @@ def _training(width: int, layers: int, batch: int) -> tuple[Any, Any, Callable[[
     return model, optimizer, step
 
 
-def _block(step: Callable[[], None], around: Callable[[], AbstractContextManager[Any]]) -> float:
-    """Seconds of the processor for one step of a block: what others on the machine do is left out.
+def _keep_memory() -> None:
+    """Let the C library give no memory back to the system between steps, where it can be told (glibc).
 
-    The first step is not counted: a watch then looks at its model once, which a training does only once.
+    Gradients are freed and taken again at each step. Whether the heap shrinks and grows with them hangs on where its
+    last block happens to lie: one process has no page faults, the next two thousand a step (3 ms), plain or watched.
     """
-    with around():
-        step()
-        start = time.process_time()
-        for _ in range(BLOCK):
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_MMAP_THRESHOLD, 1 << 25)
+
+
+def _turns(step: Callable[[], None], attach: Callable[[], None], detach: Callable[[], None]) -> tuple[float, float]:
+    """Seconds of the processor for a watched step and for a plain one: as many of each, in turns.
+
+    Neighbours in time share what others on the machine do to its caches and clock; blocks of seconds do not. Which of
+    two comes first changes, so that neither always follows the other.
+    """
+    spent = [0.0, 0.0]
+    for number in range(BLOCK):
+        for watched in (True, False) if number % 2 else (False, True):
+            (attach if watched else detach)()
+            start = time.process_time()
             step()
-        return (time.process_time() - start) / BLOCK
+            spent[watched] += time.process_time() - start
+    attach()
+    return spent[True] / BLOCK, spent[False] / BLOCK
 
 
 def _every_step(width: int, layers: int, batch: int, blocks: int) -> tuple[float, float]:
-    """Milliseconds of a step with `watch(every=1)` and of the plain loop; blocks of both take turns."""
+    """Milliseconds of a step with `watch(every=1)` and of the plain step: medians over blocks of both in turns.
+
+    The first steps are not counted: a watch then looks at its model once, which a training does only once.
+    """
     from eventstream.watch import watch
 
     model, optimizer, step = _training(width, layers, batch)
     with tempfile.TemporaryDirectory() as folder, Recorder(folder, seal=False) as recorder:
-
-        def watched() -> AbstractContextManager[Any]:
-            return watch(model, optimizer, every=1, recorder=recorder)
-
-        _block(step, watched)
-        pairs = [(_block(step, watched), _block(step, nullcontext)) for _ in range(blocks)]
+        with watch(model, optimizer, every=1, recorder=recorder) as observer:
+            places = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+            hooks = [dict(place) for place in places]
+            attach = functools.partial(_put, places, hooks)
+            detach = functools.partial(_put, places, [{}, {}])
+            for _ in range(2):
+                step()
+            pairs = [_turns(step, attach, detach) for _ in range(blocks)]
+            assert observer.step == 2 + blocks * BLOCK
+        assert recorder.lost == 0
     plain = statistics.median(other for _, other in pairs)
-    # Both blocks of a pair stand side by side in time, so their ratio is steadier than either.
+    # Both sums of a block were taken at the same time, so their ratio is steadier than either.
     return plain * statistics.median(ours / other for ours, other in pairs) * 1e3, plain * 1e3
+
+
+def _put(places: Iterable[dict[int, Any]], hooks: Iterable[Mapping[int, Any]]) -> None:
+    """Let the optimizer have these hooks and no others."""
+    for place, wanted in zip(places, hooks, strict=True):
+        place.clear()
+        place.update(wanted)
 
 
 def _every_hundredth(width: int, layers: int, batch: int, steps: int) -> tuple[float, float]:
@@ -137,14 +171,15 @@ def _many(records: int) -> dict[str, float]:
     return found
 
 
-def _share(work: str, ours: float, plain: float, limit: float) -> Row:
-    note = f"of {plain:.1f} ms of the processor, one thread, AdamW; the plain loop in turns"
+def _share(work: str, ours: float, plain: float, limit: float, turns: str) -> Row:
+    note = f"of {plain:.1f} ms of the processor, one thread, AdamW; {turns}"
     return Row.at_most(work, (ours / plain - 1) * 100, "the goal", limit, 1, unit="%", note=note)
 
 
 def rows(quick: bool = False) -> list[Row]:
     size = (64, 10, 16) if quick else (256, 100, 64)
     small = (64, 10, 16) if quick else (64, 100, 64)
+    _keep_memory()
     shape = "watch(every={0}), MLP of {2} layers x {1}, batch {3}: share of the step"
     one, plain = _every_step(*size, blocks=2 if quick else 10)
     hundred, bare = _every_hundredth(*size, steps=20 if quick else 200)
@@ -152,8 +187,8 @@ def rows(quick: bool = False) -> list[Row]:
     records = 100_000 if quick else 10_000_000
     memory = _many(records)
     return [
-        _share(shape.format(1, *size), one, plain, 5.0),
-        _share(shape.format(100, *size), hundred, bare, 0.2),
+        _share(shape.format(1, *size), one, plain, 5.0, "watched and plain steps in turns"),
+        _share(shape.format(100, *size), hundred, bare, 0.2, "what the hooks take"),
         Row.shown(shape.format(1, *small), (tiny / alone - 1) * 100, "the goal at width 256", 5.0, unit="%"),
         Row.at_most(
             f"memory of a run of {records:,} records",

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from eventstream.watch_numbers import SMALL, Numbers, grouped, measure_norms, sums_of_segments, wide_type
+from eventstream.watch_norms import SMALL, measure_norms, wide_type
+from eventstream.watch_numbers import Numbers, grouped
 
 __all__ = ["DEAD_AFTER", "Counts", "count_nonfinite"]
 
@@ -65,7 +66,17 @@ class Counts:
         if known is None or known[0] != layout:
             known = self._quiet[place] = layout, now * 0.0
         known[1].add_(1.0).mul_(now)
-        numbers.add("dead", keys, sums_of_segments((known[1] >= DEAD_AFTER).float(), lengths))
+        numbers.add("dead", keys, _sums_of_segments((known[1] >= DEAD_AFTER).float(), lengths))
+
+
+def _sums_of_segments(vector: Any, lengths: Sequence[int]) -> Any:
+    """The sum of each segment of a vector without negative numbers."""
+    import torch
+
+    if vector.device.type == "cpu":
+        return torch.segment_reduce(vector, "sum", lengths=torch.tensor(lengths), unsafe=True)
+    # A vector of lengths would have to be sent to the device, which waits; the 1-norm is the sum.
+    return torch.stack(torch._foreach_norm(vector.split(list(lengths)), 1.0))
 
 
 def _joined(parts: Sequence[Any]) -> Any:
@@ -108,8 +119,7 @@ def _measure_on_host(numbers: Numbers, group: _Keyed, units: set[int], biases: s
         take(key, gradient.shape, [_is_zero(piece) for piece in _pieces(gradient)])
     if large:
         numbers.add("grad_norm", [key for key, _ in large], torch.stack(norms))
-    counts = torch.tensor([count for _, count in found], dtype=torch.float64)
-    numbers.add("nonzero", [key for key, _ in found], counts)
+    numbers.add_known("nonzero", [key for key, _ in found], [count for _, count in found])
     return quiet
 
 

@@ -198,4 +198,4 @@ def is_tracing() -> bool:
     torch = sys.modules["torch"]
     if torch.compiler.is_compiling():
         return True
-    return bool(torch.cuda.is_available() and torch.cuda.is_current_stream_capturing())
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from eventstream.watch_counts import Counts, count_nonfinite
 from eventstream.watch_names import Names
-from eventstream.watch_numbers import SAMPLE, Numbers, Sample, dense, measure_norms
+from eventstream.watch_norms import Norms, measure_norms
+from eventstream.watch_numbers import Numbers, dense
 from eventstream.watch_observers import Clipping, Scaling
+from eventstream.watch_sample import SAMPLE, Sample
 from eventstream.watch_summary import Entry, Part
 
 __all__ = ["Roster", "Step"]
+
+_layout = attrgetter("layout")
 
 
 class Roster:
     """The trainable parameters of one optimizer, with their places, and what is remembered of their units."""
 
     def __init__(self, names: Names) -> None:
-        self.counts = Counts()
+        self.counts, self.norms = Counts(), Norms()
         self._names = names
         self._identities: tuple[int, ...] = ()
         self._entries: list[Entry] = []
@@ -94,31 +99,33 @@ class Step:
 
     def _gradients(self) -> None:
         numbers = self.part.numbers
-        held = [(key, p, dense(p.grad)) for key, p in enumerate(self._parameters) if p.grad is not None]
-        gradients = [(key, gradient) for key, _, gradient in held]
+        keys, gradients = _held(self._parameters)
         scale = getattr(self._optimizer, "grad_scale", None)
         if scale is not None and hasattr(scale, "reshape"):
             # A fused optimizer takes the loss scale out of the gradients itself.
             numbers.add("grad_scale", [0], scale)
         if self._slow:
-            entries = self.part.entries
-            units = [key for key, p, g in held if entries[key].units and g.ndim == p.ndim]
-            self._roster.counts.measure(numbers, gradients, units, self._roster.biases)
+            entries, parameters = self.part.entries, self._parameters
+            pairs = list(zip(keys, gradients, strict=True))
+            units = [key for key, gradient in pairs if entries[key].units and gradient.ndim == parameters[key].ndim]
+            self._roster.counts.measure(numbers, pairs, units, self._roster.biases)
         else:
-            measure_norms(numbers, "grad_norm", gradients)
-        self._nonfinite_on_host(gradients)
+            self._roster.norms.measure(numbers, "grad_norm", keys, gradients)
+        self._nonfinite_on_host(keys, gradients)
 
-    def _nonfinite_on_host(self, gradients: Sequence[tuple[int, Any]]) -> None:
+    def _nonfinite_on_host(self, keys: Sequence[int], gradients: Sequence[Any]) -> None:
         """Count what is not finite where the norm says that there is something to count."""
         import torch
 
-        keys, finite = self.part.numbers.on_host("grad_norm")
-        if finite:
-            counts = torch.zeros(len(keys))
+        norms = self.part.numbers.known("grad_norm")
+        total = sum(norms.values())
+        if total - total == 0:
+            counted = list(norms)[:1]  # one stands for all: none has any
+            self.part.numbers.add_known("nonfinite", counted, [0.0] * len(counted))
         else:
-            known = dict(gradients)
-            counts = torch.stack([count_nonfinite(known[key]) for key in keys])
-        self.part.numbers.add("nonfinite", keys, counts)
+            found = dict(zip(keys, gradients, strict=True))
+            counts = torch.stack([count_nonfinite(found[key]) for key in norms])
+            self.part.numbers.add("nonfinite", list(norms), counts)
 
     def _rates(self) -> None:
         groups = self._optimizer.param_groups
@@ -128,3 +135,19 @@ class Step:
                 self.part.numbers.add(name, [0], rate.detach().clone())
             elif isinstance(rate, (int, float)):
                 self.part.plain[name] = float(rate)
+
+
+def _held(parameters: Sequence[Any]) -> tuple[Sequence[int], Sequence[Any]]:
+    """The gradients that there are, as this process holds them, and the places of their parameters."""
+    import torch
+
+    keys: Sequence[int] = range(len(parameters))
+    gradients = [parameter.grad for parameter in parameters]
+    kinds = set(map(type, gradients))
+    if type(None) in kinds:
+        keys = [key for key, gradient in enumerate(gradients) if gradient is not None]
+        gradients = [gradients[key] for key in keys]
+    # What is a plain tensor needs no look at each: there are hundreds, at every step.
+    if kinds <= {torch.Tensor, type(None)} and {torch.strided}.issuperset(map(_layout, gradients)):
+        return keys, gradients
+    return keys, [dense(gradient) for gradient in gradients]

@@ -46,35 +46,53 @@ def summary(parts: Sequence[Part], *, per_layer: bool, prefix: str, sharded: boo
     tables = [part.numbers.table() for part in parts]
     pairs = list(zip(parts, tables, strict=True))
     before, after = _gradients(pairs)
+    told = _Told(f"{prefix}shard_" if sharded else prefix, per_layer)
+    told.add("grad_norm", before, None, math.sqrt)
+    clip_rate = _clipping(pairs, after, told)
+    if clip_rate is not None:
+        told.values[f"{prefix}clip_rate"] = clip_rate
+    told.add("param_norm", _squares(pairs, "param_norm"), None, math.sqrt)
     moved, was = _squares(pairs, "moved", _sample_share), _squares(pairs, "was", _sample_share)
-    zeros, counted = _zeros(pairs)
-    dead, units = _dead(pairs)
-    values: dict[str, float] = {}
-    layers: dict[str, float] = {}
-
-    def tell(name: str, upper: _Sums, lower: _Sums | None, finish: Callable[[float], float]) -> None:
-        if upper and (lower is None or sum(lower.values()) > 0):
-            values[name] = finish(sum(upper.values()) / (1.0 if lower is None else sum(lower.values())))
-            for layer, amount in upper.items() if per_layer else ():
-                share = 1.0 if lower is None else lower[layer]
-                if share > 0:
-                    layers[f"{name}/{layer}"] = finish(amount / share)
-
-    tell("grad_norm", before, None, math.sqrt)
-    values |= _clipping(pairs, after)
-    tell("param_norm", _squares(pairs, "param_norm"), None, math.sqrt)
-    tell("update_ratio", moved, was, math.sqrt)
-    tell("zero_grads", zeros, counted, float)
-    tell("dead_units", dead, units, float)
-    nonfinite = _nonfinite(pairs)
-    if nonfinite is not None:
-        values["nonfinite_grads"] = sum(nonfinite.values())
-        layers |= {f"nonfinite_grads/{layer}": count for layer, count in nonfinite.items() if count and per_layer}
-    told = {f"shard_{name}" if sharded and name != "clip_rate" else name: value for name, value in values.items()}
+    told.add("update_ratio", moved, was, math.sqrt)
+    told.add("zero_grads", *_zeros(pairs), float)
+    told.add("dead_units", *_dead(pairs), float)
+    told.add_counts("nonfinite_grads", _nonfinite(pairs))
+    values = told.values
     for part, table in pairs:
-        told |= _of_step(part, table)
-    told |= {f"shard_{name}" if sharded else name: value for name, value in layers.items()}
-    return {f"{prefix}{name}": value for name, value in told.items()}
+        values |= {f"{prefix}{name}": value for name, value in _of_step(part, table).items()}
+    values |= told.layers
+    return values
+
+
+class _Told:
+    """What is told of the model (`values`) and of its layers (`layers`), by full name."""
+
+    def __init__(self, prefix: str, per_layer: bool) -> None:
+        self.values: dict[str, float] = {}
+        self.layers: dict[str, float] = {}
+        self.prefix, self._per_layer = prefix, per_layer
+
+    def add(self, name: str, upper: _Sums, lower: _Sums | None, finish: Callable[[float], float]) -> None:
+        """Tell `upper`, or its share of `lower` where that is not zero."""
+        whole = 1.0 if lower is None else sum(lower.values())
+        if not upper or whole <= 0:
+            return
+        name = self.prefix + name
+        self.values[name] = finish(sum(upper.values()) / whole)
+        if not self._per_layer:
+            return
+        if lower is None:
+            self.layers |= {f"{name}/{layer}": finish(amount) for layer, amount in upper.items()}
+        else:
+            parts = ((layer, amount, lower[layer]) for layer, amount in upper.items())
+            self.layers |= {f"{name}/{layer}": finish(amount / share) for layer, amount, share in parts if share > 0}
+
+    def add_counts(self, name: str, counts: _Sums | None) -> None:
+        """Tell a count, of layers only where there is something to count."""
+        if counts is not None:
+            name = self.prefix + name
+            self.values[name] = sum(counts.values())
+            self.layers |= {f"{name}/{layer}": count for layer, count in counts.items() if count and self._per_layer}
 
 
 _Pairs = Sequence[tuple[Part, Table]]
@@ -83,9 +101,10 @@ _Pairs = Sequence[tuple[Part, Table]]
 def _squares(pairs: _Pairs, statistic: str, weight: Callable[[Entry], float] | None = None) -> _Sums:
     sums: _Sums = {}
     for part, table in pairs:
+        entries = part.entries
         for key, norm in table.get(statistic, {}).items():
-            entry = part.entries[key]
-            square = norm * norm * (1.0 if weight is None else weight(entry))
+            entry = entries[key]
+            square = norm * norm if weight is None else norm * norm * weight(entry)
             sums[entry.layer] = sums.get(entry.layer, 0.0) + square
     return sums
 
@@ -98,6 +117,9 @@ def _sample_share(entry: Entry) -> float:
 def _gradients(pairs: _Pairs) -> tuple[_Sums, _Sums]:
     """Squares of the gradients' norms before and after clipping."""
     coefficients = _coefficients(pairs)
+    if not coefficients and not any("grad_scale" in table for _, table in pairs):
+        plain = _squares(pairs, "grad_norm")
+        return plain, plain
     before, after = _Sums(), _Sums()
     for part, table in pairs:
         scale = table.get("grad_scale", {}).get(0, 1.0)
@@ -105,7 +127,7 @@ def _gradients(pairs: _Pairs) -> tuple[_Sums, _Sums]:
             entry = part.entries[key]
             square = norm / scale * (norm / scale)
             after[entry.layer] = after.get(entry.layer, 0.0) + square
-            by = coefficients.get(entry.identity, 1.0) if coefficients else 1.0
+            by = coefficients.get(entry.identity, 1.0)
             # A norm that was infinite has multiplied all gradients by zero: what they were is lost, and said to be NaN.
             before[entry.layer] = before.get(entry.layer, 0.0) + (square / (by * by) if by > 0 else math.nan)
     return before, after
@@ -115,7 +137,9 @@ def _coefficients(pairs: _Pairs) -> dict[int, float]:
     """What each clipped parameter's gradient was multiplied by, as `clip_grad_norm_` computes it."""
     clips: dict[frozenset[int], float] = {}
     for part, table in pairs:
-        for clip, norm in zip(part.clips, table.get("clip_norm", {}).values(), strict=True):
+        norms = table.get("clip_norm", {})
+        for place, clip in enumerate(part.clips):
+            norm = norms[place]
             clips[clip.parameters] = min(1.0, clip.limit / (norm + 1e-6)) if norm == norm else math.nan
     found: dict[int, float] = {}
     for parameters, coefficient in clips.items():
@@ -124,16 +148,16 @@ def _coefficients(pairs: _Pairs) -> dict[int, float]:
     return found
 
 
-def _clipping(pairs: _Pairs, after: _Sums) -> dict[str, float]:
+def _clipping(pairs: _Pairs, after: _Sums, told: _Told) -> float | None:
+    """The share of calls that clipped, None without any; the norm after them is told, and one that was infinite."""
     calls = sum(part.clip_calls for part, _ in pairs)
     if not calls:
-        return {}
-    found = {"clip_rate": sum(sum(table.get("clipped", {}).values()) for _, table in pairs) / calls}
+        return None
     if after:
-        found["grad_norm_after_clip"] = math.sqrt(sum(after.values()))
+        told.values[f"{told.prefix}grad_norm_after_clip"] = math.sqrt(sum(after.values()))
     if math.inf in (norm for _, table in pairs for norm in table.get("clip_norm", {}).values()):
-        found["grad_norm"] = math.inf
-    return found
+        told.values[f"{told.prefix}grad_norm"] = math.inf
+    return sum(sum(table.get("clipped", {}).values()) for _, table in pairs) / calls
 
 
 def _zeros(pairs: _Pairs) -> tuple[_Sums, _Sums]:
