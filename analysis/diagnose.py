@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.checks import CHECKS
+from analysis.check_sources import own_checks
+from analysis.checks import CHECKS, Check
+from analysis.custom_checks import CustomCheck
 from analysis.findings import SEVERITIES, Finding, NotApplicable, findings_frame
 from analysis.incidents import Incident
 from analysis.incidents import incidents as join_findings
+from analysis.limits import Learned, Limits
 from analysis.result import Result
 from analysis.rules import Rules, rules_of
 from eventstream.errors import unknown_name
@@ -19,6 +23,8 @@ from parsers.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from analysis.norms import Norms
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -68,15 +74,18 @@ def diagnose(
     *,
     checks: Iterable[str] | None = None,
     rules: Rules | Mapping[str, Any] | None = None,
+    norms: Norms | Path | str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Everything the checks find in `run`, worst first, with the kinds that could not be judged and the reason.
 
-    `checks` limits the work to some checks by name (default all: `analysis.checks.CHECKS`); an unknown name raises
-    `ValueError` with the known ones. `rules` say which kinds count, from where on, how severe they are, what is waived
-    (a mapping as `analysis.rules.rules_of` takes it); checks that judge no kind asked for do not run. `progress` is
-    called with each check's name before it runs. A run without any number or event gets a finding that says so: it is
-    never called healthy for want of data.
+    `checks` limits the work to some checks by name (default all: `analysis.checks.CHECKS`, and those of `at.check`,
+    whose names are their kinds); an unknown name raises `ValueError` with the known ones. `rules` say which kinds
+    count, from where on, how severe they are and what is waived (a mapping as `analysis.rules.rules_of` takes it);
+    checks that judge no kind asked for do not run. `norms` are limits learned from healthy runs (`at.norms`, or its
+    file): a threshold of the rules goes before them, and they before the defaults; findings that rest on one say so.
+    `progress` is called with each check's name before it runs. A run without any number or event gets a finding that
+    says so: it is never called healthy for want of data.
 
     >>> import polars as pl
     >>> from parsers.finish import finish
@@ -85,19 +94,20 @@ def diagnose(
     >>> diagnose(finish("a", "a", "jsonl", pl.DataFrame({**steps, "value": losses})), checks=["anomalies"]).status
     'healthy'
     """
-    known = {check.name: check for check in CHECKS}
+    known: dict[str, Check | CustomCheck] = {**{check.name: check for check in CHECKS}, **own_checks()}
     wanted = list(known) if checks is None else list(checks)
     for name in wanted:
         if name not in known:
             raise ValueError(unknown_name("check", name, known))
     ruled = rules if isinstance(rules, Rules) else rules_of(rules or {})
+    limits = ruled.limits if norms is None else replace(ruled.limits, learned=_learned(norms, run))
     results: dict[str, Result] = {}
     for name in (name for name in wanted if ruled.wants(known[name].kinds)):
         if progress is not None:
             progress(name)
-        results[name] = known[name](run, ruled.limits)
+        results[name] = known[name](run, limits)
     kinds = [kind for name in wanted for kind in known[name].kinds]
-    found = [f for result in results.values() for f in result.findings]
+    found = [_with_limit(f, limits) for result in results.values() for f in result.findings]
     findings, left_out = ruled.applied(found, kinds)
     findings += _nothing_to_judge(run)  # whatever the rules say: such a run is never healthy
     findings.sort(key=_worst_first)
@@ -108,10 +118,25 @@ def diagnose(
         frame=findings_frame(findings),
         findings=tuple(findings),
         not_applicable=skipped,
+        measures=tuple(one for result in results.values() for one in result.measures),
         source=run,
         results=results,
         judged=tuple(k for k in dict.fromkeys([*kinds, *(f.kind for f in findings)]) if k not in unjudged),
     )
+
+
+def _learned(norms: Norms | Path | str, run: Run) -> tuple[Learned, ...]:
+    from analysis.norms import Norms, read_norms
+
+    return (norms if isinstance(norms, Norms) else read_norms(norms)).learned_for(run)
+
+
+def _with_limit(finding: Finding, limits: Limits) -> Finding:
+    """The finding, which says where its limit was learned, if it was, and no rule set another."""
+    taught = limits.taught(finding.kind, finding.metric)
+    if taught is None or not taught.told or limits.of(finding.kind, finding.metric) != taught.value:
+        return finding
+    return replace(finding, message=f"{finding.message} ({taught.told})")
 
 
 def _nothing_to_judge(run: Run) -> list[Finding]:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
+from analysis.check_sources import own_checks
 from analysis.findings import SEVERITIES, Finding, NotApplicable, Severity
 from analysis.kinds import KINDS, Limit
 from analysis.limits import DEFAULT_LIMITS, Limits
@@ -110,6 +111,7 @@ def rules_of(declared: Mapping[str, Any], where: str = "the rules given") -> Rul
     ...
     eventstream.errors.InputError: the rules given: ignore: unknown kind or family 'outlyer'; did you mean 'outlier'...
     """
+    own_checks()  # whose kinds may be named as well
     try:
         for key in declared:
             if key not in _KEYS:

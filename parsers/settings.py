@@ -24,12 +24,14 @@ class Settings:
     """The tables of a settings file; `path` is None where there is none, and every table is empty.
 
     `roles` maps names of metrics, or globs, to what they are (see `parsers.run.Run.with_roles`); `findings` are the
-    rules for findings, which `analysis.rules.rules_of` reads.
+    rules for findings, which `analysis.rules.rules_of` reads. `checks` are the files with checks of the project's own
+    that the file names, taken from its folder; nothing here runs them (`analysis.check_sources.load_checks` does).
     """
 
     path: Path | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
     findings: Mapping[str, Any] = field(default_factory=dict)
+    checks: tuple[Path, ...] = ()
 
     def applied(self, runs: RunSet) -> tuple[RunSet, list[str]]:
         """The runs with the roles that the file gives, and a sentence for each entry that names no series in any.
@@ -107,6 +109,7 @@ def read_settings(path: Path | str) -> Settings:
             read[key] = _TABLES[key](value)
         except ValueError as error:
             raise InputError(f"{path}: [{inside}{key}] {error}") from error
+    read["checks"] = tuple(place.parent / name for name in read.get("checks", ()))
     return Settings(place, **read)
 
 
@@ -146,5 +149,17 @@ def _findings(table: Any) -> dict[str, Any]:
     return table
 
 
+def _checks(table: Any) -> tuple[str, ...]:
+    if not isinstance(table, dict):
+        raise ValueError(f'is {table!r}; a table was expected, as in files = ["our_checks.py"]')
+    for key in table:
+        if key != "files":
+            raise ValueError(unknown_name("key", key, ("files",)))
+    files = table.get("files", [])
+    if not isinstance(files, list) or not all(isinstance(name, str) and name.endswith(".py") for name in files):
+        raise ValueError(f"files: is {files!r}; a list of Python files was expected")
+    return tuple(files)
+
+
 #: Table -> what reads and checks it; raises `ValueError` with what is wrong in it.
-_TABLES: dict[str, Callable[[Any], Any]] = {"roles": _roles, "findings": _findings}
+_TABLES: dict[str, Callable[[Any], Any]] = {"roles": _roles, "findings": _findings, "checks": _checks}

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast, get_args
 
 from analysis.diagnose import Diagnosis, diagnose
 from analysis.findings import Status, status_of
+from analysis.norms import Norms, read_norms
 from analysis.report.html import to_html
 from analysis.report.json import to_json
 from analysis.report.markdown import markdown
@@ -87,15 +88,17 @@ def report(
     title: str | None = None,
     checks: Iterable[str] | None = None,
     rules: Rules | Mapping[str, Any] | None = None,
+    norms: Norms | Path | str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
     """One report of one or many runs: verdicts first, findings with their figures, then everything they rest on.
 
     `runs` are runs, judgements (from `diagnose`, which are then not made again), or a path to load. With `path` the
     report is written there, in the format of its suffix (.html, .md, .json); `format` says it where there is no path,
-    default html, and must agree where there is one. `title` heads the report; `checks` limits the work and `rules` say
-    what counts, as in `diagnose`; `progress` is called with (runs done, runs in all, name of the run) before each. An
-    html report is one file without scripts or links to anywhere, and the same runs give the same bytes.
+    default html, and must agree where there is one. `title` heads the report; `checks` limits the work, `rules` say
+    what counts and `norms` from where on, as in `diagnose`; `progress` is called with (runs done, runs in all, name of
+    the run) before each. An html report is one file without scripts or links to anywhere, and the same runs give the
+    same bytes.
 
     Raises `ValueError` on an unknown format, `InputError` on an unknown suffix or when the path holds no run. An empty
     iterable gives a report of no runs, which says so.
@@ -108,7 +111,7 @@ def report(
     ('# Report on a&lt;b: healthy', None)
     """
     wanted = _wanted(path, format)
-    judged, unread = _judge(runs, checks, rules, progress)
+    judged, unread = _judge(runs, checks, rules, norms, progress)
     if progress is not None:
         progress(len(judged), len(judged), "drawing")
     made = _render(judged, wanted, title or _title(judged), unread)
@@ -137,6 +140,7 @@ def _judge(
     runs: Run | Diagnosis | RunSet | Iterable[Run | Diagnosis] | StrPath,
     checks: Iterable[str] | None,
     rules: Rules | Mapping[str, Any] | None,
+    norms: Norms | Path | str | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> tuple[tuple[Diagnosis, ...], tuple[tuple[str, str], ...]]:
     if isinstance(runs, str | os.PathLike):
@@ -144,6 +148,7 @@ def _judge(
     unread = runs.unread if isinstance(runs, RunSet) else ()
     several: list[Run | Diagnosis] = [runs] if isinstance(runs, Run | Diagnosis) else list(runs)
     wanted = None if checks is None else tuple(checks)
+    learned = norms if norms is None or isinstance(norms, Norms) else read_norms(norms)
     judged: list[Diagnosis] = []
     for done, one in enumerate(several):
         if isinstance(one, Diagnosis):
@@ -153,7 +158,7 @@ def _judge(
             raise TypeError(f"report takes runs, judgements or a path, not {type(one).__name__}")
         if progress is not None:
             progress(done, len(several), one.name)
-        judged.append(diagnose(one, checks=wanted, rules=rules))
+        judged.append(diagnose(one, checks=wanted, rules=rules, norms=learned))
     return tuple(judged), unread
 
 
