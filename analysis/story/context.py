@@ -148,8 +148,11 @@ def _peaks(metric: str, steps: NDArray[np.float64], values: NDArray[np.float64])
     high = values >= 0.999 * top
     if values[0] * _JUMP > top:
         return
-    for row in np.flatnonzero(high[1:] & ~high[:-1]) + 1:
-        yield Fact("lr-peak", steps[row], f"{metric} peaked at {top:.3g}", "learning rate")
+    begins, falls = np.flatnonzero(high[1:] & ~high[:-1]) + 1, np.flatnonzero(high[:-1] & ~high[1:]) + 1
+    for row in begins:
+        end = falls[falls > row]
+        at = row + int(np.argmax(values[row : end[0] if len(end) else None]))
+        yield Fact("lr-peak", steps[at], f"{metric} peaked at {values[at]:.3g}", "learning rate")
 
 
 def _batches(run: Run) -> Iterator[Fact]:

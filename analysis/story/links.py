@@ -126,7 +126,7 @@ _OF_NUMBERS = [
     *_alike(("exploding-gradient", "vanishing-gradient"), 10, "gradients reach layer after layer", ("rank", "model")),
 ]
 _OF_DATA = [
-    Link("step-regression", "repeated-data", 5, "the step went back, and the data with it", either=True),
+    Link("step-regression", "repeated-data", 5, "the step went back, and the data with it"),
     *_each("step-regression", ("level-shift", "loss-spike"), 10, "the run went on from another state than it had left"),
     *_each("repeated-data", ("level-shift", "loss-spike", "variance-shift"), 10, "data seen before has another loss"),
     *_each("repeated-data", ("overfitting", "train-eval-gap"), 20, "data seen twice is learned by heart", "during"),

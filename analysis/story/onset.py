@@ -74,7 +74,7 @@ class Onset:
     first: float | None
     last: float | None
     slack: float
-    #: 0 gradients and learning rate, 1 losses of training, 2 anything else: who leads of two that begin together.
+    #: Who leads of two that begin together: 0 gradients and learning rate, 1 train losses, 2 their parts, 3 the rest.
     order: int
 
     @cached_property
@@ -128,14 +128,14 @@ def _order(finding: Finding, run: Run) -> int:
     first = finding.evidence.get("first_metric")
     metric = str(first) if first else finding.metric
     if metric is None:
-        return 2
+        return 3
     split = finding.evidence.get("split")
     series = run.roles.of(metric, split if isinstance(split, str) and not first else None)
     if series.role in ("grad_norm", "learning_rate", "loss_scale"):
         return 0
-    if series.role in LOSSES and series.side == "train":
-        return 1 if series.role == "loss" or not metric.startswith("losses/") else 2
-    return 2
+    if series.side != "train" or series.role not in LOSSES:
+        return 3
+    return 2 if series.role == "component_loss" else 1
 
 
 def _component(metric: str) -> str:

@@ -89,7 +89,10 @@ def _where(finding: Finding) -> str:
 
 def suggestions_of(root: Finding, followers: Sequence[Finding]) -> tuple[str, ...]:
     """What to try, the root's first, each once; those of mere information only where the root is no more than that."""
-    return tuple({_plain(s): s for s in reversed(list(_suggestions(root, followers)))}.values())[::-1]
+    kept: dict[str, str] = {}
+    for suggestion in _suggestions(root, followers):
+        kept.setdefault(_plain(suggestion), suggestion)
+    return tuple(kept.values())
 
 
 def _suggestions(root: Finding, followers: Sequence[Finding]) -> Iterator[str]:
