@@ -56,8 +56,7 @@ More of each: macro recall at 1 to 4 counted only where the finding names the pl
 within 5 % of the run of the onset; macro recall at obvious (1, 2), middle (3, 4) and faint (5, 6) magnitude; precision
 over faulty and healthy runs together; the share of healthy runs with any false alarm; logs that could not be read.
 
-{further(scores)}{some}![Share of faults found against their magnitude](faults-all.svg)
-"""
+{further(scores)}{some}"""
 
 
 def _definitions() -> str:
