@@ -15,7 +15,10 @@ _PUBLIC = {
     "AftertrainError": "eventstream.errors",
     "Finding": "analysis.findings",
     "InputError": "eventstream.errors",
+    "Limit": "analysis.kinds",
     "LightningLogger": "eventstream.lightning",
+    "Measure": "analysis.limits",
+    "NotApplicable": "analysis.findings",
     "Recorder": "eventstream.recorder",
     "RecordingTrainer": "eventstream.huggingface",
     "Run": "parsers.run",
@@ -24,6 +27,7 @@ _PUBLIC = {
     "TextLog": "eventstream.text_log",
     "WandbMirror": "eventstream.wandb_mirror",
     "anomalies": "analysis.anomalies",
+    "check": "analysis.custom_checks",
     "convergence": "analysis.convergence",
     "curriculum": "analysis.curriculum",
     "diagnose": "analysis.diagnose",
@@ -33,6 +37,7 @@ _PUBLIC = {
     "load": "parsers.loading",
     "load_all": "parsers.loading",
     "losses": "analysis.losses",
+    "norms": "analysis.norms",
     "plan": "analysis.plan",
     "ranks": "analysis.ranks",
     "repeated_data": "analysis.repeated_data",
@@ -50,12 +55,17 @@ if TYPE_CHECKING:
     from analysis.anomalies import anomalies as anomalies
     from analysis.convergence import convergence as convergence
     from analysis.curriculum import curriculum as curriculum
+    from analysis.custom_checks import check as check
     from analysis.diagnose import diagnose as diagnose
     from analysis.findings import Finding as Finding
+    from analysis.findings import NotApplicable as NotApplicable
     from analysis.gradients import gradients as gradients
     from analysis.hidden_facts import hidden_facts as hidden_facts
+    from analysis.kinds import Limit as Limit
     from analysis.learning_rate import learning_rate as learning_rate
+    from analysis.limits import Measure as Measure
     from analysis.losses import losses as losses
+    from analysis.norms import norms as norms
     from analysis.plan import plan as plan
     from analysis.ranks import ranks as ranks
     from analysis.repeated_data import repeated_data as repeated_data
