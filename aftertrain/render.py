@@ -98,6 +98,8 @@ def _table(diagnoses: Sequence[Diagnosis]) -> str:
     for d in diagnoses:
         lines = [f"{d.status.upper()}  {printable(d.run)}  ({d.source.format}, {printable(d.source.path)})"]
         lines += lines_of(d.incidents, printable)
+        planned = d.source.planned.summary
+        lines += [] if planned == "no plan" else [f"  plan: {printable(planned)}"]
         lines.append(f"  judged {len(d.judged)} kinds; {_not_judged(d)}; {d.source.rejects.height} rejects")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)

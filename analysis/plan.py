@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from analysis.figures import COLOURS, axes, style
 from analysis.findings import SEVERITIES
 from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
@@ -17,6 +15,7 @@ from analysis.planned.reached import Reached, reached
 from analysis.planned.rows import FRAME, plan_rows
 from analysis.planned.saves import judge_saves, saves_of
 from analysis.result import Result
+from parsers.plan import Plan
 from parsers.run import Run
 
 if TYPE_CHECKING:
@@ -31,36 +30,18 @@ class PlanResult(Result):
 
     `frame` has one row per entry of the plan: key, value (JSON), source (file and path, `hparams.yaml: optimizer.lr`),
     understood, observed (null where the log is not asked here), kept (null where nothing is held against it), note.
-    Entries that were not understood follow, with the reason as their note. `lengths` are the planned lengths with what
-    was reached, `saves` the steps of the recorded checkpoints.
+    Entries that were not understood follow, with the reason as their note. `plan` is the plan itself, `lengths` are
+    the planned lengths with what was reached, `saves` the steps of the recorded checkpoints.
     """
 
+    plan: Plan = field(default_factory=Plan)
     lengths: tuple[Reached, ...] = ()
     saves: tuple[int, ...] = field(default=())
 
     @property
-    def understood(self) -> int:
-        """How many entries were understood."""
-        return int(self.frame["understood"].sum())
-
-    @property
     def not_understood(self) -> tuple[str, ...]:
         """What was read and could not be used, in plain words."""
-        return tuple(self.frame.filter(~pl.col("understood"))["note"])
-
-    @property
-    def summary(self) -> str:
-        """The understanding in one line.
-
-        >>> PlanResult("r", FRAME.to_frame()).summary
-        'no plan'
-        """
-        files = list(dict.fromkeys(s.partition(": ")[0] for s in self.frame.filter("understood")["source"]))
-        if self.frame.is_empty():
-            return "no plan"
-        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-        entries = f"{self.understood} entr{'y' if self.understood == 1 else 'ies'} understood"
-        return f"{entries}{f' ({shown})' if files else ''}, {len(self.not_understood)} not"
+        return self.plan.not_understood
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Per cent of each planned length that was reached, over the plan in grey; checkpoints as ticks.
@@ -82,14 +63,16 @@ class PlanResult(Result):
                 drawn.legend()
         drawn.set_xlabel("done (% of the plan)")
         drawn.set_ylabel("planned length")
-        said = self.findings[0].message if self.findings else "as long as planned" if self.lengths else self.summary
+        said = (
+            self.findings[0].message if self.findings else "as long as planned" if self.lengths else self.plan.summary
+        )
         title = textwrap.shorten(f"{self.run}: {said}", 105, placeholder=" ...")
         drawn.set_title(title, parse_math=False, fontsize=10)
         return drawn
 
     def __repr__(self) -> str:
         first, *rest = super().__repr__().split("\n")
-        return "\n".join([first, f"  plan: {self.summary}", *rest])
+        return "\n".join([first, f"  plan: {self.plan.summary}", *rest])
 
 
 def plan(run: Run, *, now: datetime | None = None, limits: Limits = DEFAULT_LIMITS) -> PlanResult:
@@ -106,6 +89,7 @@ def plan(run: Run, *, now: datetime | None = None, limits: Limits = DEFAULT_LIMI
     without steps or epochs in the log, or without checkpoints the kinds concerned are `not_applicable`; repeated steps,
     NaN and constant series change nothing. Raises ValueError for a `now` without a time zone.
 
+    >>> import polars as pl
     >>> from parsers.finish import finish
     >>> rows = pl.DataFrame({"tag": ["loss"] * 30, "step": range(0, 300, 10), "value": [1.0] * 30})
     >>> run = finish("demo", "demo.csv", "csv", rows).with_plan({"max_steps": 1000})
@@ -124,6 +108,7 @@ def plan(run: Run, *, now: datetime | None = None, limits: Limits = DEFAULT_LIMI
         findings=tuple(findings),
         not_applicable=(*skipped, *unjudged),
         measures=gauge.measures,
+        plan=run.planned,
         lengths=tuple(lengths),
         saves=tuple(save.step for save in saves_of(run)),
     )

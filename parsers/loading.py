@@ -16,6 +16,7 @@ from parsers.collection.run_names import uniquely_named
 from parsers.collection.workers import check_workers
 from parsers.options import Dialects, Options, options
 from parsers.places.place import StrPath
+from parsers.plans.given import GivenPlan, plan_of
 from parsers.plugins import plugins
 from parsers.run import Run, RunSet
 from parsers.settings import GivenRoles, given_roles
@@ -29,6 +30,7 @@ def load(
     *,
     run: str | None = None,
     roles: GivenRoles | None = None,
+    plan: GivenPlan | None = None,
     dialects: Dialects | None = None,
     histograms: bool = False,
 ) -> Run:
@@ -41,10 +43,11 @@ def load(
 
     `run` chooses one of several, by its name, its path (whole, or from `path` on) or its identifier (MLflow). `roles`
     says what series are, `{"energy": "train_loss", "val/*": "eval_loss"}` (see `Run.with_roles`), or is the settings
-    file that does (`parsers.settings`); no file is looked for by itself. `dialects` is a TOML file of dialects of text
-    logs (`parsers.text_logs.dialect_toml.from_toml`), or a list of files or of `parsers.text_logs.dialect.Dialect`: a
-    text that speaks one of them is read in it. `histograms=True` makes scalars of TensorBoard's histograms
-    (`<tag>/min`, `/p50`, `/max`, ...), which are many and seldom asked for.
+    file that does (`parsers.settings`); no file is looked for by itself. `plan` is what the run was meant to do, a
+    mapping, or a TOML, JSON or YAML file (docs/plan.md), and goes before what the log and its configuration say.
+    `dialects` is a TOML file of dialects of text logs (`parsers.text_logs.dialect_toml.from_toml`), or a list of files
+    or of `parsers.text_logs.dialect.Dialect`: a text that speaks one of them is read in it. `histograms=True` makes
+    scalars of TensorBoard's histograms (`<tag>/min`, `/p50`, `/max`, ...), which are many and seldom asked for.
 
     Raises `InputError` when there is nothing there, nothing that is a run, or more than one and none is chosen, and
     for a `run` that is not there, with the nearest names.
@@ -54,7 +57,9 @@ def load(
     ...
     eventstream.errors.InputError: no/such/run: no such file or folder
     """
+    given = None if plan is None else plan_of(plan)
     found = _one(path, run, options(dialects, histograms=histograms))
+    found = found if given is None else found.with_plan(*given)
     return found if roles is None else given_roles(RunSet((found,)), roles).runs[0]
 
 
@@ -88,6 +93,7 @@ def load_all(
     workers: int | None = None,
     cache: Path | str | bool = True,
     roles: GivenRoles | None = None,
+    plan: GivenPlan | None = None,
     dialects: Dialects | None = None,
     histograms: bool = False,
 ) -> RunSet:
@@ -109,15 +115,17 @@ def load_all(
     not read before they are asked for. A cache that is damaged or cannot be written is as none; `cache=False` uses
     none.
 
-    `roles`, `dialects` and `histograms` are those of `load`; a name in `roles` needs to fit a series of one run.
+    `roles`, `plan`, `dialects` and `histograms` are those of `load`; a name in `roles` needs to fit a series of one
+    run, and the plan is that of every run.
 
     >>> load_all([])
     <RunSet: 0 runs>
     """
     check_workers(workers)
-    how = options(dialects, histograms=histograms)
+    how, given = options(dialects, histograms=histograms), None if plan is None else plan_of(plan)
     gathered = found_below(paths, how, remembered(cache, how))
     with shown(progress, "reading") as told:
         runs = [run for came in gathered.come(told, workers) for run in came.outcome.runs]
     found = RunSet(tuple(uniquely_named(runs)), (*gathered.unread, *plugins().broken))
+    found = found if given is None else found.with_plan(*given)
     return found if roles is None else given_roles(found, roles)

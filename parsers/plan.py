@@ -130,6 +130,21 @@ class Plan:
         listed = [name for phase in self.phases for name in phase.weights]
         return tuple(dict.fromkeys([*listed, *self.loss_weights]))
 
+    @property
+    def summary(self) -> str:
+        """The understanding in one line: how many entries, of which files, and how many could not be used.
+
+        >>> Plan(max_steps=5, sources={"max_steps": "args.json: max_steps"}).summary
+        '1 entry understood (args.json), 0 not'
+        """
+        told = [*self.sources.values(), *([self.early_stop] if self.early_stop else [])]
+        if not told and not self.not_understood:
+            return "no plan"
+        files = list(dict.fromkeys(source.partition(": ")[0] for source in told))
+        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        entries = f"{len(told)} entr{'y' if len(told) == 1 else 'ies'} understood"
+        return f"{entries}{f' ({shown})' if files else ''}, {len(self.not_understood)} not"
+
     def without(self, components: Collection[str]) -> Plan:
         """The plan without the constant weights of some components."""
         kept = {name: weight for name, weight in self.loss_weights.items() if name not in components}

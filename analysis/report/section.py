@@ -22,6 +22,7 @@ from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
 from parsers.naming.primary_roles import PRIMARY
 from parsers.naming.run_roles import Roles
+from parsers.plan import Plan
 from parsers.run import Run, Source
 
 __all__ = ["Card", "Section", "Spark", "section"]
@@ -147,6 +148,8 @@ def _facts(diagnosis: Diagnosis, curves: Curves) -> tuple[tuple[str, str], ...]:
         ("events", f"{run.events.height:,}"),
         ("not readable", counted(run.rejects.height, *PIECES) if run.rejects.height else "nothing"),
     ]
+    if run.planned != Plan():
+        facts.append(("plan", clean(run.planned.summary, 160)))
     if run.last_attempt:
         facts.insert(4, ("attempts", _attempts(run)))
     facts += [(name.replace("_", " "), _taken_for(run, name)) for name in PRIMARY if run.roles[name]]
