@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aftertrain import __version__, refuse_foreign
 
 if TYPE_CHECKING:
+    from analysis.norms import Norms
     from analysis.rules import Rules
     from parsers.run import RunSet
     from parsers.settings import Settings
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("paths", nargs="+", metavar="PATH")
     report.add_argument("-o", "--output", metavar="FILE", default="report.html", help="default: %(default)s")
     report.add_argument("--title", help="heading of the report")
+    _add_norms(report)
     _add_plan(report)
     _add_config(report)
     _add_dialects(report)
@@ -58,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="critical",
         help="lowest severity that makes the exit status 1 (default: %(default)s)",
     )
+    _add_norms(check)
     _add_plan(check)
     _add_config(check)
     _add_dialects(check)
@@ -84,6 +87,22 @@ def _add_config(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="settings of the project; default: aftertrain.toml, or [tool.aftertrain] in pyproject.toml, in the "
         "current folder or the nearest one above that has one",
+    )
+    command.add_argument(
+        "--checks",
+        metavar="FILE.py",
+        action="append",
+        default=[],
+        help="run this Python file, which registers checks of your own (docs/custom-checks.md); may be given more than "
+        "once",
+    )
+
+
+def _add_norms(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--norms",
+        metavar="FILE",
+        help="limits learned from healthy runs (at.norms(runs, path=FILE)), in place of the built-in ones",
     )
 
 
@@ -158,10 +177,23 @@ def _settings(given: argparse.Namespace) -> Settings:
 
 def _rules(given: argparse.Namespace) -> Rules:
     """What the settings say of findings, checked before anything is read."""
+    from analysis.check_sources import load_checks, load_declared
     from analysis.rules import rules_of
 
     settings = _settings(given)
+    load_declared(settings, given.paths, named=given.config is not None)
+    for path in given.checks:
+        load_checks(path)
     return rules_of(settings.findings, f"{settings.path} [findings]")
+
+
+def _norms(given: argparse.Namespace) -> Norms | None:
+    """The norms that were named, read before anything else is."""
+    if given.norms is None:
+        return None
+    from analysis.norms import read_norms
+
+    return read_norms(given.norms)
 
 
 def _say_unread(unread: Sequence[tuple[str, str]]) -> None:
@@ -189,9 +221,10 @@ def _ls(given: argparse.Namespace) -> int:
 def _report(given: argparse.Namespace) -> int:
     from analysis.report import report
 
-    rules, runs = _rules(given), _load(given)
+    rules, norms = _rules(given), _norms(given)
+    runs = _load(given)
     with _Progress("judging and drawing") as progress:
-        made = report(runs, given.output, title=given.title, rules=rules, progress=progress)
+        made = report(runs, given.output, title=given.title, rules=rules, norms=norms, progress=progress)
     for diagnosis in made.diagnoses:
         print(f"{diagnosis.status:9} {diagnosis.run}")
     print(made.path)
@@ -203,12 +236,13 @@ def _check(given: argparse.Namespace) -> int:
     from analysis.diagnose import diagnose
     from analysis.findings import SEVERITIES
 
-    rules, runs = _rules(given), _load(given)
+    rules, norms = _rules(given), _norms(given)
+    runs = _load(given)
     with _Progress("judging") as progress:
         diagnoses = []
         for number, run in enumerate(runs):
             progress(number, len(runs), run.name)
-            diagnoses.append(diagnose(run, rules=rules))
+            diagnoses.append(diagnose(run, rules=rules, norms=norms))
     print(render.DIAGNOSES[given.format](diagnoses))
     if given.fail_on == "never":
         return 0
