@@ -22,8 +22,13 @@ _LIKELY, _SURE = 1.645, 6.0
 _ARMS = (3, 4, 6, 8, 10)
 #: Of the improvement that was due: at least so much must be missing, and what came is at most so much of it.
 _CAME = 0.25
+#: A fall that is so many times faster than it was before gathers pace.
+_FASTER = 1.25
 #: Places that are looked at more closely, the clearest first.
 _TRIED = 8
+#: Widths of a bend that ceases at once, and of one that takes its time, as parts of half the fall; where they may lie;
+#: by how many variances of the noise the first must fit better; and points at which they are compared at most.
+_BENDS, _PLACES, _CLEARLY, _FINE = ((0.01, 0.04, 0.08), (0.3, 0.5, 0.8)), np.linspace(-0.3, 0.3, 9), 12.0, 150
 #: The least share of the run that a stop must last, and the part of it where levelling off begins to be worth a word.
 LASTING, LEVEL_SHARE = 0.2, 0.5
 
@@ -122,7 +127,7 @@ def sudden_stop(scaled: Floats) -> Stop | None:
         found = [(_stop_at(raw, levels, arm, place), arm, place) for place in range(2 * arm, last + 1)]
         tried += [(stop, arm, place) for stop, arm, place in found if stop is not None]
     for stop, arm, place in sorted(tried, key=lambda one: -one[0].score)[:_TRIED]:
-        if not _is_step(raw[place - 2 * arm : place + arm], 2 * arm):
+        if not _is_step(raw[place - 2 * arm : place + arm], 2 * arm) and _is_sharp(scaled, levels, stop):
             return stop
     return None
 
@@ -132,6 +137,8 @@ def _stop_at(raw: Floats, levels: Blocks, arm: int, place: int) -> Stop | None:
     before, late = line_of(raw[place - 2 * arm : place - arm], error), line_of(raw[place - arm : place], error)
     if not (-late.slope > 3.0 * late.error and before.slope < 0):
         return None
+    if late.slope < _FASTER * before.slope - 3.0 * np.hypot(late.error, _FASTER * before.error):
+        return None  # it still gathers pace: the beginning of a new drop, whose end nothing bounds
     due, doubt = _due(before, late)
     after, near = line_of(raw[place:], error), line_of(raw[place : place + arm], error)
     score = (due + near.slope) / max(float(np.hypot(doubt, near.error)), 1e-300)
@@ -184,6 +191,39 @@ def _is_step(levels: Floats, fall: int) -> bool:
             best, leap = square, float(fitted[-1]) - end
     drop = float(levels[: max(1, fall // 6)].mean() - levels[fall:].mean())
     return leap > 0.125 * drop
+
+
+def _is_sharp(scaled: Floats, levels: Blocks, stop: Stop) -> bool:
+    """Whether the bend at a stop takes a small part of the time that the fall before it took, beyond doubt.
+
+    Updates that cease, cease at once; a loss that has learned something new (a sigmoid, often at the end of a warmup)
+    bends over as long as it fell. A bend of width w is `w log(1 + exp((b - t) / w))`, with its square for the curve of
+    the fall: the best of the narrow ones must fit the rows about the stop better than the best of the wide ones.
+    """
+    first, last = max(0, stop.row - 2 * stop.rows), min(len(scaled), stop.row + stop.rows)
+    joined = -(-(last - first) // _FINE)
+    whole = (last - first) // joined * joined
+    near = np.exp(scaled[first : first + whole] - scaled[stop.row]).reshape(-1, joined).mean(axis=1)
+    time = (first + joined * (np.arange(len(near)) + 0.5) - stop.row) / stop.rows
+    narrow, wide = (
+        min((_rest(time, near, width, at) for width in widths for at in _PLACES), key=_square) for widths in _BENDS
+    )
+    # noise that hangs together tells bends apart worse: the variance of means of four rows says by how much
+    fours = narrow[: len(narrow) // 4 * 4].reshape(-1, 4).mean(axis=1)
+    noise = max(_square(narrow) / len(narrow), 4.0 * _square(fours) / len(fours))
+    return _square(wide) - _square(narrow) > _CLEARLY * noise
+
+
+def _rest(time: Floats, near: Floats, width: float, place: float) -> Floats:
+    """What a bend of a width at a place leaves of levels, its height, slope and curve fitted."""
+    bent = width * np.logaddexp(0.0, (place - time) / width)
+    known = np.stack([np.ones(len(time)), bent, bent**2], axis=1)
+    found: Floats = np.linalg.lstsq(known, near, rcond=None)[0]
+    return near - known @ found
+
+
+def _square(rest: Floats) -> float:
+    return float(rest @ rest)
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,8 @@ _KIND = "plateau"
 _REST_ROWS, _REST = 10, 0.1
 #: A learning rate that fell to less than half meanwhile explains that a loss moves less.
 _DECAYED = 0.5
+#: One that was below so much of its value when the fall began was still being warmed up.
+_RISEN = 0.7
 #: Words of a configuration that say that training began with weights that had been trained.
 _TRAINED = (
     *("pretrain", "resume", "restore", "finetun", "fine_tun", "init_from", "load_from", "init_checkpoint"),
@@ -53,7 +55,7 @@ def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
     if resting is not None and resting > 0:
         return [_at_rest(signal, resting, gauge)]
     stop = sudden_stop(signal.scaled)
-    if stop is not None:
+    if stop is not None and not _warming(signal, stop):
         return [_stopped(signal, stop, gauge)]
     return [*_late(signal, gauge), *_levelled(signal, gauge)][:1]
 
@@ -174,6 +176,15 @@ def _stopped(signal: Signal, stop: Stop, gauge: Gauge) -> Finding:
         ),
         tuple(causes),
         _TRY_STOP,
+    )
+
+
+def _warming(signal: Signal, stop: Stop) -> bool:
+    """Whether the learning rate rose all through the fall: its pace is then that of the rate, and bounds nothing."""
+    if signal.rate is None:
+        return False
+    return bool(
+        signal.rate[max(0, stop.row - 2 * stop.rows)] < _RISEN * signal.rate[min(stop.row, len(signal.rate) - 1)]
     )
 
 

@@ -17,8 +17,7 @@ FEWEST, CYCLES = 80, 10
 _TRENDED = 3
 #: Frequencies that are averaged: a clock gives a line, a loop of feedback (momentum, an optimiser at the edge of
 #: stability) a hump. Under the taper the averages are distributed as gamma of these shapes (simulated, see the tests).
-_WIDTHS = (1, 3, 9)
-_SHAPE = {1: 1, 3: 2, 9: 5}
+_SHAPE = {1: 1, 3: 2, 9: 5, 31: 16, 101: 52}
 #: Persistence of the red noise, and the share of white noise beside it, that are tried as a background.
 _PERSISTENCE = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97])
 _WHITE = np.array([0.0, 0.05, 0.2, 0.5])
@@ -83,13 +82,13 @@ def clearest_peak(rest: Floats) -> Peak | None:
     power = np.maximum(power, 1e-12 * power.sum())
     red = _red_background(power, frequency)
     best: tuple[float, int, int] | None = None
-    for width in _WIDTHS:
+    for width in (width for width in _SHAPE if width == 1 or 16 * width <= len(power)):
         smooth = _averaged(power, width)
         ground = np.maximum(red, _octaves(power, width))
         over = smooth / ground
         over[: CYCLES - 1] = 0.0
         place = int(np.argmax(over))
-        chance = _beyond(float(over[place]) * _SHAPE[width], _SHAPE[width]) * len(power) * len(_WIDTHS)
+        chance = _beyond(float(over[place]) * _SHAPE[width], _SHAPE[width]) * len(power) * len(_SHAPE)
         if best is None or chance < best[0]:
             best = chance, place, width
     assert best is not None

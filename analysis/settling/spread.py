@@ -15,9 +15,15 @@ _ROWS, _MOST = 12, 40
 FEWEST = 120
 #: Blocks before and after a split at least, and those next to it in which the change must already be there in full.
 _SIDE, _NEAR = 3, 3
+#: The first part of a run has a noise of its own, while the model still says the same of everything.
+_YOUNG = 0.15
+#: Blocks that must lie on their own side of the middle, before and after.
+_KEPT = 0.8
 #: Standard errors of the step that healthy series stay below whatever their length, since the number of blocks has a
 #: ceiling: simulated on Gaussian, heavy-tailed and autocorrelated noise (tests/analysis/settling/test_spread.py).
 _SURE = 6.0
+#: What a step leaves unexplained must be so much less than what all else together leaves.
+_BETTER = 0.65
 #: A log that prints few digits of small numbers repeats itself: more than this share of zeros, and there is no spread.
 _ZEROS = 0.1
 
@@ -41,10 +47,11 @@ def spread_shift(scaled: Floats, context: Floats | None = None) -> Shift | None:
     """The clearest lasting change of spread of a series (logarithms, no holes); None where there is none.
 
     The spread of a block is taken from how far its rows lie from the middle of their neighbours, by the mean of the
-    square roots of these distances, on which one wild row has little weight. Its logarithm is explained by a straight
-    line over the run, by the level, and by `context` (such as the logarithm of the learning rate, a number a row);
-    what remains must be one step, six standard errors high and there in full within three blocks of its place. A
-    factor and not a difference is judged, so noise in proportion to the level is no change.
+    square roots of these distances, on which one wild row has little weight. Its logarithm must have one step, six
+    standard errors high, there in full within three blocks of its place and kept by nearly all blocks; it must
+    explain it far better than a straight line over the run, the level, and `context` do (such as the logarithm of the
+    learning rate, a number a row). A factor and not a difference is judged, so noise in proportion to the level is no
+    change.
 
     >>> noise = np.random.default_rng(0).normal(size=1000) * np.where(np.arange(1000) < 600, 0.02, 0.06)
     >>> found = spread_shift(np.log(2 - np.arange(1000) / 1000) + noise)
@@ -77,27 +84,38 @@ def spread_shift(scaled: Floats, context: Floats | None = None) -> Shift | None:
 def _clearest_step(spread: Floats, known: Floats) -> tuple[int, float] | None:
     """Block before which the step lies, and its height in standard errors; None where it is not one clear step."""
     count = len(spread)
-    basis, weight = np.linalg.qr(known)
-    good = np.abs(np.diag(weight)) > 1e-9 * max(float(np.abs(weight).max()), 1e-300)
-    basis = basis[:, good]
-    rest = spread - basis @ (basis.T @ spread)
-    splits = np.arange(_SIDE, count - _SIDE + 1)
-    steps = (np.arange(count)[None, :] >= splits[:, None]).astype(float)
-    free = steps - (steps @ basis) @ basis.T
-    size = (free**2).sum(axis=1)
-    height = np.where(size > 1e-6, free @ rest / np.maximum(size, 1e-6), 0.0)
-    left = np.maximum((rest**2).sum() - height**2 * size, 0.0) / max(count - basis.shape[1] - 1, 1)
-    # blocks of few rows differ by chance at least by so much, however well a line happens to fit them
-    score = height * np.sqrt(size) / np.sqrt(np.maximum(left, 1e-6))
-    best = int(np.argmax(np.abs(score)))
-    place = int(splits[best])
+    splits = np.arange(max(_SIDE, round(_YOUNG * count)), count - _SIDE + 1)
+    total, square = np.cumsum(spread), float(spread @ spread)
+    before, after = total[splits - 1] / splits, (total[-1] - total[splits - 1]) / (count - splits)
+    left = square - splits * before**2 - (count - splits) * after**2
+    best = int(np.argmin(left))
+    place, height = int(splits[best]), float(after[best] - before[best])
+    # blocks of few rows differ by chance at least by so much, however well a step happens to fit them
+    variance = max(float(left[best]) / (count - 2), 1e-6)
+    score = abs(height) / np.sqrt(variance * (1 / place + 1 / (count - place)))
+    if score < _SURE or variance > _BETTER * _least_variance(spread, known) or not _stays(spread, place, height):
+        return None
+    return place, float(score)
+
+
+def _least_variance(spread: Floats, known: Floats) -> float:
+    """Variance that is left by what may explain the spread without a step: age, level, context, and age with each."""
+    count, others = known.shape
+    sets = [[0, 1], *([0, k] for k in range(2, others)), *([0, 1, k] for k in range(2, others))]
+    least = np.inf
+    for columns in sets:
+        found = np.linalg.lstsq(known[:, columns], spread, rcond=None)[0]
+        rest = spread - known[:, columns] @ found
+        least = min(least, float(rest @ rest) / (count - len(columns)))
+    return least
+
+
+def _stays(spread: Floats, place: int, height: float) -> bool:
+    """Whether a step is there in full at once, and nearly all blocks lie on their own side of it."""
     leap = float(spread[place : place + _NEAR].mean() - spread[place - _NEAR : place].mean())
-    if abs(score[best]) < _SURE or leap * height[best] <= 0 or abs(leap) < 0.6 * abs(float(height[best])):
-        return None
-    lasting = float(np.median(spread[place:]) - np.median(spread[:place]))
-    if lasting * leap <= 0 or abs(lasting) < 0.6 * abs(leap):
-        return None
-    return place, abs(float(score[best]))
+    middle, way = float(np.median(spread[place:]) + np.median(spread[:place])) / 2, np.sign(height)
+    kept = min(np.mean(way * (spread[place:] - middle) > 0), np.mean(way * (middle - spread[:place]) > 0))
+    return bool(way * leap >= 0.6 * abs(height) and kept >= _KEPT)
 
 
 def _exact(apart: Floats, first: int, last: int, sizes: NDArray[np.int64]) -> int:

@@ -12,6 +12,8 @@ from analysis.settling.spread import Shift, spread_shift
 __all__ = ["spread_findings"]
 
 _KIND = "variance-shift"
+#: A learning rate that changes by this factor or more within a few rows moves the noise with it.
+_LEAP = 1.5
 _TRY = (
     "compare batch size, accumulation and number of processes on both sides of that step",
     "compare the data sources on both sides of it: one may have ended, or joined",
@@ -73,6 +75,18 @@ def _causes(shift: Shift) -> tuple[str, ...]:
     )
 
 
+def _rate_leap(signal: Signal, shift: Shift) -> list[str]:
+    """A learning rate that leaps the same way within a few rows; what glides is among what the spread was held against."""
+    if signal.rate is None:
+        return []
+    near = max(5, len(signal.value) // 200)
+    row = shift.row
+    old, new = (float(signal.rate[int(np.clip(row + off, 0, len(signal.value) - 1))]) for off in (-near, near))
+    more, less = old > 0 and new > _LEAP * old, new > 0 and old > _LEAP * new
+    leaps = more if shift.after > shift.before else less
+    return [f"the learning rate went from {old:.3g} to {new:.3g}"] if leaps else []
+
+
 def _known(signal: Signal, shift: Shift) -> tuple[str, ...]:
     """What the log shows to have changed about there."""
     near = max(20, len(signal.value) // 50)
@@ -80,10 +94,7 @@ def _known(signal: Signal, shift: Shift) -> tuple[str, ...]:
     told = []
     if signal.batch is not None and signal.batch[low] != signal.batch[high]:
         told.append(f"the batch size went from {signal.batch[low]:.0f} to {signal.batch[high]:.0f}")
-    if signal.rate is not None and signal.rate[low] > 0:
-        ratio = float(signal.rate[high] / signal.rate[low])
-        if not 0.67 < ratio < 1.5:
-            told.append(f"the learning rate went from {signal.rate[low]:.3g} to {signal.rate[high]:.3g}")
+    told += _rate_leap(signal, shift)
     attempts = signal.series.frame["attempt"].to_numpy()[signal.row]
     if attempts[low] != attempts[high]:
         told.append(f"the run was resumed about there (attempt {attempts[high]})")
