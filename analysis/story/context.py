@@ -63,7 +63,7 @@ class Facts:
             return []
         chosen: dict[str, Fact] = {}
         for fact in self._all:
-            if fact.sort.startswith("lr") and family not in _OPTIMISATION:
+            if fact.sort.startswith("lr") and (family not in _OPTIMISATION or onset.finding.kind == "lr-schedule"):
                 continue
             reach = window(_BEFORE, self._rhythm, self._counts[fact.sort]) * self._rhythm.steps
             late = min(onset.slack, reach)

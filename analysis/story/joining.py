@@ -18,8 +18,11 @@ __all__ = ["CHANCE", "Joined", "join", "window"]
 CHANCE = 0.05
 #: Records that a window holds however short the log: two things in neighbouring records belong to one moment.
 _LEAST = 2.0
-#: Kinds of which the information says "as planned", and which are then no cause of anything worse.
-_PLANNED = {"level-shift", "loss-spike", "variance-shift", "plateau", "oscillation", "outlier", "non-finite"}
+#: Kinds of which the information says "as planned" or "not to be judged": no cause of anything worse then.
+_PLANNED = {
+    "level-shift", "loss-spike", "variance-shift", "plateau", "oscillation", "outlier", "non-finite", "lr-schedule",
+    "curriculum-off-schedule", "clipping", "update-ratio",
+}  # fmt: skip
 _STRICT: frozenset[Agree] = frozenset({"same-layer", "same-component"})
 
 

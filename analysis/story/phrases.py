@@ -20,10 +20,11 @@ _LASTING = {
 }  # fmt: skip
 #: Kinds whose beginning is known to within some records only.
 _ABOUT = {"level-shift", "variance-shift", "divergence", "plateau", "oscillation"}
-#: A message is cut where its first statement ends, unless that is shorter than this.
-_HEAD, _LIMIT = 16, 100
+#: A message is cut where its first statement ends, unless that has fewer words than this.
+_HEAD, _LIMIT = 4, 100
 _END = re.compile(r"; |, (?:and|while|in|by|where|[0-9])|: | \(")
-_ITS_STEP = re.compile(r",? (?:at|from|after|since) (?:steps \d[\d,]* to \d[\d,]*\b|step \d[\d,]*\b(?: on\b)?)")
+_NUMBER = r"\d+(?:,\d{3})*+"
+_STEP = re.compile(rf",? (?:at|from|after|since) steps? ({_NUMBER})(?: on\b| to {_NUMBER}(?! ?[\w%.]))?")
 
 
 def phrase(finding: Finding) -> str:
@@ -136,8 +137,14 @@ def _gap(finding: Finding, evidence: Mapping[str, Any]) -> str:
 
 def _head(finding: Finding, _: Mapping[str, Any]) -> str:
     """The first statement of the message, without the step that is told after it."""
-    message = " ".join(_ITS_STEP.sub("", finding.message).split())
-    end = next((m.start() for m in _END.finditer(message) if m.start() >= _HEAD), len(message))
+
+    def others(found: re.Match[str]) -> str:
+        return "" if found[1].replace(",", "") == str(finding.first_step) else found[0]
+
+    message = " ".join(_STEP.sub(others, finding.message).split())
+    end = next(
+        (m.start() for m in _END.finditer(message) if message.count(" ", 0, m.start()) >= _HEAD - 1), len(message)
+    )
     return message[:end] if end <= _LIMIT else f"{message[: _LIMIT - 3]}..."
 
 

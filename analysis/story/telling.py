@@ -45,8 +45,9 @@ def causes_of(root: Finding, followers: Sequence[Finding], facts: Sequence[Fact]
     said = " ".join(measured).casefold()
     seen = [_of(f, root) for f in facts if f.causal and f.word not in said]
     ranked = {_NUMBERS.sub("#", c): c if alone else _with(c, root) for c in measured}
+    told = [fact.word for fact in facts if fact.causal]
     for finding in followers:
-        for cause in _known(finding)[0]:
+        for cause in (c for c in _known(finding)[0] if not any(word in c.casefold() for word in told)):
             ranked.setdefault(_NUMBERS.sub("#", cause), _with(cause, finding))
     fitting = [(c, root) for c in guessed] or [(c, f) for f in followers for c in _known(f)[1] if not ranked]
     found = [*seen, *ranked.values(), *(_fitting(c, None if alone else f) for c, f in fitting)]
