@@ -50,10 +50,10 @@ class Diagnosis(Result):
         return join_findings(self.source, self.findings)
 
     def __repr__(self) -> str:
-        from analysis.story.listing import lines_of
+        from analysis.story.listing import lines_of, plain
 
         found = f"{len(self.findings)} findings in {len(self.incidents)} incidents"
-        head = f"<Diagnosis of {self.run}: {self.status}, {found}>"
+        head = f"<Diagnosis of {plain(self.run)}: {self.status}, {found}>"
         left = f"  judged {len(self.judged)} kinds, {len(self.not_applicable)} could not be judged"
         return "\n".join([head, *itertools.islice(lines_of(self.incidents), _LINES), left])
 
