@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.anomaly.calibration import normal_threshold, tail_threshold
+from analysis.anomaly.calibration import lone_leap, normal_threshold, tail_threshold
 from analysis.anomaly.confirmation import confirmed
 from analysis.anomaly.residuals import (
     QUARTILE,
@@ -70,15 +70,25 @@ class Detection:
     threshold: float = float("nan")
     scale: Scale | None = None
     count: int = 0
+    #: The largest multiple of what was expected that any row reached; NaN off the logarithmic scale.
+    reached: float = float("nan")
 
 
 def detect(
-    values: Floats, settings: Settings, *, chance: float = 0.01, multiplicative: bool = False, loss: bool = False
+    values: Floats,
+    settings: Settings,
+    *,
+    chance: float = 0.01,
+    multiplicative: bool = False,
+    loss: bool = False,
+    least_factor: float = LEAST_FACTOR,
 ) -> Detection:
     """The outlying rows of one series, in the order logged.
 
     `chance` is this series' share of the false-alarm budget. `multiplicative` puts a positive series on the log scale
-    when residuals are judged; `loss` also tests the means of neighbouring rows, upward. A constant series has none; a
+    when residuals are judged; `loss` also tests the means of neighbouring rows, upward, and takes a leap to twice the
+    expected value for one where nothing else in the series comes near it. `least_factor` is the least multiple of what
+    is expected that is told on the log scale. A constant series has none; a
     constant series with a lone leap has one; a series with fewer than 12 finite values is not judged.
     """
     nothing = np.empty(0)
@@ -95,7 +105,7 @@ def detect(
         bands = _bands(residual, settings)
         if level is not None:
             bands = _widened(bands, scaled, settings)
-        return _judge(values, scaled, level, residual, bands, scale, settings, chance, loss)
+        return _judge(values, scaled, level, residual, bands, scale, settings, chance, loss, least_factor)
 
 
 def _bands(residual: Floats, settings: Settings) -> Bands:
@@ -145,6 +155,7 @@ def _judge(
     settings: Settings,
     chance: float,
     loss: bool,
+    least_factor: float,
 ) -> Detection:
     """Scores against thresholds, and the flagged rows with their bounds."""
     apart = residual - bands.centre
@@ -157,7 +168,9 @@ def _judge(
         normal = _as_normal(score, settings.method)
         up = _of_method(tail_threshold(normal, chance / 2), settings.method)
         down = _of_method(tail_threshold(-normal, chance / 4), settings.method)
-        least = float(np.log(LEAST_FACTOR)) if scale.name == "log" else 0.0
+        least = float(np.log(least_factor)) if scale.name == "log" else 0.0
+        if loss and scale.name == "log" and settings.method == "mad":
+            up = min(up, lone_leap(score, apart))
     allowance = _Allowance(bands, unit, least, scale, values)
     flagged = allowance.beyond(apart, score, up, down)
     lone = flagged.copy()
@@ -183,6 +196,7 @@ def _judge(
         up,
         scale,
         int(np.isfinite(values).sum()),
+        float(np.exp(np.nanmax(apart))) if scale.name == "log" and level is not None else float("nan"),
     )
 
 

@@ -15,8 +15,8 @@ KINDS = {
         "a metric becomes much noisier, or much quieter, and stays so",
         needs="a training loss of 120 rows or more, all positive",
         statistic="the logarithm of the spread of 40 blocks (or fewer, of 12 rows at least), by how far rows lie "
-        "from the middle of their neighbours. It has one step of six standard errors, there in full within three blocks "
-        "and kept, which explains it far better than age, level and learning rate do",
+        "from the middle of their neighbours. It has one step of six standard errors, there in full within three "
+        "blocks and kept, which explains it far better than age, level and learning rate do",
         severity="a warning; info where batch size, learning rate, attempt or logging interval change beside it, and "
         "in GANs",
         limit=Limit(

@@ -219,7 +219,8 @@ def _rest(time: Floats, near: Floats, width: float, place: float) -> Floats:
     bent = width * np.logaddexp(0.0, (place - time) / width)
     known = np.stack([np.ones(len(time)), bent, bent**2], axis=1)
     found: Floats = np.linalg.lstsq(known, near, rcond=None)[0]
-    return near - known @ found
+    rest: Floats = near - known @ found
+    return rest
 
 
 def _square(rest: Floats) -> float:

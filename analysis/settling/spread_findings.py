@@ -76,7 +76,7 @@ def _causes(shift: Shift) -> tuple[str, ...]:
 
 
 def _rate_leap(signal: Signal, shift: Shift) -> list[str]:
-    """A learning rate that leaps the same way within a few rows; what glides is among what the spread was held against."""
+    """A learning rate that leaps the same way within a few rows; what glides was among what may explain the spread."""
     if signal.rate is None:
         return []
     near = max(5, len(signal.value) // 200)
