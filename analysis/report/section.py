@@ -124,7 +124,7 @@ def section(diagnosis: Diagnosis, key: str, drawings: Drawings, *, large: bool =
         facts=_facts(diagnosis, curves),
         told=tuple(one for one in told if one.block.severity != "info"),
         notes=tuple(one for one in told if one.block.severity == "info"),
-        beyond=tuple(f for block in beyond for f in block.findings),
+        beyond=tuple(f for group in beyond for f in group.findings),
         views=views,
         sparks=sparks,
         sparks_left=left,
@@ -185,11 +185,12 @@ def _log_of(source: Source, folder: str) -> str:
     return f"{told}, {compared:,} of them also in an earlier log, {differing:,} differ" if compared else told
 
 
-def _room(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
-    """The blocks that the page has room for, and the rest; what comes first is told, however long it is."""
+def _room(blocks: Sequence[Block]) -> tuple[list[Block], list[Group]]:
+    """The blocks that the page has room for, and the cards that are left over; of the first block as many as fit."""
     cards = list(itertools.accumulate(len(block.groups) for block in blocks))
     room = max(sum(count <= CARDS for count in cards), 1)
-    return list(blocks[:room]), list(blocks[room:])
+    over = [group for block in blocks[:room] for group in block.groups[CARDS:]]
+    return list(blocks[:room]), [*over, *(group for block in blocks[room:] for group in block.groups)]
 
 
 def _told(block: Block, diagnosis: Diagnosis, curves: Curves, drawings: Drawings, drawn: dict[str, int]) -> Told:
