@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from analysis.archive_norms.healthy import FACTOR
 from analysis.archive_norms.learned import Norm
@@ -99,5 +99,5 @@ def _norm(row: object) -> Norm | None:
     return Norm(*place, limit.default, float(norm), row["why"])
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -71,7 +71,9 @@ def _nearness(scene: Scene, track: Track) -> float:
     """How many times its own past a norm rose beyond chance, where a lost or falling loss asks more as if that were
     asked of a loss that rises; 1 for none.
     """
-    rise = highest_rise(decades(track.values), least=0.0, above_start=0.0)
+    logs = decades(track.values)
+    rise = highest_rise(logs, least=_LEAST["rose"], above_start=_ABOVE_START)
+    rise = rise or highest_rise(logs, least=0.0, above_start=0.0)
     if rise is None:
         return 1.0
     trend = _beside(scene, track, rise)[0]

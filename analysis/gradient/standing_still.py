@@ -284,7 +284,7 @@ def _frozen_finding(scene: Scene, model: Model, severity: Severity, group: list[
             "gradient": told.reason,
             "moved_before": told.moved,
             "observations": len(told.track.values) - told.first,
-            "rows_still": told.rows,
+            "rows_still": float(told.rows),
             "limit": scene.limit("frozen-layer", told.track),
             "split": told.track.split,
         },

@@ -118,6 +118,7 @@ KINDS = {
             0.2,
             "relative difference of the level of a rank's own numbers",
             "a definition: a fifth; what lies within chance, or within what the others differ, does not count",
+            lowest=0.14,
         ),
         causes=(
             "the weights or the optimizer's states of the replicas are no longer the same",
