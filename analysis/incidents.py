@@ -68,7 +68,7 @@ def incidents(run: Run, findings: Iterable[Finding]) -> tuple[Incident, ...]:
     Findings are joined where it is known that one brings about the other (`analysis.story.links`), and where the log
     bears it out: the effect sets in within so many records of the cause, given how surely each is placed, and both
     tell of the same rank, layer or loss component. Nearness in time alone joins nothing, and in short logs or among
-    many findings the windows are narrowed until chance joins two strangers in 1 of 20 at most. A finding about the
+    many findings the windows are narrowed, so that chance alone seldom joins two strangers. A finding about the
     whole run stands alone unless it is linked by what it says. Changes that were planned stand in the story, and are
     the root of nothing worse. No findings make no incidents; the order of `findings` does not matter.
 

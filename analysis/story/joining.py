@@ -13,8 +13,8 @@ from analysis.story.onset import Onset, Rhythm
 
 __all__ = ["CHANCE", "Joined", "join", "window"]
 
-#: Chance that two findings with nothing to do with each other fall within one window of their link: where a log is
-#: short, or has many findings of the kind, the window is narrowed until no more than this is left.
+#: Share of the log that all windows of a link may cover together: so seldom does chance alone join two strangers. Where
+#: a log is short, or has many findings of a kind, the windows are narrowed to that.
 CHANCE = 0.05
 #: Records that a window holds however short the log: two things in neighbouring records belong to one moment.
 _LEAST = 2.0
@@ -191,8 +191,8 @@ def _lasted(onset: Onset, rhythm: Rhythm) -> float:
 
 
 def window(records: float, rhythm: Rhythm, count: int) -> float:
-    """A window in records, narrowed so that chance alone seldom joins: see `CHANCE`."""
-    return min(records, max(_LEAST, CHANCE * rhythm.records / max(count, 1)))
+    """A window in records, on either side of an onset, narrowed so that chance alone seldom joins: see `CHANCE`."""
+    return min(records, max(_LEAST, CHANCE * rhythm.records / (2 * max(count, 1))))
 
 
 def _agrees(one: Onset, other: Onset, what: Agree) -> bool:
