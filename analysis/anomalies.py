@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from analysis.anomaly.detection import FEWEST, Detection, Settings, detect
-from analysis.anomaly.episode_findings import finding_of, summary_of
+from analysis.anomaly.detection import FEWEST, LEAST_FACTOR, Detection, Settings, detect
+from analysis.anomaly.episode_findings import finding_of, kind_of, summary_of, times_of
 from analysis.anomaly.episodes import Episode, episodes_of, merged
-from analysis.anomaly.levels import level_changes
+from analysis.anomaly.levels import Rise, level_changes
 from analysis.anomaly.log_series import Series, series_of
 from analysis.anomaly.non_finite import non_finite_findings
-from analysis.anomaly.residuals import Method
+from analysis.anomaly.residuals import Method, Scale
 from analysis.anomaly.rolling import LARGE, load_kernels
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from parsers.run import Run
 
@@ -113,6 +114,7 @@ def anomalies(
     causal: bool = False,
     threshold: float | None = None,
     false_alarms: float = 0.01,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Anomalies:
     """Values outside what their neighbours allow, and the episodes behind them, per rank, split and metric.
 
@@ -126,7 +128,7 @@ def anomalies(
     expected over all its series, by a heavy-tailed fit to the bulk of each series' own scores
     (`analysis.anomaly.calibration`), asks for at least a tenth of the expected value on the log scale, and takes a
     second look at steps and bends (`analysis.anomaly.confirmation`). In losses, means of 5 and 20 neighbours are
-    tested as well.
+    tested as well. `limits` are those in force for the kinds that have one (`analysis.limits`).
 
     Findings: `non-finite`; for losses `loss-spike` (with recovery), `level-shift`, `divergence`; for all other noisy
     metrics one `outlier` each, as information. Learning rates, weights, weighted components and counters follow a rule
@@ -148,6 +150,7 @@ def anomalies(
     >>> print(found.findings[0].kind, found.findings[0].severity, found.findings[0].evidence["recovery"])
     loss-spike warning fast
     """
+    gauge = Gauge(limits)
     settings = Settings(method, scope, on, window, causal, threshold, false_alarms)
     if isinstance(metrics, str):
         metrics = (metrics,)
@@ -155,8 +158,8 @@ def anomalies(
     noisy = [s for s in series if not s.is_ruled]
     load_kernels(sum(s.frame.height for s in noisy))
     chance = settings.false_alarms / max(1, len(noisy))
-    judged = list(zip(noisy, _all_detected(noisy, settings, chance), strict=True))
-    findings = [*non_finite_findings(run.name, series), *_loss_findings(judged, series, settings)]
+    judged = list(zip(noisy, _all_detected(noisy, settings, chance, limits), strict=True))
+    findings = [*non_finite_findings(run.name, series), *_loss_findings(judged, series, settings, gauge)]
     findings += _outlier_findings(judged, settings)
     findings.sort(key=lambda f: (-SEVERITIES.index(f.severity), f.first_step if f.first_step is not None else -1))
     return Anomalies(
@@ -164,24 +167,35 @@ def anomalies(
         _frame(run.name, judged, settings.method),
         findings=tuple(replace(f, run=run.name) for f in findings),
         not_applicable=_not_applicable(series, judged, settings),
+        measures=gauge.measures,
         settings=settings,
         source=run,
     )
 
 
-def _all_detected(noisy: list[Series], settings: Settings, chance: float) -> list[Detection]:
+def _all_detected(noisy: list[Series], settings: Settings, chance: float, limits: Limits) -> list[Detection]:
     """What every series holds; of a large run several at a time, since NumPy and the kernels release the lock."""
     if sum(s.frame.height for s in noisy) < LARGE:
-        return [_detected(s, settings, chance) for s in noisy]
+        return [_detected(s, settings, chance, limits) for s in noisy]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return list(pool.map(lambda s: _detected(s, settings, chance), noisy))
+        return list(pool.map(lambda s: _detected(s, settings, chance, limits), noisy))
 
 
-def _detected(series: Series, settings: Settings, chance: float) -> Detection:
-    return detect(series.values, settings, chance=chance, multiplicative=series.is_multiplicative, loss=series.is_loss)
+def _detected(series: Series, settings: Settings, chance: float, limits: Limits) -> Detection:
+    least = limits.of("loss-spike", series.metric) if series.is_loss else LEAST_FACTOR
+    return detect(
+        series.values,
+        settings,
+        chance=chance,
+        multiplicative=series.is_multiplicative,
+        loss=series.is_loss,
+        least_factor=least,
+    )
 
 
-def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series], settings: Settings) -> list[Finding]:
+def _loss_findings(
+    judged: list[tuple[Series, Detection]], series: list[Series], settings: Settings, gauge: Gauge
+) -> list[Finding]:
     """Spikes and level changes of losses; the raw numbers and thresholds of the user's own make outliers only."""
     if settings.on == "raw":
         return []
@@ -192,8 +206,9 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
             continue
         facts[id(one)] = detection
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float differ by infinity
-            rises = level_changes(one.values, detection.scale) if _keeps_level(one) else []
-        found += episodes_of(one, detection, rises)
+            rises = _rises(one, detection.scale, gauge)
+        gauge.keep("loss-spike", detection.reached, one.metric)
+        found += [e for e in episodes_of(one, detection, rises) if _is_told(e, detection, gauge)]
     names = {s.metric for s, _ in judged if s.is_loss and not s.is_adversarial}
     main = {s.metric for s, _ in judged if s.is_main} or names
     told: list[Finding] = []
@@ -212,10 +227,47 @@ def _loss_findings(judged: list[tuple[Series, Detection]], series: list[Series],
                     threshold=detection.threshold,
                     window=settings.window,
                     scale=detection.scale.name if detection.scale else "",
+                    limit=gauge.limits.of(kind_of(episode), episode.series.metric),
                 )
             )
-        told += [summary_of(rest)] if rest else []
+        if rest:
+            metric = rest[0].series.metric
+            limit = gauge.limits.of("loss-spike", metric)
+            told.append(summary_of(rest, main=metric in main, limit=limit))
     return told
+
+
+def _rises(series: Series, scale: Scale, gauge: Gauge) -> list[Rise]:
+    """The changes of level of a loss that should keep its own, from the lower of the two limits on."""
+    if not _keeps_level(series):
+        return []
+    staying = min(gauge.limits.of(kind, series.metric) for kind in ("divergence", "level-shift"))
+    levels = level_changes(series.values, scale, staying=staying)
+    for kind in ("divergence", "level-shift"):
+        gauge.keep(kind, levels.risen, series.metric)
+    return levels.changes
+
+
+def _is_told(episode: Episode, detection: Detection, gauge: Gauge) -> bool:
+    """Whether an episode reaches the limit of its kind, and is more than what rows of fewer steps scatter."""
+    times, kind = times_of(episode), kind_of(episode)
+    if episode.shape in ("jump", "climb") and times < gauge.limits.of(kind, episode.series.metric):
+        return False
+    finer = _finer(episode) if episode.shape == "spike" else 1.0
+    return finer == 1.0 or episode.score > detection.threshold * finer
+
+
+def _finer(episode: Episode) -> float:
+    """How many times more a row scatters that stands for fewer steps than usual: by the root of the steps, not below 1.
+
+    Some logs begin with a row a step and go on with the mean of a thousand; those first rows are so much noisier.
+    """
+    step = episode.series.frame["step"]
+    if episode.peak == 0 or step.null_count():
+        return 1.0
+    apart = step.diff().drop_nulls().to_numpy()
+    usual, here = float(np.median(apart)), float(apart[episode.peak - 1])
+    return (usual / here) ** 0.5 if 0 < here < usual else 1.0
 
 
 def _keeps_level(series: Series) -> bool:

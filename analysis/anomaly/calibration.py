@@ -59,9 +59,9 @@ def lone_leap(score: Floats, apart: Floats) -> float:
     """Score above which up to three leaps lie that nothing else in a series comes near; infinity where there are none.
 
     A leap goes to twice the expected value or more (`apart` holds logarithms), by ten spreads at least, and five times
-    as far as the next row that is no part of it (on either side). In a short log the tail of the noise is not known well
-    enough to tell by it; but the largest of many values of even a heavy tail is rarely much larger than the next: with
-    an index of 3, five times as large in 1 of 125 series (Renyi's representation of spacings).
+    as far as the next row that is no part of it (on either side). In a short log the tail of the noise is not known
+    well enough to tell by it; but the largest of many values of even a heavy tail is rarely much larger than the next:
+    with an index of 3, five times as large in 1 of 125 series (Renyi's representation of spacings).
 
     >>> noise = np.random.default_rng(0).normal(size=100)
     >>> noise[40:42] = 50.0

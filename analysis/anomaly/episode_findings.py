@@ -10,7 +10,7 @@ from analysis.anomaly.episodes import Episode
 from analysis.anomaly.log_series import Series
 from analysis.findings import Finding, Severity
 
-__all__ = ["finding_of", "summary_of"]
+__all__ = ["finding_of", "kind_of", "summary_of", "times_of"]
 
 #: A rise that stays at or above this factor has lost what training had reached.
 _LOST = 2.0
@@ -48,6 +48,7 @@ def finding_of(
     threshold: float,
     window: int,
     scale: str,
+    limit: float,
 ) -> Finding:
     """The finding of one episode.
 
@@ -72,6 +73,8 @@ def finding_of(
             "lower": episode.lower,
             "upper": episode.upper,
             "factor": episode.factor,
+            "times": times_of(episode),
+            "limit": limit,
             "score": episode.score,
             "threshold": threshold,
             "window": window,
@@ -87,31 +90,49 @@ def finding_of(
     )
 
 
-def summary_of(rest: Sequence[Episode]) -> Finding:
+def summary_of(rest: Sequence[Episode], *, main: bool, limit: float) -> Finding:
     """One finding for the episodes of a metric beyond the handful that are told one by one."""
     first, last = rest[0].steps[0], rest[-1].steps[1]
     worst = max(rest, key=lambda i: i.score)
     metric = worst.series.metric
     return Finding(
         "loss-spike",
-        "warning",
+        "warning" if main else "info",
         "",
         f"{metric} has {len(rest)} more spikes between steps {first} and {last}, up to {worst.factor:.3g} times what "
         "was expected",
         metric=metric,
         first_step=first,
         last_step=last,
-        evidence={"count": len(rest), "value": worst.value, "expected": worst.expected, "score": worst.score},
+        evidence={
+            "count": len(rest),
+            "value": worst.value,
+            "expected": worst.expected,
+            "score": worst.score,
+            "times": times_of(worst),
+            "limit": limit,
+        },
         causes=("spikes that keep coming point to the learning rate or to bad data rather than to one batch",),
         suggestions=_TRY["spike"],
     )
+
+
+def kind_of(episode: Episode) -> str:
+    """The kind of finding that an episode of this shape is."""
+    return _KINDS[episode.shape]
+
+
+def times_of(episode: Episode) -> float:
+    """How many times the larger level is the smaller one; NaN where one of them is not positive."""
+    factor = episode.factor
+    return max(factor, 1.0 / factor) if factor > 0 else float("nan")
 
 
 def _severity(episode: Episode, main: bool, planned: bool) -> Severity:
     if episode.shape == "drop":
         return "info"
     if episode.shape == "spike":
-        return "warning"
+        return "warning" if main else "info"
     if planned and not (episode.shape == "climb" and episode.factor >= _LOST):
         return "info"
     if not main:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from analysis.anomaly.residuals import Scale, neighbour_noise
 from analysis.anomaly.rolling import rolling_order
 
-__all__ = ["Rise", "level_changes"]
+__all__ = ["Levels", "Rise", "level_changes"]
 
 Floats = NDArray[np.float64]
 #: Levels that are looked at: longer series are first reduced to the medians of blocks.
 _LEVELS = 4096
 _LEAST_ROWS = 30
+#: Rows that stand for the beginning of a loss that leaps away from it at once.
+_FIRST, _AT_ONCE = 1, 5
 #: Least rise worth a word, as a factor of the level before: a climb that stays, one that came back, a drop at once.
 STAYING, PASSING, DROPPING = 1.3, 1.5, 1.2
 
@@ -34,34 +36,48 @@ class Rise:
     window: int
 
 
-def level_changes(values: Floats, scale: Scale) -> list[Rise]:
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Changes of level, and how far the last level lies above the best one (`risen`, a factor; NaN if not judged)."""
+
+    changes: list[Rise]
+    risen: float = float("nan")
+
+
+def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING) -> Levels:
     """At most one rise (climbing or at once) that lasts to the end, or else one hump, and at most one sudden drop.
 
     The level is a running median of 4 to 50 rows or block medians; its own noise is measured on itself, so slow waves
     raise the bar. Nothing is compared with a single last point or a single best one: a level must rise from the best
     level by more than `4 + sqrt(2 ln(independent levels))` of its noise (the second part is how far the least of so
-    many levels lies below the middle by chance) and by a factor of 1.3. Series under 30 rows have no changes.
+    many levels lies below the middle by chance) and by a factor of `staying` (a hump by 1.15 times as much). A loss
+    that leaps at once, within its first rows, to twice its beginning and never comes back has no level before it: its
+    very first rows stand for that. Series under 30 rows have no changes.
     """
     scaled, block = _blocks(scale.forward(values))
     if len(scaled) < _LEAST_ROWS:
-        return []
+        return Levels([])
     window = int(np.clip(len(scaled) // 12, 4, 50))
     level = rolling_order(scaled, window, edge="causal", least=window, statistics=("median",))["median"][window - 1 :]
     noise = _noise(scaled, level, window)
     bar = noise * (4.0 + np.sqrt(2.0 * np.log(len(scaled) / window)))
     span = max(float(np.quantile(scaled, 0.95) - np.quantile(scaled, 0.05)), float(level[0] - level.min()))
-    found = _lasting(scaled, level, window, max(bar, _least(scale, STAYING, span)))
+    found = _lasting(scaled, level, window, max(bar, _least(scale, staying, span)))
+    if found is None and scale.name == "log":
+        found = _from_start(scaled, level, window, bar)
     if found is None:
-        found = _passing(level, window, max(bar, _least(scale, PASSING, span)))
+        found = _passing(level, window, max(bar, _least(scale, staying * PASSING / STAYING, span)))
     rises = [found] if found is not None else []
-    drop = _drop(scaled, level, window, max(1.5 * bar, _least(scale, DROPPING, span)))
+    drop = _drop(scaled, level, window, max(1.5 * bar, _least(scale, max(1.0, staying * DROPPING / STAYING), span)))
     if drop is not None:
         rises.append(drop)
     unit = scale.backward(np.array([[r[3], r[4]] for r in rises]).reshape(-1, 2))
-    return [
+    told = [
         Rise(shape, first * block, min(last * block, len(values) - 1), float(low), float(high), noise, window * block)
         for (shape, first, last, _, _), (low, high) in zip(rises, unit, strict=True)
     ]
+    risen = float(np.exp(min(level[-1] - level.min(), 700.0))) if scale.name == "log" else float("nan")
+    return Levels(told, risen)
 
 
 _Found = tuple[Literal["climb", "jump", "hump", "drop"], int, int, float, float]
@@ -107,6 +123,17 @@ def _lasting(scaled: Floats, level: Floats, window: int, bar: float) -> _Found |
         return "jump", jump, len(scaled) - 1, float(level[best]), float(level[-1])
     onset = int(np.flatnonzero(level <= level[best] + 0.1 * rise)[-1]) + window // 2
     return "climb", onset, len(scaled) - 1, float(level[best]), float(level[-1])
+
+
+def _from_start(scaled: Floats, level: Floats, window: int, bar: float) -> _Found | None:
+    """A rise out of the very first rows, before there is a level: all later levels lie at twice them or more."""
+    first = float(np.max(scaled[:_FIRST]))
+    if not (level.min() - first > max(2.0 * bar, float(np.log(2.0))) and level[-1] - first > float(np.log(2.0))):
+        return None
+    if scaled[_FIRST : _FIRST + _AT_ONCE].max() < level[-1]:
+        return None  # it crept up: a mean that began at 0, as some loggers keep it
+    onset = int(np.flatnonzero(scaled > first + 0.1 * (level[-1] - first))[0])
+    return "climb", max(onset - 1, 0), len(scaled) - 1, first, float(level[-1])
 
 
 def _steepest(scaled: Floats, first: int, last: int, arm: int) -> tuple[int, float]:

@@ -7,21 +7,70 @@ from analysis.kinds.kind import Kind, Limit
 __all__ = ["KINDS"]
 
 KINDS = {
-    "loss-spike": Kind("optimisation", "the loss leaps above its trend"),
-    "divergence": Kind("optimisation", "the loss climbs away and does not come back"),
+    "loss-spike": Kind(
+        "optimisation",
+        "the loss leaps above its trend",
+        needs="a loss of 12 rows or more; grad_norm and learning rate say why",
+        statistic="distance from the running median on the logarithm, in local spreads (1.4826 MAD), beyond what the "
+        "tail of the run's own residuals allows once in a hundred runs; or twice the level where nothing else comes "
+        "near; or means of 5 and 20 rows. Confirmed from both sides of it",
+        severity="a warning; info for a component beside a total. Evidence says how it recovered: fast (within 5 "
+        "rows), slowly, or never",
+        limit=Limit(
+            "times", 1.1, "times what was expected", "definition: a tenth of the level is worth a word", lowest=1.0
+        ),
+        causes=(
+            "a gradient norm that peaked there",
+            "a learning rate that rose, or a loss weight that changed",
+            "one step alone, and back at the next: a single bad batch",
+        ),
+        suggestions=(
+            "look at the batch of that step",
+            "clip gradients to their usual norm",
+            "lower the learning rate or lengthen its warmup",
+        ),
+        reference="A. Siffer et al., 'Anomaly Detection in Streams with Extreme Value Theory' (KDD 2017), on robust "
+        "residuals",
+    ),
+    "divergence": Kind(
+        "optimisation",
+        "the loss climbs away and does not come back",
+        needs="a training loss of 30 rows or more, or a score of 16 (accuracy, BLEU, error rate, reward)",
+        statistic="as level-shift, the climb going on to the end of the log; or a leap out of the very first rows to "
+        "twice them for good. Scores: half of what was gained is lost little by little",
+        severity="critical; a warning for a score that keeps a fifth of its gain; info where a planned change explains "
+        "less than twice the level, and for a component beside a total",
+        limit=Limit(
+            "times",
+            1.3,
+            "times the best level",
+            "calibrated: the levels of healthy runs of every noise stay below (tests/analysis/test_anomalies_rates.py)",
+            lowest=1.0,
+        ),
+        causes=(
+            "a gradient norm that grew there",
+            "a learning rate that rose",
+            "the run was resumed, and state was not restored",
+        ),
+        suggestions=(
+            "resume from a checkpoint before the first step named",
+            "compare configuration and data on both sides of it",
+            "lower the learning rate",
+        ),
+        reference="A. Chowdhery et al., 'PaLM' (2022), sec. 5.1; S. Bekman, 'Machine Learning Engineering', loss "
+        "patterns",
+    ),
     "plateau": Kind(
         "optimisation",
         "the loss stops improving long before the end",
         needs="a training loss of 30 rows or more (90 for a stop in its midst); the learning rate says more",
         statistic="48 block means of the logarithm with their error. Never improved: neither the first rows nor any "
-        "later "
-        "stretch stand out, and the line through all of it leaves room for the limit at most. Stopped: drops over "
-        "equal "
-        "stretches of any sum of decaying parts satisfy d3 >= d2 * d2 / d1; after a steady fall, a quarter of that or "
-        "less came, six standard errors short, and the loss stands to the end, for a fifth of the run at least",
+        "later stretch stand out, and the line through all of it leaves room for the limit at most. Stopped: drops "
+        "over equal stretches of any sum of decaying parts satisfy d3 >= d2 * d2 / d1; after a steady fall, a quarter "
+        "of that or less came, six standard errors short, and the loss stands to the end, for a fifth of the run at "
+        "least",
         severity="critical where the learning rate is 0 throughout; a warning where the loss never improved, stopped "
-        "in "
-        "the middle of its fall, or the learning rate is 0 for the last tenth or more; info where it levelled off "
+        "in the middle of its fall, or the learning rate is 0 for the last tenth or more; info where it levelled off "
         "smoothly, set out late, or began with trained weights, where the learning rate decayed meanwhile, and in GANs",
         limit=Limit(
             "improvement_at_most",
@@ -49,11 +98,9 @@ KINDS = {
         "optimisation",
         "the loss swings regularly instead of settling",
         needs="a training loss of 80 rows or more, all positive, and ten cycles",
-        statistic="the clearest peak of the spectrum of the detrended logarithm against red noise, averaged over 1, "
-        "3 and 9 "
-        "frequencies and held against the octaves beside it; by chance less than once in 10,000 series after "
-        "correction "
-        "for all frequencies, and a quarter of the variance. Judged is the way from trough to crest",
+        statistic="the clearest peak of the spectrum of the detrended logarithm against red noise, averaged over 1, 3 "
+        "and 9 frequencies and held against the octaves beside it; by chance less than once in 10,000 series after "
+        "correction for all frequencies, and a quarter of the variance. Judged is the way from trough to crest",
         severity="a warning; info where epochs, cycles of the learning rate or evaluations recur as often, where each "
         "cycle begins with a leap, and in GANs",
         limit=Limit("swing", 0.1, "of the level, trough to crest", "definition: swings that a plot of the loss shows"),
@@ -104,11 +151,9 @@ KINDS = {
         "the gradient norm shrinks to nothing",
         needs="5 gradient norms or more with a loss beside them; norms by layer for early against late layers",
         statistic="the fall of the norm's level while the loss has not fallen by 5 %; norms of exactly 0, or below "
-        "1e-7; "
-        "early layers of a stack that lie below the late ones all along",
+        "1e-7; early layers of a stack that lie below the late ones all along",
         severity="critical where the loss never fell; a warning where it rose as the norm went, and for early layers "
-        "that "
-        "stand still; info for early layers that move all the same",
+        "that stand still; info for early layers that move all the same",
         limit=Limit(
             "times",
             1000.0,
@@ -157,9 +202,8 @@ KINDS = {
         needs="a loss scale, or a count of skipped steps, over 3 records",
         statistic="a scale that ends at 1 or below after ten halvings; the share of the later half's steps that were "
         "skipped, ten at least",
-        severity="a warning; critical where the scale falls a thousandfold further, half of the steps are skipped, "
-        "or the "
-        "loss ends infinite",
+        severity="a warning; critical where the scale falls a thousandfold further, half of the steps are skipped, or "
+        "the loss ends infinite",
         limit=Limit(
             "skipped_share",
             0.05,
@@ -244,9 +288,8 @@ KINDS = {
         "units that never respond",
         needs="shares of dead units over more than 5 observations, as at.watch records them",
         statistic="the median share of a layer's units without any gradient in the last third of the observations",
-        severity="info from the limit on; a warning from half of the units, critical from nine of ten (both move "
-        "with the "
-        "limit)",
+        severity="info from the limit on; a warning from half of the units, critical from nine of ten (both move with "
+        "the limit)",
         limit=Limit(
             "share",
             0.2,
@@ -271,15 +314,14 @@ KINDS = {
         "parameters that should train do not change",
         needs="update ratios or gradient norms of two layers or more; the plan says which are meant to stand still",
         statistic="the observations at the end at which a layer's update is exactly 0 while others move, less three "
-        "times "
-        "its longest rest before",
+        "times its longest rest before",
         severity="critical where the plan says that the layer trains; a warning; info for parameters that never got a "
         "gradient, which no loss uses",
         limit=Limit(
             "rows_still",
             5.0,
             "observations",
-            "calibrated: layers that are dropped at random rest for fewer in a row",
+            "a definition: fewer prove nothing; layers that are dropped at random are asked three times their rest",
         ),
         causes=(
             "the loss does not depend on the layer: unused in forward, detached, or behind a branch that is off",

@@ -205,22 +205,23 @@ def _is_sharp(scaled: Floats, levels: Blocks, stop: Stop) -> bool:
     whole = (last - first) // joined * joined
     near = np.exp(scaled[first : first + whole] - scaled[stop.row]).reshape(-1, joined).mean(axis=1)
     time = (first + joined * (np.arange(len(near)) + 0.5) - stop.row) / stop.rows
-    narrow, wide = (
-        min((_rest(time, near, width, at) for width in widths for at in _PLACES), key=_square) for widths in _BENDS
-    )
+    narrow, wide = (min(_rests(time, near, widths), key=_square) for widths in _BENDS)
     # noise that hangs together tells bends apart worse: the variance of means of four rows says by how much
     fours = narrow[: len(narrow) // 4 * 4].reshape(-1, 4).mean(axis=1)
     noise = max(_square(narrow) / len(narrow), 4.0 * _square(fours) / len(fours))
     return _square(wide) - _square(narrow) > _CLEARLY * noise
 
 
+def _rests(time: Floats, near: Floats, widths: tuple[float, ...]) -> list[Floats]:
+    return [_rest(time, near, width, float(at)) for width in widths for at in _PLACES]
+
+
 def _rest(time: Floats, near: Floats, width: float, place: float) -> Floats:
     """What a bend of a width at a place leaves of levels, its height, slope and curve fitted."""
     bent = width * np.logaddexp(0.0, (place - time) / width)
     known = np.stack([np.ones(len(time)), bent, bent**2], axis=1)
-    found: Floats = np.linalg.lstsq(known, near, rcond=None)[0]
-    rest: Floats = near - known @ found
-    return rest
+    found = np.linalg.lstsq(known, near, rcond=None)[0]
+    return np.asarray(near - known @ found, dtype=np.float64)
 
 
 def _square(rest: Floats) -> float:
