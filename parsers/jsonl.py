@@ -14,6 +14,7 @@ from eventstream.records import SegmentName
 from parsers.content.jsontext import UnreadableError, parse_line, plain_pairs
 from parsers.content.lines import Block, blocks, to_utf8
 from parsers.finish import Reject
+from parsers.plans.names import CONFIGURATIONS
 from parsers.run import Run
 from parsers.tables.bulk import Bulk, Shape, parts
 from parsers.tables.columns import ALIASES, CONFIG_KEYS, number
@@ -49,6 +50,8 @@ def sniff(path: Path, head: bytes) -> bool:
     counting = [o for o in objects if _holds_number(o)]
     if not counting or len(objects) * 2 < len(lines):
         return False
+    if len(counting) == 1 and path.name in CONFIGURATIONS:
+        return False  # `args.json` in one line, with its number of epochs
     return len(counting) > 1 or path.suffix in _LINEWISE or bool(_COUNTED.search(orjson.dumps(counting[0]).decode()))
 
 

@@ -23,7 +23,7 @@ def judge_length(
 ) -> tuple[list[Finding], list[NotApplicable]]:
     """The finding about how far a run came, or why neither kind can be told; `now` is when the log is looked at.
 
-    Of several planned lengths the one that is reached counts: frameworks stop at whichever comes first.
+    Of several planned lengths the one that is reached counts: frameworks stop at whichever comes first, or heed one.
     """
     if not lengths:
         reason = _unplanned(run)
@@ -33,12 +33,12 @@ def judge_length(
     if batches:
         return [], [NotApplicable(OVERLONG, batches)]
     gauge.keep(UNFINISHED, 1.0 if furthest.done else furthest.share)
-    gauge.keep(OVERLONG, max(furthest.share, 1.0))
     if not furthest.done:
         return [_unfinished(run, furthest, gauge, now)], []
-    first = min(lengths, key=lambda one: (not one.done, -one.share))
-    if first.reached > first.planned + first.every:
-        return [_overlong(run, first, lengths, gauge)], []
+    nearest = min((one for one in lengths if one.done), key=lambda one: one.share)
+    gauge.keep(OVERLONG, max(nearest.share, 1.0))
+    if nearest.reached > nearest.planned + nearest.every:
+        return [_overlong(run, nearest, lengths, gauge)], []
     return [], []
 
 

@@ -11,17 +11,11 @@ from typing import Any
 
 from parsers.places.beside import GENERIC, children, load_beside
 from parsers.places.place import is_local
+from parsers.plans.names import CONFIGURATIONS
 from parsers.run import Run
 
-__all__ = ["NAMES", "with_configuration"]
+__all__ = ["with_configuration"]
 
-#: Names of configurations, the most telling first; each is read as YAML or JSON, and nothing of it is executed.
-NAMES = (
-    "training_args.json", "training_args.yaml", "hparams.yaml", "hparams.yml", "hparams.json", "args.json", "args.yaml",
-    "args.yml", "train_config.yaml", "train_config.json", "training_config.yaml", "training_config.json",
-    "hyperparameters.json", "hyperparameters.yaml", ".hydra/config.yaml", "config.yaml", "config.yml", "config.json",
-    "params.yaml", "params.json", "opt.yaml",
-)  # fmt: skip
 #: What follows the name of a log in that of a configuration of its own: `run1.csv` and `run1_config.yaml`.
 _OWN = (".yaml", ".yml", "_config.yaml", "_config.json", "_args.json", "_hparams.yaml")
 #: What each parser reads of these by itself.
@@ -66,7 +60,7 @@ def with_configuration(run: Run, where: Path) -> Run:
     own = folder == where or bool(GENERIC.fullmatch(where.name.split(".")[0])) or _is_alone(where)
     taken = list(_taken(run, folder)) if own else []
     stem = where.name.split(".")[0]
-    wanted = [name for name in NAMES if name not in taken and own]
+    wanted = [name for name in CONFIGURATIONS if name not in taken and own]
     if folder != where and stem:
         wanted += [stem + end for end in _OWN if stem + end not in (*wanted, *taken, where.name)]
     if not is_local(where):

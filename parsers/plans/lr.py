@@ -174,6 +174,9 @@ def _by_name(reader: Reader) -> str | None:
 def _extents(reader: Reader, lr: Lr, lengths: Lengths, schedule: str, unit: str) -> None:
     """Where the decay ends, and the lengths between drops and restarts."""
     total = reader.whole("lr.total_steps", scheduler=True) or _outside(reader, "lr.total_steps", "lr_decay_")
+    if schedule == "cosine_with_restarts":
+        _take(lr, "first_cycle", reader.whole("lr.first_cycle"))
+        _take(lr, "cycle_mult", reader.number("lr.cycle_mult"))
     if schedule == "exponential" or schedule == "step":
         every = reader.whole("lr.decay_steps") or _outside(reader, "lr.total_steps", "lr_decay_")
         _take(lr, "step_size", reader.whole("lr.step_size") or (every if schedule == "step" else None))
@@ -186,9 +189,6 @@ def _extents(reader: Reader, lr: Lr, lengths: Lengths, schedule: str, unit: str)
     marks = [e for e in reader.named("lr.milestones") if isinstance(e.value, list | tuple)]
     if schedule == "multistep" and marks:
         _milestones(reader, lr, marks[0])
-    if schedule == "cosine_with_restarts":
-        _take(lr, "first_cycle", reader.whole("lr.first_cycle"))
-        _take(lr, "cycle_mult", reader.number("lr.cycle_mult"))
 
 
 def _outside(reader: Reader, key: str, prefix: str) -> Found | None:

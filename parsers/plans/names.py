@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FOREIGN", "INNER", "NAMES", "SCHEDULER"]
+__all__ = ["CONFIGURATIONS", "FOREIGN", "INNER", "NAMES", "SCHEDULER"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -86,3 +86,10 @@ FOREIGN = _words(
 )
 #: Below these, lengths are of a model (diffusion steps, iterations of a solver) and not of the training.
 INNER = _words("model network net architecture backbone encoder decoder generator discriminator loss criterion")
+#: Files of configurations, the most telling first; each is read as YAML or JSON, and nothing of it is executed.
+CONFIGURATIONS = (
+    "training_args.json", "training_args.yaml", "hparams.yaml", "hparams.yml", "hparams.json", "args.json", "args.yaml",
+    "args.yml", "train_config.yaml", "train_config.json", "training_config.yaml", "training_config.json",
+    "hyperparameters.json", "hyperparameters.yaml", ".hydra/config.yaml", "config.yaml", "config.yml", "config.json",
+    "params.yaml", "params.json", "opt.yaml",
+)  # fmt: skip
