@@ -29,6 +29,8 @@ _BEFORE = 30
 _JUMP = 1.2
 #: More such moves in a row than this are a ramp.
 _RAMP = 3
+#: What happens more often than this in a run is its habit, and explains nothing.
+_OFTEN = 200
 _OPTIMISATION = {"optimisation", "numbers", "generalisation"}
 _BATCH = re.compile(r"\bbatch ?size\b")
 #: Families whose findings have nothing to do with the state of training at a step.
@@ -136,11 +138,13 @@ def _rates(run: Run) -> Iterator[Fact]:
 def _jumps(metric: str, steps: NDArray[np.float64], values: NDArray[np.float64]) -> Iterator[Fact]:
     moved = np.diff(np.log(values))
     at = np.flatnonzero(np.abs(moved) >= np.log(_JUMP))
-    turns = (np.diff(at) > 1) | (np.diff(np.sign(moved[at])) != 0)
-    for part in np.split(at, np.flatnonzero(turns) + 1):
-        if 0 < len(part) <= _RAMP:
-            old, new = values[part[0]], values[part[-1] + 1]
-            yield Fact("lr-jump", steps[part[0] + 1], f"{metric} went from {old:.3g} to {new:.3g}", "learning rate")
+    turns = np.flatnonzero((np.diff(at) > 1) | (np.diff(np.sign(moved[at])) != 0)) + 1
+    begins, ends = np.r_[0, turns], np.r_[turns, len(at)]
+    short = np.flatnonzero((ends - begins > 0) & (ends - begins <= _RAMP))
+    for part in short if len(short) <= _OFTEN else ():
+        first, last = at[begins[part]], at[ends[part] - 1]
+        told = f"{metric} went from {values[first]:.3g} to {values[last + 1]:.3g}"
+        yield Fact("lr-jump", steps[first + 1], told, "learning rate")
 
 
 def _peaks(metric: str, steps: NDArray[np.float64], values: NDArray[np.float64]) -> Iterator[Fact]:
@@ -149,7 +153,7 @@ def _peaks(metric: str, steps: NDArray[np.float64], values: NDArray[np.float64])
     if values[0] * _JUMP > top:
         return
     begins, falls = np.flatnonzero(high[1:] & ~high[:-1]) + 1, np.flatnonzero(high[:-1] & ~high[1:]) + 1
-    for row in begins:
+    for row in begins if len(begins) <= _OFTEN else ():
         end = falls[falls > row]
         at = row + int(np.argmax(values[row : end[0] if len(end) else None]))
         yield Fact("lr-peak", steps[at], f"{metric} peaked at {values[at]:.3g}", "learning rate")

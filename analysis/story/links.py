@@ -140,7 +140,7 @@ _OF_DATA = [
     Link("sampled-series", "missing-steps", 0, "a sample leaves steps out", "ever", ("metric",)),
     *_each(
         "micro-batch-steps",
-        ("lr-schedule", "curriculum-off-schedule", "unfinished-run"),
+        ("lr-schedule", "curriculum-off-schedule", "unfinished-run", "overlong-run", "checkpoint-mismatch"),
         0,
         "a plan in optimiser steps is held against micro-batches",
         "ever",
