@@ -61,7 +61,7 @@ def upper_bound(values: Floats, coverage: float, confidence: float, nothing: flo
         return Bound(float(clipped[-1]), "highest")
     logs = np.log(clipped)
     reach = float(logs.mean() + _factor(len(logs), coverage, confidence) * logs.std(ddof=1))
-    return Bound(float(np.exp(max(reach, logs[-1]))), "lognormal")
+    return Bound(max(float(np.exp(reach)), float(clipped[-1])), "lognormal")
 
 
 def _factor(n: int, coverage: float, confidence: float) -> float:
