@@ -14,7 +14,7 @@ __all__ = ["SMALL", "Norms", "measure_norms", "wide_type"]
 #: Below this size a tensor of the host is measured together with others: a call costs more than its numbers.
 SMALL = 2048
 
-_kind = attrgetter("device", "dtype")
+_device, _dtype = attrgetter("device"), attrgetter("dtype")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class _Group:
     small: Sequence[int]
     starts: Any
     others: Sequence[int]
+    on_host: bool
     dtype: Any
 
 
@@ -34,24 +35,28 @@ class Norms:
     """
 
     def __init__(self) -> None:
-        self._sizes: list[int] = []
-        self._kinds: list[Any] = []
+        self._seen: tuple[list[int], list[Any], list[Any]] | None = None
         self._groups: list[_Group] = []
 
     def measure(self, numbers: Numbers, statistic: str, keys: Sequence[int], tensors: Sequence[Any]) -> None:
         """Add the 2-norm of each tensor that holds anything, under the key at its place."""
         import torch
 
-        sizes, kinds = list(map(torch.Tensor.numel, tensors)), list(map(_kind, tensors))
-        if sizes != self._sizes or kinds != self._kinds:
-            self._sizes, self._kinds, self._groups = sizes, kinds, _sorted_out(sizes, kinds)
+        # Three lists and not one of tuples: they are made at every step, and a step has hundreds of tensors.
+        seen = list(map(torch.Tensor.numel, tensors)), list(map(_device, tensors)), list(map(_dtype, tensors))
+        if seen != self._seen:
+            self._seen, self._groups = seen, _sorted_out(*seen)
         for group in self._groups:
             if group.small:
                 norms = _norms_of_small([tensors[place] for place in group.small], group.starts)
                 numbers.add_known(statistic, [keys[place] for place in group.small], norms)
             if group.others:
                 found = torch._foreach_norm([tensors[place] for place in group.others], 2.0, dtype=group.dtype)
-                numbers.add(statistic, [keys[place] for place in group.others], torch.stack(found))
+                others = [keys[place] for place in group.others]
+                if group.on_host:
+                    numbers.add_known(statistic, others, list(map(torch.Tensor.item, found)))
+                else:
+                    numbers.add(statistic, others, torch.stack(found))
 
 
 def measure_norms(numbers: Numbers, statistic: str, tensors: Sequence[tuple[int, Any]]) -> None:
@@ -66,22 +71,22 @@ def wide_type(dtype: Any) -> Any:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
 
 
-def _sorted_out(sizes: Sequence[int], kinds: Sequence[Any]) -> list[_Group]:
+def _sorted_out(sizes: Sequence[int], devices: Sequence[Any], dtypes: Sequence[Any]) -> list[_Group]:
     import numpy as np
 
     places: dict[Any, list[int]] = {}
-    for place, (size, kind) in enumerate(zip(sizes, kinds, strict=True)):
+    for place, (size, *kind) in enumerate(zip(sizes, devices, dtypes, strict=True)):
         if size:
-            places.setdefault(kind, []).append(place)
+            places.setdefault(tuple(kind), []).append(place)
     groups = []
     for (device, dtype), found in places.items():
-        joined = device.type == "cpu" and not dtype.is_complex
-        small = [place for place in found if joined and sizes[place] <= SMALL]
+        on_host = device.type == "cpu"
+        small = [place for place in found if on_host and not dtype.is_complex and sizes[place] <= SMALL]
         if len(small) < 2:
             small = []
         starts = np.cumsum([0, *(sizes[place] for place in small[:-1])])
-        known = set(small)
-        groups.append(_Group(small, starts, [place for place in found if place not in known], wide_type(dtype)))
+        others = sorted(set(found).difference(small))
+        groups.append(_Group(small, starts, others, on_host, wide_type(dtype)))
     return groups
 
 

@@ -26,18 +26,20 @@ class Roster:
         self.counts, self.norms = Counts(), Norms()
         self._names = names
         self._identities: tuple[int, ...] = ()
-        self._entries: list[Entry] = []
+        self.entries: list[Entry] = []
+        self.layers: list[str] = []
         #: Key of a weight -> key of the bias of the same units.
         self.biases: dict[int, int] = {}
 
-    def call(self, optimizer: Any) -> tuple[list[Any], list[Entry]]:
+    def call(self, optimizer: Any) -> list[Any]:
         """The parameters that stand in the optimizer's groups now; groups may be added and layers frozen."""
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         identities = tuple(map(id, parameters))
         if identities != self._identities:
-            self._identities, self._entries = identities, [self._entry(parameter) for parameter in parameters]
-            self.biases = _biases(self._entries, [parameter.ndim for parameter in parameters])
-        return parameters, self._entries
+            self._identities, self.entries = identities, [self._entry(parameter) for parameter in parameters]
+            self.layers = [entry.layer for entry in self.entries]
+            self.biases = _biases(self.entries, [parameter.ndim for parameter in parameters])
+        return parameters
 
     def _entry(self, parameter: Any) -> Entry:
         place = self._names.place(parameter)
@@ -69,8 +71,8 @@ class Step:
     def __init__(self, optimizer: Any, roster: Roster, *, slow: bool, closure: bool) -> None:
         import torch
 
-        self._parameters, entries = roster.call(optimizer)
-        self.part = Part(Numbers(), entries)
+        self._parameters = roster.call(optimizer)
+        self.part = Part(Numbers(), roster.entries, roster.layers)
         self._optimizer, self._roster = optimizer, roster
         self._slow, self._closure = slow, closure
         self._sample: Sample | None = None

@@ -35,6 +35,8 @@ class Part:
 
     numbers: Numbers
     entries: Sequence[Entry]
+    #: The layer of each entry.
+    layers: Sequence[str]
     clips: Sequence[Clip] = ()
     clip_calls: int = 0
     skipped: int | None = None
@@ -101,11 +103,11 @@ _Pairs = Sequence[tuple[Part, Table]]
 def _squares(pairs: _Pairs, statistic: str, weight: Callable[[Entry], float] | None = None) -> _Sums:
     sums: _Sums = {}
     for part, table in pairs:
-        entries = part.entries
+        layers, entries = part.layers, part.entries
         for key, norm in table.get(statistic, {}).items():
-            entry = entries[key]
-            square = norm * norm if weight is None else norm * norm * weight(entry)
-            sums[entry.layer] = sums.get(entry.layer, 0.0) + square
+            layer = layers[key]
+            square = norm * norm if weight is None else norm * norm * weight(entries[key])
+            sums[layer] = sums.get(layer, 0.0) + square
     return sums
 
 
