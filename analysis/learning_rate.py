@@ -56,6 +56,8 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "note": pl.String,
 }
 _FRAME = pl.Schema(_COLUMNS)
+#: Beyond this matplotlib's own arithmetic on the limits of an axis would overflow, as `analysis.figures` has it.
+_DRAWN = 1e150
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,8 +121,8 @@ def _draw(ax: Axes, one: Judged, options: dict[str, Any]) -> None:
         outside = compared.apart[rows] >= 0.01
         ax.fill_between(
             rate.steps[rows],
-            rate.values[rows],
-            compared.planned[rows],
+            np.clip(rate.values[rows], -_DRAWN, _DRAWN),
+            np.clip(compared.planned[rows], -_DRAWN, _DRAWN),
             where=outside.tolist(),
             color=COLOURS["vermilion"],
             alpha=0.25,
@@ -216,6 +218,8 @@ def _judged(
 
 def _on_axis(schedule: Schedule | None, rate: Rate) -> tuple[Schedule | None, str]:
     """The schedule on the axis on which the rate was logged; None with the reason where they cannot be compared."""
+    if schedule is not None and schedule.peak <= 0:
+        return None, "the planned peak is 0, of which nothing can be a share"
     if schedule is None or rate.axis == "step":
         return schedule, ""
     if rate.axis == "epoch" and schedule.tick > 1:

@@ -27,6 +27,8 @@ _FALLING = frozenset({"linear", "cosine", "cosine_with_restarts", "polynomial", 
 _DROPPING = frozenset({"step", "multistep", "exponential"})
 #: Two numbers are the same when they differ by less than this share: epochs may be a batch shorter.
 _ALIKE = 0.02
+#: Steps of the shortest decay: one that is over sooner is no decay.
+_SHORTEST = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,20 +233,23 @@ def _other_warmup(scene: Scene) -> Iterator[Candidate]:
 
 
 def _other_end(scene: Scene) -> Iterator[Candidate]:
-    """The decay ends elsewhere than planned, or at another rate."""
+    """The decay ends at another rate, climbs again after its end, or ends at another step."""
     plan, found = scene.plan, scene.found
-    if plan.total is not None and plan.name in _FALLING and plan.first_cycle is None:
-        numbers = [n for n in (plan.total * f for f in _FACTORS) if n > plan.warmup + 1]
-        for beyond in _beyonds(plan):
-            best = search(found, lambda n: replace(plan, total=n), numbers, beyond)
-            if best is not None:
-                yield Candidate("other-end", best, best.number * plan.tick)
-        for beyond in _beyonds(plan)[1:]:
-            yield Candidate("rises-again", fit(found, plan, plan.total, beyond), plan.total * plan.tick)
-    if plan.name in _FALLING:
-        least = max(float(scene.rate.values.min()), 0.0)
-        other = replace(plan, minimum=least, stated=plan.stated | {"min"})
-        yield Candidate("other-minimum", fit(found, other, least), least)
+    if plan.name not in _FALLING:
+        return
+    falling = scene.rate.values[scene.rate.steps / plan.tick >= plan.warmup]
+    least = max(float(falling.min(initial=plan.peak)), 0.0)
+    other = replace(plan, minimum=least, stated=plan.stated | {"min"})
+    yield Candidate("other-minimum", fit(found, other, least), least)
+    if plan.total is None or plan.first_cycle is not None:
+        return
+    for beyond in _beyonds(plan)[1:]:
+        yield Candidate("rises-again", fit(found, plan, plan.total, beyond), plan.total * plan.tick)
+    numbers = [n for n in (plan.total * f for f in _FACTORS) if n > plan.warmup + _SHORTEST / plan.tick]
+    for beyond in _beyonds(plan):
+        best = search(found, lambda n: replace(plan, total=n), numbers, beyond)
+        if best is not None:
+            yield Candidate("other-end", best, best.number * plan.tick)
 
 
 def _other_cycles(scene: Scene) -> Iterator[Candidate]:

@@ -17,6 +17,8 @@ __all__ = ["CANNOT_TELL", "EXPLANATIONS", "Explanation", "explain", "slightly_la
 _CLOSELY = 0.98
 #: Else within 2 %, where it also leaves at most this share of the distance from the plan.
 _WITHIN, _LEFT = 0.95, 0.2
+#: A schedule that leaves more room than this (in peaks, within one step) says little; beyond the second, nothing.
+_NARROW, _WIDE = 0.3, 0.85
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,12 +85,14 @@ def explain(rate: Rate, declared: Schedule, compared: Compared, around: Surround
     seen: list[tuple[Scene, Candidate]] = []
     for scene in _scenes(rate, declared, compared.schedule, around):
         for one in candidates(scene):
-            if one.fit.closely >= _CLOSELY:
+            if one.fit.closely >= _CLOSELY and one.fit.width <= _NARROW:
                 return _worded(scene, one)
             seen.append((scene, one))
     left = _LEFT * float(compared.apart.mean())
     near = [(scene, one) for scene, one in seen if one.fit.within >= _WITHIN and one.fit.error <= left]
-    best = min(near, key=lambda pair: pair[1].fit.error, default=None)
+    narrow = [pair for pair in near if pair[1].fit.width <= _NARROW]
+    wide = [pair for pair in near if _NARROW < pair[1].fit.width <= _WIDE]
+    best = min(narrow or wide, key=lambda pair: pair[1].fit.error, default=None)
     return CANNOT_TELL if best is None else _worded(*best)
 
 

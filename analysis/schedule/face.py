@@ -227,7 +227,8 @@ def _rises_again(rate: Rate, loss: Loss | None) -> Iterator[Fault]:
         bottom = top + int(values[top:].argmin())
         if not top < bottom < len(values) - 5 or values[bottom] > _LOW * peak or values[-1] < _HIGH * peak:
             return
-    if (np.diff(values[top : bottom + 1]) > slack).any() or (np.diff(values[bottom:]) < -slack).any():
+    fall, rise = values[top : bottom + 1], values[bottom:]
+    if (fall - np.minimum.accumulate(fall)).max() > slack or (np.maximum.accumulate(rise) - rise).max() > slack:
         return
     after = steps[bottom:] - steps[bottom]
     mirrored = np.interp(steps[bottom] - after, steps[: bottom + 1], values[: bottom + 1])

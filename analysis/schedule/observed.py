@@ -93,14 +93,14 @@ def _warm_up(steps: Floats, values: Floats, peak: float, slack: float) -> tuple[
     """How the rate rises to its peak (`linear`, `cosine` or nothing) and in how many steps; None where it wavers."""
     if len(values) < 2 or values[0] >= peak - slack:
         return "", 0.0
-    if (np.diff(values) < -slack).any():
+    if (np.maximum.accumulate(values) - values).max() > slack:
         return None
     length = float(steps[-1])
     if len(values) == 2:
         return "linear", length
-    line = np.polyfit(steps[:-1], values[:-1], 1)
-    if np.abs(np.polyval(line, steps[:-1]) - values[:-1]).max() <= 2 * slack and line[0] > 0:
-        return "linear", min(max(float((peak - line[1]) / line[0]), float(steps[-2])), length)
+    line = _line(steps[:-1], values[:-1])
+    if line is not None and line[0] > 0 and np.abs(line[0] * steps[:-1] + line[1] - values[:-1]).max() <= 2 * slack:
+        return "linear", min(max((peak - line[1]) / line[0], float(steps[-2])), length)
     return "cosine", length
 
 
@@ -116,7 +116,7 @@ def _decay(rate: Rate, begin: int, warmup: float, rising: str, slack: float) -> 
     peak, least = float(values.max()), float(values.min())
     if peak - least <= slack:
         return Observed("constant_with_warmup" if warmup else "constant", peak, least, warmup)
-    if (np.diff(values) > slack).any():
+    if (values - np.minimum.accumulate(values)).max() > slack:
         return Observed("irregular", peak, least, warmup)
     drops = _drops(rate, begin)
     if drops is not None:
@@ -192,13 +192,24 @@ def _straightened(
     told = (share > 0.02) & (share < 0.985)
     if told.sum() < 3:
         return None
-    line = np.polyfit(steps[told], straight(share[told]), 1)
-    if line[0] == 0 or not np.isfinite(line).all():
+    line = _line(steps[told], straight(share[told]))
+    if line is None or line[0] == 0:
         return None
-    given = floor + (peak - floor) * bent(np.asarray(np.polyval(line, steps), dtype=np.float64))
+    given = floor + (peak - floor) * bent(line[0] * steps + line[1])
     at_peak, at_floor = float(straight(np.array([1.0]))[0]), float(straight(np.array([1e-300]))[0])
     end = (at_floor - line[1]) / line[0] if abs(at_floor) < 1e6 else math.inf
     return float(np.abs(given - values).max()), float((at_peak - line[1]) / line[0]), float(end)
+
+
+def _line(x: Floats, y: Floats) -> tuple[float, float] | None:
+    """Slope and height at 0 of the line of least squares; None where there is none."""
+    middle, level = float(x.mean()), float(y.mean())
+    spread = float(((x - middle) ** 2).sum())
+    if not spread > 0 or not np.isfinite(y).all():
+        return None
+    slope = float(((x - middle) * (y - level)).sum()) / spread
+    line = slope, level - slope * middle
+    return line if np.isfinite(line).all() else None
 
 
 def _power(p: float) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:

@@ -24,6 +24,8 @@ KIND = "lr-schedule"
 _FAR_ABOVE = 10.0
 #: A difference on fewer of the records is information, unless it is the warm-up, which is short and matters.
 _PART = 0.01
+#: The formula of a library may count from 1 where the log counts from 0 and writes the rate a step late.
+_OFF_BY = 2.5
 #: Factors that are the same for all groups of parameters.
 _ALIKE = 0.02
 
@@ -153,8 +155,11 @@ def _severity(
         return "critical"
     if why.name == CANNOT_TELL.name and not declared:
         return "info"
-    if why.candidate is not None and why.name == "shifted" and slightly_late(why.candidate.number, one.rate):
-        return "info"
+    if why.candidate is not None and why.name == "shifted":
+        if abs(why.candidate.number) <= _OFF_BY:
+            return None
+        if slightly_late(why.candidate.number, one.rate):
+            return "info"
     return "warning" if compared.share >= _PART or why.name == "no-warmup" else "info"
 
 
@@ -198,8 +203,9 @@ def _evidence(
 ) -> dict[str, float | int | str | bool | None]:
     rate, fitted = one.rate, why.candidate
     return {
-        _measure(): compared.worst,
+        _measure(): one.deviation,
         "limit": limit,
+        "lasting": compared.worst,
         "share": compared.share,
         "explanation": why.name,
         "number": None if fitted is None else fitted.number,

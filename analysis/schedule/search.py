@@ -38,7 +38,8 @@ class Evidence:
 class Fit:
     """A schedule that was tried: `error` is the mean distance from it, `within` the share of rows that obey it.
 
-    `closely` is the share of rows within 0.2 % of the peak, `within` that within 2 %.
+    `closely` is the share of rows within 0.2 % of the peak, `within` that within 2 %, `width` how much room the
+    schedule leaves on average, in peaks: one that swings from step to step would allow everything.
     """
 
     schedule: Schedule
@@ -46,6 +47,7 @@ class Fit:
     error: float
     within: float
     closely: float
+    width: float
     beyond: Beyond = "hold"
 
 
@@ -79,7 +81,8 @@ def fit(
     low, high = envelope(schedule, found.steps - shift, beyond, stairs=stairs)
     apart = np.maximum(np.maximum(found.values - high, low - found.values) - found.spare, 0.0) / found.peak
     error = float(np.minimum(apart, _FAR).mean())
-    return Fit(schedule, number, error, float((apart <= 0.02).mean()), float((apart <= 0.002).mean()), beyond)
+    width = float(np.minimum((high - low) / found.peak, 1.0).mean())
+    return Fit(schedule, number, error, float((apart <= 0.02).mean()), float((apart <= 0.002).mean()), width, beyond)
 
 
 def search(
