@@ -28,7 +28,7 @@ def judge_length(
     if not lengths:
         reason = _unplanned(run)
         return [], [NotApplicable(UNFINISHED, reason), NotApplicable(OVERLONG, reason)]
-    furthest = max(lengths, key=lambda one: (one.done, one.share))
+    furthest = max(lengths, key=lambda one: (one.done, round(one.share, 3)))  # of equal ones the steps
     batches = _micro_batches(run, furthest)
     if batches:
         return [], [NotApplicable(OVERLONG, batches)]
