@@ -23,17 +23,21 @@ def story_of(root: Finding, followers: Sequence[Finding], facts: Sequence[Fact])
     """One line in the order of time, joined by arrows; the message itself where a finding stands alone."""
     if not followers and not facts:
         return root.message
-    # What has no step opens the story as its root, and closes it otherwise. A fact comes before the finding that it
-    # explains, which is placed less surely than a fact is.
-    begin = float("inf") if root.first_step is None else root.first_step
+    # What has no step opens the story as its root, and closes it otherwise; what is known at its end stands there. A
+    # fact comes before the finding that it explains, which is placed less surely than a fact is.
+    begin = _placed(root, float("inf"))
     told = [(min(f.step, begin), 0, n, f"{f.text} at step {f.step:,.0f}") for n, f in enumerate(facts)]
     for n, one in enumerate([root, *followers]):
-        at = one.first_step if one.first_step is not None else float("-inf") if n == 0 else float("inf")
-        told.append((float(at), 1, n, phrase(one)))
+        told.append((_placed(one, float("inf") if n else float("-inf")), 1, n, phrase(one)))
     links = list(dict.fromkeys(text for *_, text in sorted(told)))
     if len(links) > _TOLD:
         links = [*links[: _TOLD - 3], f"{len(links) - _TOLD + 1} more", *links[-2:]]
     return " -> ".join([links[0], *(link.replace(" step ", " ") for link in links[1:])])
+
+
+def _placed(finding: Finding, otherwise: float) -> float:
+    step = finding.last_step if finding.first_step is None else finding.first_step
+    return otherwise if step is None else float(step)
 
 
 def causes_of(root: Finding, followers: Sequence[Finding], facts: Sequence[Fact]) -> tuple[str, ...]:

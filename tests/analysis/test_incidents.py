@@ -338,6 +338,17 @@ def test_a_resume_stands_in_the_story_and_counts_that_grow_do_not():
     assert one.facts == ("the run was resumed (attempt 1) at step 2,900",)
 
 
+def test_what_is_known_at_the_end_of_a_log_is_told_there():
+    steps = np.arange(N)
+    run = run_of({"loss": (steps, np.ones(N))}, [_event("checkpoint", N - 1, path="c.pt")])
+    ended = Finding("unfinished-run", "warning", "r", "the log ends at step 5,999 of 9,000", last_step=N - 1)
+    lost = found("non-finite", N - 9, "critical", last=N - 1, metrics="loss", nan=9)
+    [one] = incidents(run, [ended])
+    assert one.story == "a checkpoint was saved at step 5,999 -> the log ends at 5,999 of 9,000"
+    [both] = incidents(run, [ended, lost])
+    assert both.root is lost and both.story.endswith("loss NaN at step 5,991 -> the log ends at 5,999 of 9,000")
+
+
 def test_checkpoints_saved_all_the_time_say_nothing():
     steps = np.arange(N)
     run = run_of({"loss": (steps, np.ones(N))}, [_event("checkpoint", step, path="c") for step in range(0, N, 20)])
