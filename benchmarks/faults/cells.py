@@ -77,8 +77,6 @@ def _options(family: str, rng: np.random.Generator) -> dict[str, Any]:
     if family == "gan":
         return {"gan": str(rng.choice(["bce", "lsgan", "hinge"]))}
     chosen: dict[str, Any] = {"state_lr": bool(rng.random() < 0.6), "mean": bool(rng.random() < 0.3)}
-    if rng.random() < 0.3:
-        chosen["clip"] = float(rng.choice([1.0, 5.0]))
     if family in ("classifier", "speaker") and rng.random() < 0.5:
         chosen["accuracy"] = True
     return chosen

@@ -7,6 +7,7 @@ then a slow one, and pauses for evals and checkpoints.
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,13 +56,15 @@ def stamp(trace: Trace, pace: Pace, rng: np.random.Generator) -> None:
             rows += 1
             if pace.checkpoint_rows and rows % pace.checkpoint_rows == 0:
                 at += pace.checkpoint_s
-        if row.split == "eval":
+        if row.split == "eval" and not (trace.carried and row.step in trace.carried):
             at += pace.eval_s * float(np.exp(0.05 * rng.standard_normal()))
         before = row.step
         row.time = round(at, 6)
         times.setdefault((row.attempt, row.step), row.time)
+    known = sorted(times)
     for event in trace.events:
-        event.time = times.get((event.attempt, event.step or 0), pace.start if event.step is None else at)
+        place = bisect.bisect_right(known, (event.attempt, -1 if event.step is None else event.step))
+        event.time = times[known[max(0, place - 1)]]
 
 
 def training_rows(trace: Trace) -> list[Row]:

@@ -79,7 +79,10 @@ class Maker:
         cell = draw_cell(job.split, rng, families=quirk.families, formats=quirk.formats, points=quirk.points,
                          schedules=quirk.schedules)  # fmt: skip
         recipe = quirk.change(cell.recipe, rng).with_(quirks=(name,))
-        trace = train_gan(recipe) if recipe.family == "gan" else train(recipe)
+        if not quirk.trained:
+            trace = Trace([], {}, {}, 0, 0)
+        else:
+            trace = train_gan(recipe) if recipe.family == "gan" else train(recipe)
         trace = quirk.after(trace, recipe, rng)
         if not is_dressed(trace):
             dress(trace, recipe, rng, memory=quirk.memory, speed=quirk.speed)

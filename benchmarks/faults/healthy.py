@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.faults.dress import dress
+from benchmarks.faults.effects import level
+from benchmarks.faults.loop import train
 from benchmarks.faults.planting import ANY, NAMED, ONE_LOSS, SIMPLE, STREAM, TIMED
+from benchmarks.faults.plants.contracts import add_inputs
+from benchmarks.faults.plants.gradients import Scaler
+from benchmarks.faults.plants.hidden import WHOLE, resume
+from benchmarks.faults.ranks import train_ranks
 from benchmarks.faults.recipe import Recipe
 from benchmarks.faults.schedules import SCHEDULES
 from benchmarks.faults.trace import Trace
@@ -19,7 +26,9 @@ LENGTHS = (30, 60, 120, 200, 300, 500, 800, 1200)
 
 @dataclass(frozen=True)
 class Quirk:
-    """A healthy sort of run: where it may occur, and what it changes in the recipe."""
+    """A healthy sort of run: where it may occur, what it changes in the recipe, and what happens `after` the training
+    (or instead of it, where `trained` is false).
+    """
 
     families: tuple[str, ...] = ONE_LOSS
     formats: tuple[str, ...] = ANY
@@ -27,6 +36,7 @@ class Quirk:
     schedules: tuple[str, ...] = SCHEDULES
     change: Callable[[Recipe, np.random.Generator], Recipe] = lambda recipe, rng: recipe
     after: Callable[[Trace, Recipe, np.random.Generator], Trace] = lambda trace, recipe, rng: trace
+    trained: bool = True
     memory: bool | None = None
     speed: bool | None = None
 
@@ -60,6 +70,47 @@ def _short_decay(recipe: Recipe, rng: np.random.Generator) -> Recipe:
     return recipe.with_(every=5).opt(lr_factor=2.0)
 
 
+def _clipped(recipe: Recipe, rng: np.random.Generator) -> Recipe:
+    """A limit between the usual norm and three times it, as one that was chosen after a look at the norms."""
+    usual = level(train(recipe).series("grad_norm")[1])
+    return recipe.opt(clip=float(f"{usual * rng.uniform(1.0, 3.0):.2g}"), log_clipped=bool(rng.random() < 0.5))
+
+
+def _resumed(trace: Trace, recipe: Recipe, rng: np.random.Generator) -> Trace:
+    """The same training in two attempts, with weights, optimiser and data restored: nothing shows but the pause."""
+    resume(trace, trace.where("train")[int(rng.uniform(0.3, 0.7) * recipe.points)].step)
+    return trace
+
+
+def _twice(trace: Trace, recipe: Recipe, rng: np.random.Generator) -> Trace:
+    """Two loggers that tell the same."""
+    dress(trace, recipe, rng)
+    trace.other = trace.copy()
+    return trace
+
+
+def _of_ranks(trace: Trace, recipe: Recipe, rng: np.random.Generator) -> Trace:
+    """Two or four processes that agree."""
+    return train_ranks(recipe, int(rng.choice([2, 4])))
+
+
+def _contract(trace: Trace, recipe: Recipe, rng: np.random.Generator) -> Trace:
+    """A contract that is kept."""
+    dress(trace, recipe, rng)
+    add_inputs(trace)
+    return trace
+
+
+def _mixed_precision(recipe: Recipe, rng: np.random.Generator) -> Recipe:
+    return recipe.with_(every=1).opt(mean=False, config={"precision": "16-mixed"})
+
+
+def _scaled(trace: Trace, recipe: Recipe, rng: np.random.Generator) -> Trace:
+    """A loss scale that overflows now and then, and grows again."""
+    chance = {"broken": 0.0, "usual": 1.0 / 150}
+    return train(recipe, [Scaler(chance, 65536.0, at=10**9, grow=150)])
+
+
 #: Name -> quirk; each is made equally often in both halves.
 QUIRKS: dict[str, Quirk] = {
     "plain": Quirk(families=ONE_LOSS),
@@ -71,7 +122,7 @@ QUIRKS: dict[str, Quirk] = {
     "dropout": Quirk(families=("classifier", "regression", "speaker"), change=_opt(dropout=0.4)),
     "epoch-sawtooth": Quirk(families=("classifier", "speaker"), points=(120, 300, 500), change=_few_examples),
     "loss-near-zero": Quirk(families=("regression",), change=_to_zero),
-    "constant-clipping": Quirk(change=lambda r, rng: r.opt(clip=1.0, log_clipped=bool(rng.random() < 0.5))),
+    "constant-clipping": Quirk(change=_clipped),
     "gan": Quirk(families=("gan",), formats=NAMED, points=(100, 200, 400)),
     "eval-pauses": Quirk(formats=TIMED, change=_opt(slow_evals=True), speed=True),
     "accuracy": Quirk(families=("classifier", "speaker"), change=_opt(accuracy=True)),
@@ -84,4 +135,16 @@ QUIRKS: dict[str, Quirk] = {
     "layers": Quirk(families=SIMPLE, formats=(*STREAM, "jsonl", "tensorboard"), points=(120, 300),
                     change=_opt(layers=True, param_norm=True)),
     "curriculum": Quirk(families=("distillation",), formats=NAMED),
+    "clean-resume": Quirk(families=WHOLE, formats=("event-stream", "tensorboard"), points=(120, 300, 500),
+                          after=_resumed),
+    "two-logs": Quirk(families=WHOLE, formats=("csv+tensorboard",), points=(120, 300), after=_twice),
+    "ranks": Quirk(families=("classifier", "regression", "autoencoder"), formats=STREAM, points=(90, 150),
+                   change=lambda r, rng: r.with_(every=1, batch=max(8, min(32, r.batch))).opt(mean=False),
+                   trained=False, after=_of_ranks),
+    "contract": Quirk(families=WHOLE, formats=STREAM, points=(60, 120), after=_contract),
+    "mixed-precision": Quirk(families=SIMPLE, formats=NAMED, points=(120, 300, 800), change=_mixed_precision,
+                             trained=False, after=_scaled),
+    "few-evals": Quirk(families=WHOLE, change=lambda r, rng: r.opt(eval_rows=max(1, r.points // 3))),
+    "units": Quirk(families=("classifier", "regression"), formats=("event-stream", "jsonl", "tensorboard"),
+                   points=(120, 300), change=_opt(layers=True, updates=True, units=True, widths=[48, 48])),
 }  # fmt: skip

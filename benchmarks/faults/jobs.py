@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -37,14 +38,15 @@ class Job:
         return np.random.default_rng([zlib.crc32(self.id.encode()), attempt])
 
 
-def all_jobs(healthy_per_quirk: int = 14) -> list[Job]:
-    """All runs, those of one plant together, healthy ones between."""
+def all_jobs() -> list[Job]:
+    """All runs, those of one plant together; then healthy ones, of each quirk equally many, and no fewer in all."""
     jobs = []
     for key, fault in sorted(all_faults().items()):
         for variant in fault.variants:
             for split in SPLITS:
                 jobs += [Job(split, key, variant, m, n) for m in range(1, 7) for n in range(fault.reps)]
+    each = math.ceil(len(jobs) / 2 / len(QUIRKS))
     for quirk in QUIRKS:
         for split in SPLITS:
-            jobs += [Job(split, f"healthy/{quirk}", "", 0, n) for n in range(healthy_per_quirk)]
+            jobs += [Job(split, f"healthy/{quirk}", "", 0, n) for n in range(each)]
     return jobs

@@ -188,8 +188,6 @@ LADDERS: dict[str, Ladder] = {
     "train-eval-gap": Ladder(
         "eval loss over train loss, last fifth of the run",
         (5.0, 3.0, 2.0, 1.6, 1.3, 1.15),
-        None,
-        {"overfitting": "where eval rises on the held-out data of another kind as train falls"},
     ),
     "train-eval-scale-mismatch": Ladder(
         "times the train loss that is logged (sum over accumulated batches)",

@@ -30,6 +30,9 @@ class State:
         self.noise = np.random.default_rng([recipe.seed, 4242])
         self.step, self.lr, self.norm, self.clipped = 0, 0.0, 0.0, 0.0
         self.losses: list[float] = []
+        self.others: dict[str, float] = {}
+        self.layer_norms: dict[str, float] = {}
+        self.updates: dict[str, float] = {}
 
     def snapshot(self) -> tuple[Any, Any]:
         """Weights and optimiser as they are now."""
@@ -139,14 +142,26 @@ def one_step(state: State, hooks: Sequence[Hook]) -> None:
     loss, state.others = state.task.loss(batch, state.step)
     loss.backward()
     state.losses.append(loss.item())
+    logged = state.step % state.recipe.every == 0
     for hook in hooks:
         hook.gradients(state)
     clip(state)
+    updates = logged and state.recipe.get("updates", False)
+    before = {n: [p.detach().clone() for p in ps] for n, ps in state.task.layers().items()} if updates else {}
     skipped = [hook.skip(state) for hook in hooks]  # all are asked: each may count
     if not any(skipped):
         state.optimizer.step()
     for hook in hooks:
         hook.after(state)
+    state.updates = {f"update_ratio/{name}": _moved(state, name, old) for name, old in before.items()}
+
+
+def _moved(state: State, name: str, before: list[torch.Tensor]) -> float:
+    """Norm of the change of a layer over its norm before."""
+    changes = [p.detach() - old for p, old in zip(state.task.layers()[name], before, strict=True)]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(changes)))) / max(
+        float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(before)))), 1e-12
+    )
 
 
 def clip(state: State) -> None:
@@ -180,14 +195,27 @@ def row_of(state: State, hooks: Sequence[Hook]) -> dict[str, float]:
         values["grad_norm"] = state.norm
     if recipe.get("clip", None) is not None and recipe.get("log_clipped", False):
         values["grad_norm_after_clip"] = state.clipped
-    values |= {**state.others, **getattr(state, "layer_norms", {})}
+    values |= {**state.others, **state.layer_norms, **state.updates}
     if recipe.get("param_norm", False):
         values["param_norm"] = weight_norm(state.parameters)
+    if recipe.get("units", False):
+        values |= dead_shares(state)
     if recipe.family == "distillation":
         values |= {f"{name}_loss": a["weighted"] for name, a in state.task.account_numbers().items()}  # type: ignore[attr-defined]
     for hook in hooks:
         hook.row(state, values)
     return values
+
+
+@torch.no_grad()
+def dead_shares(state: State) -> dict[str, float]:
+    """Share of units by hidden layer that no example of a larger batch opens, as `dead_units/{layer}`."""
+    hidden, found = state.task.x[:512], {}
+    for name, part in state.model.named_children():
+        hidden = part(hidden)
+        if isinstance(part, torch.nn.ReLU):
+            found[f"dead_units/{int(name) - 1}"] = float((hidden <= 0).all(0).to(torch.float32).mean())
+    return found
 
 
 def account_events(state: State) -> list[Event]:

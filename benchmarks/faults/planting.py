@@ -25,7 +25,8 @@ STREAM = ("event-stream",)
 ONE_LOSS = ("classifier", "language", "autoencoder", "regression", "speaker", "distillation")
 SIMPLE = ("classifier", "autoencoder", "regression", "speaker")
 #: The modules whose plants are known.
-MODULES = ("numbers", "stream", "training")
+MODULES = ("accounting", "adversarial", "contracts", "generalisation", "gradients", "hidden", "numbers", "rates",
+           "ranks", "resources", "stream", "training")  # fmt: skip
 
 
 class NotPlantedError(Exception):
@@ -131,7 +132,7 @@ def plants(
     schedules: tuple[str, ...] = SCHEDULES,
     demand: Demand = lambda recipe, ask: recipe,
     pooled: bool = False,
-    reps: int = 2,
+    reps: int = 1,
 ) -> Callable[[Callable[[Draw], Planted]], Callable[[Draw], Planted]]:
     """Registers a plant under its kind."""
 

@@ -44,7 +44,9 @@ class Trace:
     """One training: rows in the order of their logging, `config` and `plan`, and how it ended.
 
     `status` is the end that is recorded (`finished`, `failed`), or None where the process was killed.
-    `steps` are the optimiser steps that were meant; `every` the steps between logged rows.
+    `steps` are the optimiser steps that were meant; `every` the steps between logged rows. `world` is the number of
+    processes, `killed` the ranks that were, `carried` the steps whose eval rows repeat an earlier evaluation, `other`
+    what a second logger of the same run holds.
     """
 
     rows: list[Row]
@@ -56,6 +58,9 @@ class Trace:
     status: str | None = "finished"
     error: str = ""
     world: int | None = None
+    killed: tuple[int, ...] = ()
+    carried: frozenset[int] = frozenset()
+    other: Trace | None = None
 
     def copy(self) -> Trace:
         """Rows and events of its own; numbers may then be changed."""

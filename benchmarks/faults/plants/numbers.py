@@ -13,7 +13,7 @@ from benchmarks.faults.trace import Row, Trace
 __all__ = ["non_finite", "outlier"]
 
 
-@plants("outlier", pooled=True, families=ONE_LOSS, formats=ANY, reps=2)
+@plants("outlier", reps=2, pooled=True, families=ONE_LOSS, formats=ANY)
 def outlier(draw: Draw) -> Planted:
     """One row of the gradient norm or of the eval loss that is out, up or down (a faulty sum, a misread number)."""
     trace = draw.base()
@@ -33,7 +33,7 @@ def outlier(draw: Draw) -> Planted:
     return Planted(trace, factor, step, step, metric, accepted, {"up": up, "split": split})
 
 
-@plants("non-finite", pooled=True, families=ONE_LOSS, formats=NAMED, points=(60, 120, 300, 800), reps=2)
+@plants("non-finite", reps=2, pooled=True, families=ONE_LOSS, formats=NAMED, points=(60, 120, 300, 800))
 def non_finite(draw: Draw) -> Planted:
     """1: from the middle to the end; 2 to 4: 20 rows, 5 rows, 1 row of the loss; 5: 3 rows of the gradient norm;
     6: one row of an eval metric or the gradient norm.

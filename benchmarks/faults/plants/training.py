@@ -109,7 +109,7 @@ class _BadBatches(Hook):
                     parameter.grad.mul_(0.02)
 
 
-@plants("loss-spike", variants=("fast", "slow", "never"), families=WHOLE, formats=ANY, demand=_own_rows, reps=2)
+@plants("loss-spike", variants=("fast", "slow", "never"), families=WHOLE, formats=ANY, demand=_own_rows)
 def loss_spike(draw: Draw) -> Planted:
     """`fast`: one to three bad batches; `slow`: damaged weights that are learned again; `never`: damaged weights and an
     optimiser that cannot mend them.
@@ -165,8 +165,8 @@ class _Harder(Hook):
         return state.task.harder(batch, self.share, state.noise) if state.step >= self.at else batch
 
 
-@plants("level-shift", families=WHOLE, formats=ANY,
-        points=(200, 300, 800), demand=_own_rows, reps=2)  # fmt: skip
+@plants("level-shift", reps=2, families=WHOLE, formats=ANY,
+        points=(200, 300, 800), demand=_own_rows)  # fmt: skip
 def level_shift(draw: Draw) -> Planted:
     """From one row on the data is harder: a share of its targets is wrong. The held-out data stays as it was."""
     healthy = draw.healthy(draw.recipe)
@@ -191,8 +191,8 @@ def _large_batch(recipe: Recipe, ask: Ask) -> Recipe:
     return recipe.with_(batch=256, every=1).opt(mean=False, lr_factor=0.3)
 
 
-@plants("variance-shift", families=("classifier", "autoencoder", "regression", "speaker"), formats=NAMED,
-        points=(300, 500, 800), demand=_large_batch, reps=2)  # fmt: skip
+@plants("variance-shift", reps=2, families=("classifier", "autoencoder", "regression", "speaker"), formats=NAMED,
+        points=(300, 500, 800), demand=_large_batch)  # fmt: skip
 def variance_shift(draw: Draw) -> Planted:
     """From one row on batches hold 4 to 128 examples instead of 256."""
     row = draw.place(0.4, 0.7)

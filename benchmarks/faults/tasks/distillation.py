@@ -62,14 +62,15 @@ class Distillation(Task):
         self.curriculum = curriculum_of(self.recipe.steps)
         self.accounts: dict[str, Any] = {}
         self.bend: Any = None
+        self.shift = 0  # steps by which the curriculum is late
 
     def weights(self, step: int) -> dict[str, float]:
         """Weight of each component at a step."""
-        return weights_at(step, self.curriculum)
+        return weights_at(max(0, step - self.shift), self.curriculum)
 
     def phase(self, step: int) -> str:
         """Name of the phase at a step."""
-        return str(self.curriculum["phases"][phase_at(step, self.curriculum)]["name"])
+        return str(self.curriculum["phases"][phase_at(max(0, step - self.shift), self.curriculum)]["name"])
 
     def loss(self, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         """Sum of the weighted components; on eval the plain cross-entropy."""

@@ -15,6 +15,7 @@ from benchmarks.faults.writers.lightning_csv import write_lightning
 from benchmarks.faults.writers.plain_text import write_text
 from benchmarks.faults.writers.tensorboard_events import write_tensorboard
 from benchmarks.faults.writers.trainer_state import write_trainer_state
+from benchmarks.faults.writers.two_loggers import write_both
 
 __all__ = ["FORMATS", "Format"]
 
@@ -40,5 +41,6 @@ FORMATS = {
     "lightning-csv": Format(write_lightning, times=False, names=True, records=True),
     "trainer-state": Format(write_trainer_state, times=False, names=False, records=False),
     "tensorboard": Format(write_tensorboard, times=True, names=True, records=False),
+    "csv+tensorboard": Format(write_both, times=False, names=True, records=False),
     "text": Format(write_text, times=True, names=True, records=True),
 }

@@ -58,7 +58,7 @@ def _attempt(trace: Trace, run: Path, rank: int, attempt: int, *, seal: bool, la
     with _clock() as clock, mock.patch.dict("os.environ", world):
         clock.now = mine[0].time - 2.0
         first = {"config": trace.config, "plan": trace.plan} if attempt == 0 and rank == 0 else {}
-        killed = trace.status is None or not last
+        killed = trace.status is None or not last or rank in trace.killed
         rec = Recorder(run, **first, rank=rank, seal=seal and not killed)
         for one in mine:
             clock.now = one.time

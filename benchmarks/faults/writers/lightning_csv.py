@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.faults.trace import Row, Trace
 from benchmarks.faults.writers.beside import flat_name, write_yaml
 
-__all__ = ["write_lightning"]
+__all__ = ["logged_name", "write_lightning"]
 
 _OWN = {"lr": "lr-{optimizer}", "grad_norm": "grad_2.0_norm_total"}
 
@@ -21,11 +22,10 @@ def write_lightning(trace: Trace, folder: Path, rng: np.random.Generator) -> Pat
     run = folder / "version_0"
     run.mkdir(parents=True)
     write_yaml(run / "hparams.yaml", trace.config, trace.plan)
-    optimizer = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}[trace.config.get("optimizer", "adam")]
     rows: list[dict[str, object]] = []
     for row in trace.rows:
         head = {"epoch": math.floor(row.epoch) if row.epoch is not None else 0, "step": row.step - 1}
-        values = {_name(row, metric, optimizer): value for metric, value in row.values.items()}
+        values = {logged_name(row, metric, trace.config): value for metric, value in row.values.items()}
         rate = {name: value for name, value in values.items() if name.startswith("lr-")}
         if rate:
             rows.append({**rate, **head})
@@ -38,7 +38,9 @@ def write_lightning(trace: Trace, folder: Path, rng: np.random.Generator) -> Pat
     return run
 
 
-def _name(row: Row, metric: str, optimizer: str) -> str:
+def logged_name(row: Row, metric: str, config: dict[str, Any]) -> str:
+    """The name that Lightning's loggers are given for a metric of a row."""
+    optimizer = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}[config.get("optimizer", "adam")]
     if metric in _OWN:
         return _OWN[metric].format(optimizer=optimizer)
     return flat_name(row.split, metric) if metric in ("loss", "accuracy", "eer") or row.split != "train" else metric

@@ -9,10 +9,10 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.faults.trace import Trace
+from benchmarks.faults.trace import Row, Trace
 from benchmarks.faults.writers.beside import write_yaml
 
-__all__ = ["write_tensorboard"]
+__all__ = ["write_file", "write_tensorboard"]
 
 _SHARED = ("lr", "grad_norm")
 
@@ -23,15 +23,15 @@ def write_tensorboard(trace: Trace, folder: Path, rng: np.random.Generator) -> P
     run.mkdir(parents=True)
     write_yaml(run / "config.yaml", trace.config, trace.plan)
     for attempt in sorted({row.attempt for row in trace.rows}):
-        _file(trace, run, attempt)
+        write_file([row for row in trace.rows if row.attempt == attempt], run, attempt)
     return run
 
 
-def _file(trace: Trace, run: Path, attempt: int) -> None:
+def write_file(rows: list[Row], run: Path, attempt: int) -> None:
+    """One event file of rows; those of no split keep their names as tags."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries that tensorboard imports
         from torch.utils.tensorboard import SummaryWriter
-    rows = [row for row in trace.rows if row.attempt == attempt]
     # the name of the file holds the time of its beginning and the host, which are those of the trace
     with (
         mock.patch("time.time", return_value=rows[0].time - 1.0),
@@ -41,8 +41,8 @@ def _file(trace: Trace, run: Path, attempt: int) -> None:
     for row in rows:
         side = {"train": "train", "eval": "val"}.get(row.split, row.split)
         for name, value in row.values.items():
-            tag = name if name in _SHARED else f"{side}/{name}"
+            tag = name if name in _SHARED or not side else f"{side}/{name}"
             writer.add_scalar(tag, value, row.step, walltime=row.time)
-        if row.epoch is not None and row.split == "train":
+        if row.epoch is not None and row.split != "eval":
             writer.add_scalar("epoch", row.epoch, row.step, walltime=row.time)
     writer.close()
