@@ -140,7 +140,7 @@ class Plan:
         told = [*self.sources.values(), *([self.early_stop] if self.early_stop else [])]
         if not told and not self.not_understood:
             return "no plan"
-        files = list(dict.fromkeys(source.partition(": ")[0] for source in told))
+        files = list(dict.fromkeys(source.partition(": ")[0] for source in told if ": " in source))
         shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
         entries = f"{len(told)} entr{'y' if len(told) == 1 else 'ies'} understood"
         return f"{entries}{f' ({shown})' if files else ''}, {len(self.not_understood)} not"

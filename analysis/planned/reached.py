@@ -64,8 +64,12 @@ def reached(run: Run) -> list[Reached]:
     if longest is None:
         return []
     found = []
-    if plan.max_steps is not None and longest["last_step"] is not None:
-        found.append(_steps(run, plan.max_steps, longest))
+    if longest["last_step"] is not None:
+        if plan.max_steps is not None:
+            found.append(_steps(run, plan.max_steps, plan.sources.get("max_steps", ""), longest))
+        elif plan.epochs is not None and plan.steps_per_epoch is not None:
+            told = f"{plan.sources.get('epochs', '')}, {plan.sources.get('steps_per_epoch', '')}"
+            found.append(_steps(run, round(plan.epochs * plan.steps_per_epoch), told, longest))
     if plan.epochs is not None:
         epochs = _epochs(run, plan.epochs, longest)
         found += [] if epochs is None else [epochs]
@@ -94,17 +98,21 @@ def _longest(run: Run) -> dict[str, Any] | None:
     return rows.row(0, named=True) if rows.height else None
 
 
-def _steps(run: Run, planned: int, longest: dict[str, Any]) -> Reached:
+def _steps(run: Run, planned: int, source: str, longest: dict[str, Any]) -> Reached:
     last = int(run.catalogue["last_step"].max() or 0)  # type: ignore[arg-type]
     first, count = longest["first_step"] or 0, longest["count"]
-    source = run.planned.sources.get("max_steps", "")
     counted = _global_step(run)
     if counted is not None:
         return Reached("steps", planned, *counted, source)
     every = max((longest["last_step"] - first) / max(count - 1, 1), 1.0)
-    sure = run.format.split("+")[0] in _COUNTED or every > 1.5
+    sure = _says_steps(run) or every > 1.5
     why = "" if sure else "the log counts one by one, which may be epochs or calls of the logger as well as steps"
     return Reached("steps", planned, last, math.ceil(every), source, sure, why)
+
+
+def _says_steps(run: Run) -> bool:
+    """Whether the format calls a step a step."""
+    return run.format.split("+")[0] in _COUNTED
 
 
 def _global_step(run: Run) -> tuple[float, float] | None:
@@ -130,10 +138,11 @@ def _epochs(run: Run, planned: float, longest: dict[str, Any]) -> Reached | None
         return None
     rhythm = (last_step - first_step) / (longest["count"] - 1)
     done = last_step + (first_step == 0)
-    if rhythm != 1 or done > planned + _AN_EPOCH:
+    near = abs(done - planned) <= _AN_EPOCH
+    if rhythm != 1 or done > planned + _AN_EPOCH or (_says_steps(run) and not near):
         return None  # steps of something finer, of which nothing says how many make an epoch
     why = "the log counts one by one, which is taken for epochs"
-    return Reached("epochs", planned, done, 1.0, source, abs(done - planned) <= _AN_EPOCH, why)
+    return Reached("epochs", planned, done, 1.0, source, near, why)
 
 
 def _counted_epochs(run: Run) -> tuple[float, float, bool] | None:

@@ -65,6 +65,13 @@ def test_a_run_that_ends_early_is_found_whatever_its_length(share: float, planne
     assert "killed" in finding.causes[0] and "--plan" in finding.suggestions[-1]
 
 
+def test_epochs_of_a_known_length_are_steps() -> None:
+    finding = only(a_run(range(40), plan={"epochs": 9, "steps_per_epoch": 10}))
+    assert "step 39 of 90 planned (43% done, manifest.json: epochs, manifest.json: steps_per_epoch)" in finding.message
+    guess = only(a_run(range(40), plan={"epochs": 90}, format="sacred"))
+    assert guess.severity == "info" and "taken for epochs" in guess.message
+
+
 def test_a_few_per_cent_are_information() -> None:
     finding = only(a_run(range(970), plan={"max_steps": 1000}))
     assert (finding.kind, finding.severity) == ("unfinished-run", "info")
@@ -174,6 +181,7 @@ def test_batches_that_make_one_update_are_no_more_steps_than_planned() -> None:
         (a_run([]), "no plan or configuration says how many"),
         (a_run([], plan={"max_steps": 50}), "50 steps are planned, and the log does not tell"),
         (a_run([None] * 9, plan={"max_steps": 50}), "50 steps are planned, and the log does not tell"),
+        (a_run(range(30), plan={"epochs": 90}), "90 epochs are planned, and the log does not tell"),
         (a_run(range(0, 900, 7), plan={"epochs": 3}), "3 epochs are planned, and the log does not tell"),
     ],
 )
