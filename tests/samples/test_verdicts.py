@@ -9,16 +9,13 @@ import pytest
 import aftertrain as at
 from data.training.make import SAMPLES, Sample
 
-#: Kinds that a sample's README lists and that no check judges yet.
-LATER = {"lr-schedule"}
-
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
 def test_the_verdict_of_a_sample_is_what_its_readme_says(sample: Sample, samples: Path):
     diagnosis = at.diagnose(at.load(samples / sample.name))
     found = {f.kind for f in diagnosis.findings}
     alarms = {f.kind for f in diagnosis.findings if f.severity != "info"}
-    assert set(sample.kinds) - LATER <= found and alarms <= set(sample.kinds), diagnosis
+    assert set(sample.kinds) <= found and alarms <= set(sample.kinds), diagnosis
     assert (diagnosis.status == "healthy") == (not sample.kinds)
 
 
