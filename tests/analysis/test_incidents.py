@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -323,8 +324,6 @@ def test_what_the_log_tells_right_before_belongs_into_the_story(events: list[dic
 
 
 def test_a_resume_stands_in_the_story_and_counts_that_grow_do_not():
-    import polars as pl
-
     steps = [*range(3000), *range(2900, 6000)]
     rows = pl.DataFrame(
         {"tag": ["loss"] * len(steps), "step": steps, "value": [1.0] * len(steps), "attempt": [0] * 3000 + [1] * 3100},
@@ -424,6 +423,37 @@ def test_every_finding_is_in_exactly_one_incident_whatever_the_order(findings: l
         if all(f.last_step is None or s is not None for f, s in zip(one.followers, steps, strict=True)):
             assert told == sorted(told)
         json.dumps(one.to_dict(findings), allow_nan=False)
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False), st.text(max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["phase", "batch_size", "files", "x"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "kind": st.sampled_from(["curriculum", "config", "data", "checkpoint", "end"]),
+            "step": st.one_of(st.none(), st.integers(-5, 200)),
+            "payload": JSON,
+        }
+    ),
+    max_size=8,
+)
+RATES = st.lists(st.sampled_from([0.0, 1e-3, 3e-3, -1.0, float("nan"), float("inf")]), min_size=1, max_size=60)
+
+
+@given(EVENTS, RATES)
+def test_events_and_rates_of_any_kind_never_stop_a_story(events: list[dict[str, Any]], rates: list[float]):
+    steps = np.arange(len(rates))
+    run = run_of({"loss": (steps, np.ones(len(rates))), "lr": (steps, np.array(rates))}, events)
+    [one] = incidents(run, [found("loss-spike", 20, factor=2.0)])
+    assert len(one.facts) <= 6 and one.story
+    text = finish("r", "r", "jsonl", None, events=pl.DataFrame({"kind": ["data"], "step": [3], "payload": ["no JSON"]}))
+    assert incidents(text, [found("stall", 4)])[0].facts == ()
 
 
 @pytest.mark.parametrize(
