@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -57,18 +56,18 @@ def with_configuration(run: Run, where: Path) -> Run:
     if not run.path:
         return run
     folder = where if where.is_dir() else where.parent
-    own = folder == where or bool(GENERIC.fullmatch(where.name.split(".")[0])) or _is_alone(where)
-    taken = list(_taken(run, folder)) if own else []
-    stem = where.name.split(".")[0]
-    wanted = [name for name in CONFIGURATIONS if name not in taken and own]
-    if folder != where and stem:
-        wanted += [stem + end for end in _OWN if stem + end not in (*wanted, *taken, where.name)]
-    if not is_local(where):
-        there = {child.name for child in children(folder)}
+    stem = "" if folder == where else where.name.split(".")[0]
+    there = _names(folder)
+    own = not stem or bool(GENERIC.fullmatch(stem)) or _is_alone(where, there)
+    taken = _taken(run, folder, stem) if own else []
+    wanted = [name for name in CONFIGURATIONS if own and name not in taken]
+    wanted += [stem + end for end in _OWN if stem and stem + end not in (*wanted, *taken, where.name)]
+    if there is not None:
         wanted = [name for name in wanted if name.partition("/")[0] in there]
     found, rejects = load_beside(folder, wanted)
     unread = [f"{Path(reject.file).name}: {reject.reason}" for reject in rejects]
-    if own and "training_args.json" not in found and (folder / PICKLE).is_file():
+    pickled = (folder / PICKLE).is_file() if there is None else PICKLE in there
+    if own and pickled and "training_args.json" not in found:
         unread.append(
             f"{PICKLE}: a pickle, which can run code and is never opened; write training_args.to_json_string() to "
             "training_args.json beside the log"
@@ -89,10 +88,13 @@ def _replaced(run: Run, **changed: Any) -> Run:
     return made
 
 
-def _taken(run: Run, folder: Path) -> Iterator[str]:
+def _taken(run: Run, folder: Path, stem: str) -> list[str]:
     """Files from which the parser filled `run.config`: of a table's the first that is there, of others all."""
+    table = run.format in ("csv", "lightning")
+    if not run.config or (table and not GENERIC.fullmatch(stem)):
+        return []
     there = [name for name in _TAKEN.get(run.format, ()) if (folder / name).is_file()]
-    return iter(there[:1] if run.format in ("csv", "lightning") else there)
+    return there[:1] if table else there
 
 
 def _source(run: Run, taken: list[str], where: Path) -> str:
@@ -104,13 +106,18 @@ def _source(run: Run, taken: list[str], where: Path) -> str:
     return _SOURCES.get(run.format.removesuffix("-file"), "configuration of the log")
 
 
-def _is_alone(where: Path) -> bool:
-    """Whether no other file of the log's suffix stands beside it."""
-    if not is_local(where):
-        return sum(1 for child in children(where.parent) if child.suffix == where.suffix) == 1
+def _names(folder: Path) -> set[str] | None:
+    """What stands in a folder; None where that is more than is looked through."""
+    if not is_local(folder):
+        return {child.name for child in children(folder)}
     try:
-        with os.scandir(where.parent) as found:
-            names = [entry.name for entry in islice(found, _MOST + 1)]
+        with os.scandir(folder) as found:
+            names = {entry.name for entry in islice(found, _MOST + 1)}
     except OSError:
-        return False
-    return len(names) <= _MOST and sum(1 for name in names if name.endswith(where.suffix)) == 1
+        return set()
+    return names if len(names) <= _MOST else None
+
+
+def _is_alone(where: Path, there: set[str] | None) -> bool:
+    """Whether no other file of the log's suffix stands beside it."""
+    return there is not None and sum(1 for name in there if name.endswith(where.suffix)) == 1

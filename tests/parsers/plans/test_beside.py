@@ -52,6 +52,22 @@ def test_a_log_with_a_name_of_its_own_takes_a_common_configuration_only_where_it
     assert named.planned.max_steps == 70
 
 
+def test_a_table_with_a_name_of_its_own_has_the_configuration_that_its_parser_left(tmp_path: Path) -> None:
+    (tmp_path / "a7.csv").write_text("step,loss\n0,1\n1,2\n2,1\n")
+    (tmp_path / "args.yaml").write_text("max_steps: 3\n")
+    run = at.load(tmp_path)
+    assert run.config == {} and run.planned.sources["max_steps"] == "args.yaml: max_steps"
+
+
+def test_in_a_folder_of_hundreds_of_logs_only_what_bears_the_name_of_a_log_is_its_own(tmp_path: Path) -> None:
+    for number in range(250):
+        (tmp_path / f"n{number}.jsonl").write_text("")
+    run = beside(tmp_path, "a7.jsonl", config_json=ARGS, a7_yaml="max_steps: 70")
+    assert run.planned.max_steps == 70 and set(run.beside) == {"a7.yaml"}
+    generic = beside(tmp_path, "metrics.jsonl", training_args_bin=b"x")
+    assert set(generic.beside) == {"config.json"} and len(generic.beside_unread) == 1
+
+
 def test_the_configuration_of_a_model_is_none_of_a_training(tmp_path: Path) -> None:
     run = beside(tmp_path, config_json={"architectures": ["GPT2"], "max_steps": 5, "lr": 1})
     assert run.beside == {} and run.planned.sources == {}
