@@ -126,7 +126,7 @@ def _pairs(
         one = onsets[cause]
         if one.first is None or one.last is None:
             continue
-        end = one.last if link.when == "during" else one.first
+        end = one.last if link.when in ("during", "around") else one.first
         earliest = one.first - reach - (lasts * rhythm.steps if link.when == "during" else 0.0)
         for first, effect in timed[bisect_left(timed, (earliest, -1)) :]:
             if first > end + reach:
@@ -181,6 +181,8 @@ def _apart(link: Link, one: Onset, other: Onset, rhythm: Rhythm, count: int) -> 
     slack = (one.slack + other.slack) / rhythm.steps
     late = window(link.records + slack, rhythm, count)
     early = late if link.either else window(slack, rhythm, count)
+    if link.when == "around" and not -early <= gap <= late and one.last is not None:
+        gap = (other.first - one.last) / rhythm.steps
     lasts, other_lasts = (_lasted(o, rhythm) if link.when == "during" else 0.0 for o in (one, other))
     return abs(gap) if -early - (other_lasts if link.either else 0.0) <= gap <= lasts + late else None
 

@@ -11,7 +11,7 @@ from eventstream.errors import unknown_name
 
 __all__ = ["LINKS", "Agree", "Link", "When", "links_from"]
 
-When = Literal["after", "during", "ever"]
+When = Literal["after", "during", "around", "ever"]
 Agree = Literal["rank", "model", "layer", "same-layer", "metric", "component", "same-component", "direction"]
 
 
@@ -20,9 +20,9 @@ class Link:
     """A finding of kind `cause` explains one of kind `effect`, because of `why`.
 
     `when`: `after` counts from the onset of the cause, up to `records` records of the log; `during` from its onset
-    until `records` after its last step (for what lasts); `ever` asks for no time at all (one is the other's cause by
-    definition). `agree` names what must be the same on both sides; what one of them does not say agrees with all,
-    save for `same-layer` and `same-component`, which both must name. `either`: both are signs of one thing, and the
+    until `records` after its last step (for what lasts); `around` near its first or its last step; `ever` asks for
+    no time at all (one is the other's cause by definition). `agree` names what must be the same on both sides; what
+    one of them does not say agrees with all, save for `same-layer` and `same-component`, which both must name. `either`: both are signs of one thing, and the
     earlier one leads.
     """
 
@@ -109,7 +109,6 @@ _OF_NUMBERS = [
     Link("non-finite", "amp-collapse", 20, "every overflow halves the loss scale", "during", either=True),
     Link("hidden-non-finite", "amp-collapse", 20, "every overflow halves the loss scale", "during", either=True),
     Link("non-finite", "checkpoint-non-finite", 0, "weights saved after a NaN hold it", "ever", ("rank",)),
-    Link("non-finite", "rank-divergence", 5, "one rank computed what the others did not", agree=("rank",)),
     Link("hidden-non-finite", "source-disagreement", 0, "one log hides what the other tells", "ever", ("metric",)),
     *_alike(
         ("loss-spike", "outlier"), 3, "one step shows in every metric that is taken from it", ("rank", "direction")
@@ -168,9 +167,9 @@ _OF_LOSSES = [
         ("component",),
     ),
     *_each(
-        "curriculum-off-schedule", ("level-shift", "loss-spike"), 10, "the weights changed at another step", "after"
+        "curriculum-off-schedule", ("level-shift", "loss-spike"), 10, "the weights changed at another step", "around"
     ),
-    *_each("curriculum-bypass", ("level-shift", "loss-spike"), 5, "a term came in unweighted", "after"),
+    *_each("curriculum-bypass", ("level-shift", "loss-spike"), 5, "a term came in unweighted", "around"),
 ]
 _OF_PROCESSES = [
     Link("rank-missing", "rank-divergence", 20, "the ranks average over fewer than they should", agree=()),
@@ -179,7 +178,9 @@ _OF_PROCESSES = [
     ),
     *_alike(("rank-divergence",), 5, "a rank that left the others shows in every metric"),
     Link("rank-divergence", "throughput-drop", 20, "the slowest rank sets the pace", agree=()),
-    Link("rank-divergence", "non-finite", 20, "the rank that left the others overflowed"),
+    Link(
+        "non-finite", "rank-divergence", 20, "one rank computed what the others did not", agree=("rank",), either=True
+    ),
     *_alike(("memory-growth", "memory-overflow", "throughput-drop"), 20, "one process holds what the others lack"),
     *_each("memory-growth", ("throughput-drop", "stall"), 20, "a full memory swaps, or frees and asks again", "during"),
     Link("memory-growth", "memory-overflow", 20, "memory that grows without end runs out", "during"),

@@ -10,6 +10,7 @@ from functools import cached_property
 import polars as pl
 
 from analysis.findings import SEVERITIES, Finding
+from analysis.kinds import KINDS
 from analysis.story.links import Agree
 from parsers.naming.roles import LOSSES
 from parsers.run import Run
@@ -125,6 +126,8 @@ def _real(step: int | None) -> float | None:
 def _order(finding: Finding, run: Run) -> int:
     if finding.kind in ("lr-schedule", "exploding-gradient", "vanishing-gradient", "dead-units"):
         return 0
+    if KINDS[finding.kind].family == "stream":
+        return 3
     first = finding.evidence.get("first_metric")
     metric = str(first) if first else finding.metric
     if metric is None:

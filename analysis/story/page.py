@@ -57,8 +57,8 @@ then what would fit and cannot be confirmed, which is said. Where nothing is lef
 
 ## Links
 
-*After*: within so many records of the onset of the cause. *During*: while it lasts, and so many records longer. *Ever*:
-whenever. *Either*: two signs of one thing, of which the earlier leads.
+*After*: within so many records of the onset of the cause. *During*: while it lasts, and so many records longer.
+*Around*: near its beginning or its end. *Ever*: whenever. *Either*: two signs of one thing, of which the earlier leads.
 """
 
 

@@ -124,6 +124,12 @@ CHAINED: list[tuple[str, list[Finding]]] = [
         "a weight of the plan that comes late shifts the level",
         [found("curriculum-off-schedule", 200), found("level-shift", 204)],
     ),
+    (
+        "a weight that comes late shifts the level where it comes",
+        [found("curriculum-off-schedule", 200, last=900), found("level-shift", 903, "info")],
+    ),
+    ("a rank that is lost alone", [found("non-finite", 500, rank=3), found("rank-divergence", 500, rank=3)]),
+    ("a rank that left the others", [found("rank-divergence", 480, rank=3), found("non-finite", 500, rank=3)]),
     ("ranks that lost one", [found("rank-missing", 700, metric=None, rank=3), found("rank-divergence", 705, rank=0)]),
     (
         "memory fills until the job is killed",
@@ -181,6 +187,7 @@ def test_links_of_the_table_make_one_incident_whose_root_is_the_first_of_the_cha
         (found("level-shift", 500, value=2.0, expected=1.0), found("level-shift", 500, value=1.0, expected=2.0)),
         (found("overfitting", 500), found("train-eval-gap", 500, metric="kd_loss")),
         (found("stall", 500), found("loss-spike", 500)),
+        (found("curriculum-off-schedule", 200, last=900), found("level-shift", 500)),
         (found("throughput-drop", 500), found("non-finite", 500)),
         (found("truncated-stream", None), found("loss-spike", 500)),
         (found("memory-overflow", 1000), found("unfinished-run", None)),
