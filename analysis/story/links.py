@@ -22,8 +22,8 @@ class Link:
     `when`: `after` counts from the onset of the cause, up to `records` records of the log; `during` from its onset
     until `records` after its last step (for what lasts); `around` near its first or its last step; `ever` asks for
     no time at all (one is the other's cause by definition). `agree` names what must be the same on both sides; what
-    one of them does not say agrees with all, save for `same-layer` and `same-component`, which both must name. `either`: both are signs of one thing, and the
-    earlier one leads.
+    one of them does not say agrees with all, save for `same-layer` and `same-component`, which both must name.
+    `either`: both are signs of one thing, and the earlier one leads.
     """
 
     cause: str
