@@ -187,7 +187,8 @@ class Scaling:
         if self.scaler is None or not self.scaler.is_enabled():
             return None
         if scale is not None:
-            numbers.add("amp_scale", [0], scale)
+            # A copy: `update` changes it in place, before the numbers of this step are fetched.
+            numbers.add("amp_scale", [0], scale.clone())
         if self._on_device is not None:
             numbers.add("amp_skipped", [0], self._on_device)
         return self.skipped

@@ -104,8 +104,8 @@ class Step:
         keys, gradients = _held(self._parameters)
         scale = getattr(self._optimizer, "grad_scale", None)
         if scale is not None and hasattr(scale, "reshape"):
-            # A fused optimizer takes the loss scale out of the gradients itself.
-            numbers.add("grad_scale", [0], scale)
+            # A fused optimizer takes the loss scale out of the gradients itself. A copy: the scaler changes its own.
+            numbers.add("grad_scale", [0], scale.clone())
         if self._slow:
             entries, parameters = self.part.entries, self._parameters
             pairs = list(zip(keys, gradients, strict=True))

@@ -372,6 +372,67 @@ def test_loss_scale_and_skipped_steps_are_recorded(rec, watched, given, fused):
     assert (set(found) == {0, 2, 4}) is not fused, "a fused optimizer decides by itself, on its device"
 
 
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_loss_scale_is_that_of_the_step_also_where_it_grows_right_after(rec, watched, given, fused):
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1)
+    norms, scales = [], []
+    with watch(model, optimizer if given else None, every=1, recorder=rec, scaler=scaler):
+        for _ in range(4):
+            optimizer.zero_grad()
+            scaler.scale(model(torch.ones(4, 16)).square().mean()).backward()
+            scales.append(scaler.get_scale())
+            norms.append(norm(p.grad for p in model.parameters()) / scales[-1])
+            scaler.step(optimizer)
+            scaler.update()
+    found = watched(rec)
+    assert [found[step]["amp_scale"] for step in range(4)] == scales == [4.0, 8.0, 16.0, 32.0]
+    assert [found[step]["grad_norm"] for step in range(4)] == pytest.approx(norms, rel=1e-5)
+
+
+def test_layers_in_several_precisions_are_measured_each_in_its_own(rec, watched):
+    model = mlp(depth=3)
+    model[2].bfloat16()
+    model[4].double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    noise, steps = torch.Generator().manual_seed(0), []
+    with watch(model, optimizer, every=1, recorder=rec):
+        for present in ([0, 2, 4], [0, 2, 4], [2, 4], [0, 2, 4], [0]):
+            optimizer.zero_grad()
+            for layer in present:
+                for parameter in model[layer].parameters():
+                    parameter.grad = torch.randn(parameter.shape, generator=noise).to(parameter.dtype)
+            steps.append({layer: norm(p.grad for p in model[layer].parameters()) for layer in present})
+            optimizer.step()
+    for step, layers in enumerate(steps):
+        found = watched(rec)[step]
+        told = {int(name.partition("/")[2]): value for name, value in found.items() if name.startswith("grad_norm/")}
+        assert told == pytest.approx(layers, rel=1e-5)
+        assert found["grad_norm"] == pytest.approx(math.hypot(*layers.values()), rel=1e-5)
+
+
+def test_what_is_recorded_every_step_is_what_is_recorded_rarely(rec, watched):
+    found = {}
+    for name, every in (("often", 1), ("rarely", 10)):
+        model = mlp(width=48, depth=3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        with watch(model, optimizer, every=every, recorder=rec, name=name) as observer:
+            observer.step = 100 * every
+            train(model, optimizer, 21, width=48)
+        values = watched(rec)
+        found[name] = [
+            {key.partition("/")[2]: value for key, value in values[100 * every + step].items() if "dead" not in key}
+            for step in (0, 10, 20)
+        ]
+    # A rare record counts and measures tensor by tensor what another measures in one pass.
+    for often, rarely in zip(found["often"], found["rarely"], strict=True):
+        shared = often.keys() & rarely.keys()
+        assert {"grad_norm", "grad_norm/0", "grad_norm/4", "nonfinite_grads", "lr"} <= shared
+        assert {key: often[key] for key in shared} == pytest.approx({key: rarely[key] for key in shared}, rel=1e-6)
+
+
 def test_a_group_added_later_and_a_layer_frozen_later_are_followed(rec, watched):
     model = mlp()
     optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
