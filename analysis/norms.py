@@ -134,7 +134,8 @@ def norms(
     it (`Result.measures`). The norm is an upper tolerance bound of that, the worst of each run: `coverage` of all such
     runs stay below it at `confidence` (Hahn and Meeker 1991 for the lognormal bound of 8 runs or more; Wilks 1941 for
     the one without a form, from 299 on), times `margin`. It holds for a metric, for the metrics of one role together,
-    and for all, the narrowest of which 8 runs tell. It lies between a quarter of the default and four times it.
+    and for all, the narrowest of which 8 runs tell. It lies between a quarter of the default and four times it, and is
+    milder than the default only where a sound run was reported at that.
 
     A run must not teach its fault: one with a warning of a kind that has no limit, beyond four times a default, or by
     which it stands out from the others (4 robust standard deviations on the logarithm) is refused and listed, and

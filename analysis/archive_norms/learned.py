@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,18 +48,36 @@ class Norm:
 def norms_of(teachers: Sequence[Teacher], margin: float, coverage: float, confidence: float) -> Iterator[Norm]:
     """A norm for every kind with a limit that was measured, by metric, by role, and for all, in this order."""
     groups: dict[tuple[str, str, str], dict[int, float]] = {}
+    reported: set[tuple[str, str, str]] = set()
     for place, teacher in enumerate(teachers):
+        for finding in teacher.findings:
+            reported |= {(finding.kind, *key) for key in _keys(teacher, finding.metric or "")}
         for one in teacher.measures:
             limit = KINDS[one.kind].limit
             if limit is None or not math.isfinite(one.value):
                 continue
-            metric = one.metric or ""
-            for key in {(metric, ""), ("", teacher.roles.get(metric, "")), ("", "")}:
+            for key in _keys(teacher, one.metric or ""):
                 worst = groups.setdefault((one.kind, *key), {})
                 worst[place] = _worse(limit, worst.get(place, one.value), one.value)
     order = {kind: place for place, kind in enumerate(KINDS)}
     for (kind, metric, role), values in sorted(groups.items(), key=lambda g: (order[g[0][0]], *g[0][1:])):
-        yield _norm(kind, metric, role, np.array(list(values.values())), margin, coverage, confidence)
+        found = _norm(kind, metric, role, np.array(list(values.values())), margin, coverage, confidence)
+        yield found if (kind, metric, role) in reported else _no_milder(found)
+
+
+def _keys(teacher: Teacher, metric: str) -> set[tuple[str, str]]:
+    """The groups (metric, role) in which a metric is counted."""
+    return {(metric, ""), ("", teacher.roles.get(metric, "")), ("", "")}
+
+
+def _no_milder(norm: Norm) -> Norm:
+    """The norm of a kind of which no sound run was told: there is no false alarm that a milder limit would save, and
+    what was measured may lie beyond the limit where other conditions of the kind do not hold.
+    """
+    limit = KINDS[norm.kind].limit
+    if limit is None or norm.norm is None or towards_fault(limit, norm.norm) <= 1.0:
+        return norm
+    return replace(norm, norm=limit.default, why="default: no sound run was reported at it")
 
 
 def _worse(limit: Limit, one: float, other: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.axes import Axes
 import aftertrain as at
 from aftertrain.cli import main
 from analysis.archive_norms.healthy import Teacher, refusals
+from analysis.archive_norms.learned import norms_of
 from analysis.diagnose import Diagnosis
 from analysis.findings import Finding
 from analysis.kinds import KINDS
@@ -284,3 +286,12 @@ def test_a_diagnosis_holds_the_measures_of_all_its_checks() -> None:
     judged = at.diagnose(family(7.0, 0.1, 1))
     assert isinstance(judged, Diagnosis)
     assert {m.kind for m in judged.measures} >= {"train-eval-gap", "overfitting", "missing-steps"}
+
+
+def test_a_limit_becomes_milder_only_where_a_sound_run_was_reported() -> None:
+    """What was measured may lie beyond the limit where other conditions do not hold: that was no false alarm."""
+    silent = [Teacher(f"r{i}", (), (Measure("stall", 40.0 + i),), {}, {}, 100) for i in range(10)]
+    told = [replace(one, findings=(Finding("stall", "info", one.name, "m"),)) for one in silent]
+    (kept,), (moved,) = (list(norms_of(teachers, 1.25, 0.99, 0.95)) for teachers in (silent, told))
+    assert (kept.norm, kept.why) == (30.0, "default: no sound run was reported at it")
+    assert moved.norm is not None and moved.norm > 50.0
