@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from eventstream.errors import RecordingWarning
+from eventstream.recorder import Recorder
 
 Series = dict[tuple[str, str], list[tuple[int | None, float]]]
 
@@ -114,6 +115,23 @@ def equal() -> Callable[[Any, Any], bool]:
 @pytest.fixture(scope="session")
 def caught() -> Callable[[], Any]:
     return recorded_warnings
+
+
+@pytest.fixture(scope="session")
+def watched() -> Callable[[Recorder], dict[int, dict[str, float]]]:
+    """The metrics records of a watched training: {step: values}, with what is not finite put back."""
+
+    def read(recorder: Recorder) -> dict[int, dict[str, float]]:
+        found: dict[int, dict[str, float]] = {}
+        for record in read_lines(recorder.path):
+            if record["kind"] == "metrics":
+                others = {k: float(v.replace("Infinity", "inf")) for k, v in record.get("nonfinite", {}).items()}
+                assert record["step"] not in found
+                assert record["split"] == "train"
+                found[record["step"]] = record["values"] | others
+        return found
+
+    return read
 
 
 @pytest.fixture(scope="session", autouse=True)
