@@ -84,6 +84,8 @@ def printed_step(values: Floats) -> float:
         if len(seen) == 0 or seen.max() >= 1e9 / 10.0**digits:
             return 0.0  # too few digits are left behind the point to tell a rounded number from any other
         grown = seen * 10.0**digits
+        if 0 < grown.max() < 0.5:
+            continue  # that all are 0 to so many places says nothing of how they were printed
         if np.all(np.abs(grown - np.round(grown)) <= 1e-9 * np.maximum(grown, 1)):
             return float(10.0**-digits)
     return 0.0

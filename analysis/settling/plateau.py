@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.settling.blocks import Blocks, Line, blocks_of, line_of
+from analysis.settling.blocks import Blocks, Line, bend_noise, blocks_of, line_of
 
 __all__ = ["Flat", "Stop", "late_start", "levelled_off", "never_improved", "sudden_stop"]
 
@@ -28,7 +28,14 @@ _FASTER = 1.25
 _TRIED = 8
 #: Widths of a bend that ceases at once, and of one that takes its time, as parts of half the fall; where they may lie;
 #: by how many variances of the noise the first must fit better; and points at which they are compared at most.
-_BENDS, _PLACES, _CLEARLY, _FINE = ((0.01, 0.04, 0.08), (0.3, 0.5, 0.8)), np.linspace(-0.3, 0.3, 9), 12.0, 150
+_BENDS, _PLACES, _CLEARLY, _FINE = (
+    ((0.01, 0.03, 0.06), (0.12, 0.2, 0.3, 0.5, 0.8)),
+    np.linspace(-0.3, 0.3, 9),
+    12.0,
+    150,
+)
+#: Variance that it may leave, as a multiple of that between neighbours: more, and it is no such bend at all.
+_FITS = 3.0
 #: The least share of the run that a stop must last, and the part of it where levelling off begins to be worth a word.
 LASTING, LEVEL_SHARE = 0.2, 0.5
 
@@ -209,7 +216,8 @@ def _is_sharp(scaled: Floats, levels: Blocks, stop: Stop) -> bool:
     # noise that hangs together tells bends apart worse: the variance of means of four rows says by how much
     fours = narrow[: len(narrow) // 4 * 4].reshape(-1, 4).mean(axis=1)
     noise = max(_square(narrow) / len(narrow), 4.0 * _square(fours) / len(fours))
-    return _square(wide) - _square(narrow) > _CLEARLY * noise
+    fits = _square(narrow) / len(narrow) < _FITS * bend_noise(near) ** 2
+    return fits and _square(wide) - _square(narrow) > _CLEARLY * noise
 
 
 def _rests(time: Floats, near: Floats, widths: tuple[float, ...]) -> list[Floats]:

@@ -17,8 +17,8 @@ __all__ = ["plateau_findings"]
 
 Floats = NDArray[np.float64]
 _KIND = "plateau"
-#: Rows at the end, and the share of them, in which a learning rate of 0 is a stop and not the last step of a schedule.
-_REST_ROWS, _REST = 10, 0.1
+#: A learning rate of nothing (of its highest), and rows and share of the run beyond which it is no schedule's end.
+_NOTHING, _REST_ROWS, _REST = 1e-3, 10, 0.1
 #: A learning rate that fell to less than half meanwhile explains that a loss moves less.
 _DECAYED = 0.5
 #: One that was below so much of its value when the fall began was still being warmed up.
@@ -49,11 +49,12 @@ def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
     if flat is None:
         return []
     told = gauge.reaches(_KIND, 1.0 if flat.improved else flat.at_most, signal.metric)
-    resting = _resting_from(signal)
-    if not flat.improved and (told or resting == 0):
-        return [_never(signal, flat.improvement, flat.at_most, gauge, resting == 0)]
-    if resting is not None and resting > 0:
-        return [_at_rest(signal, resting, gauge)]
+    resting = _resting(signal)
+    throughout = resting == (0, len(signal.value))
+    if not flat.improved and (told or throughout):
+        return [_never(signal, flat.improvement, flat.at_most, gauge, throughout)]
+    if resting is not None and not throughout:
+        return [_at_rest(signal, *resting, gauge)]
     stop = sudden_stop(signal.scaled)
     if stop is not None and not _warming(signal, stop):
         return [_stopped(signal, stop, gauge)]
@@ -99,7 +100,7 @@ def _finding(
 def _constant(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
     """A loss without logarithms is judged only where it never changes: zero throughout is no number of a training."""
     if signal.is_constant:
-        yield _never(signal, 0.0, 0.0, gauge, _resting_from(signal) == 0)
+        yield _never(signal, 0.0, 0.0, gauge, _resting(signal) == (0, len(signal.value)))
 
 
 def _never(signal: Signal, improvement: float, at_most: float, gauge: Gauge, resting: bool) -> Finding:
@@ -136,17 +137,23 @@ def _never(signal: Signal, improvement: float, at_most: float, gauge: Gauge, res
     )
 
 
-def _at_rest(signal: Signal, row: int, gauge: Gauge) -> Finding:
-    share = 1.0 - row / len(signal.value)
+def _at_rest(signal: Signal, first: int, last: int, gauge: Gauge) -> Finding:
+    share = (last - first) / len(signal.value)
+    rate = 0.0 if signal.rate is None else float(np.median(signal.rate[first:last]))
+    stays = f"{signal.name} stays about {np.median(signal.value[first:last]):.4g}"
+    until = "on" if last == len(signal.value) else f"to {signal.step_at(last - 1):,}"
     return _finding(
         signal,
         "warning",
-        f"the learning rate is 0 from step {signal.step_at(row):,} on: the last {100 * share:.0f} % of the run train "
-        f"nothing, and {signal.name} stays about {np.median(signal.value[row:]):.4g}",
-        row,
-        _evidence(signal, gauge, 0.0, shape="learning rate 0", share=share, lr_zero=True),
-        ("the schedule of the learning rate ended before the training did",),
-        ("give the schedule as many steps as the training has", "end the training where the learning rate reaches 0"),
+        f"the learning rate is {rate:.3g} from step {signal.step_at(first):,} {until}: {100 * share:.0f} % of the run "
+        f"train nothing, and {stays}",
+        first,
+        _evidence(
+            signal, gauge, 0.0, shape="learning rate of nothing", share=share, learning_rate=rate, lr_zero=rate == 0
+        ),
+        (f"the learning rate is {rate:.3g} there, a thousandth of its highest or less: its schedule ends too early",),
+        ("give the schedule as many steps as the training has", "end the training where the learning rate ends"),
+        last - 1,
     )
 
 
@@ -224,20 +231,27 @@ def _levelled(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
     )
 
 
-def _resting_from(signal: Signal) -> int | None:
-    """First row of a learning rate of 0 that lasts to the end, if it is more than the last steps of a schedule."""
+def _resting(signal: Signal) -> tuple[int, int] | None:
+    """First and past-the-last row of the longest stretch at a learning rate of nothing, in which the loss stands."""
     rate = signal.rate
-    if rate is None or len(rate) < FEWEST or rate[-1] != 0:
+    if rate is None or len(rate) < FEWEST:
         return None
-    moving = np.flatnonzero(rate != 0)
-    first = int(moving[-1]) + 1 if len(moving) else 0
-    rest = len(rate) - first
-    return first if rest >= max(_REST_ROWS, _REST * len(rate)) and _stands(signal, first) else None
+    highest = float(np.max(rate))
+    idle = np.concatenate([[0], (rate <= _NOTHING * highest).astype(np.int8), [0]])
+    turns = np.flatnonzero(np.diff(idle)).tolist()
+    if not turns:
+        return None
+    first, last = max(zip(turns[::2], turns[1::2], strict=True), key=lambda part: part[1] - part[0])
+    if last - first < max(_REST_ROWS, _REST * len(rate)):
+        return None
+    # a schedule that glides so low and is not at its end ends there by choice
+    glides = first > 0 and rate[first - 1] < 20 * _NOTHING * highest and float(np.max(rate[first:last])) > 0
+    return (first, last) if not glides and _stands(signal, first, last) else None
 
 
-def _stands(signal: Signal, first: int) -> bool:
-    """Whether the loss stands from a row on: a rate printed as 0.000 may be a rounded one, and it would fall."""
-    part = None if signal.scaled is None else never_improved(signal.scaled[first:])
+def _stands(signal: Signal, first: int, last: int) -> bool:
+    """Whether the loss stands in some rows: a rate printed as 0.000 may be a rounded one, and it would fall."""
+    part = None if signal.scaled is None else never_improved(signal.scaled[first:last])
     return part is None or not part.improved
 
 

@@ -72,7 +72,7 @@ def clearest_swing(scaled: Floats) -> Swing | None:
     if not found:
         return None
     best, rest, window = max(found, key=lambda one: (one[0].height, one[0].cycles))
-    same = [one for one, _, _ in found if abs(one.period / best.period - 1) < _SAME]
+    same = [one for one, _, part in found if abs(one.period / best.period - 1) < _SAME and part != windows[0]] or [best]
     shape = _is_sawtooth(rest, best.period / window.block)
     return replace(best, first=min(s.first for s in same), last=max(s.last for s in same), sawtooth=shape)
 
@@ -106,11 +106,11 @@ def _swing(peak: Peak, window: _Window, rows: int) -> Swing:
 
 
 def _is_sawtooth(rest: Floats, period: float) -> bool | None:
-    """Whether a cycle leaps one way at once and comes back little by little; None where it has less than six rows."""
-    if period < 6:
+    """Whether a cycle leaps one way at once and comes back little by little; None where it has less than eight rows."""
+    if period < 8:
         return None
     rows = min(len(rest), round(_FOLDED * period))
-    bins = int(np.clip(period // 1, 6, 16))
+    bins = int(np.clip(period // 1, 8, 16))
     place = ((np.arange(rows) % period) / period * bins).astype(int).clip(max=bins - 1)
     shape = np.array([rest[:rows][place == b].mean() for b in range(bins)])
     steps = np.diff(np.append(shape, shape[0]))
