@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks.faults.clock import Pace, draw_pace, stamp, with_memory, with_speed
@@ -21,6 +23,8 @@ def dress(
 ) -> Pace:
     """Gives the rows their times and, unless said otherwise in a third of the logs each, memory and throughput."""
     pace = draw_pace(rng)
+    if recipe.get("slow_evals", False):
+        pace = replace(pace, eval_s=float(rng.uniform(20, 200)) * pace.step_s * recipe.every)
     stamp(trace, pace, rng)
     if memory if memory is not None else rng.random() < 0.35:
         with_memory(trace, rng)

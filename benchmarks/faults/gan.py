@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -47,18 +46,40 @@ GAN_LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor
 
 @dataclass
 class Bend:
-    """What a fault changes from step `onset` on: updates of a player for one of the other, and rates.
+    """What a fault changes from step `onset` on, held at its size by a controller that looks at the last rows.
 
-    `narrow` is the share of the generator's noise that is lost, `quiet` that of the instance noise.
+    `thin`: the generator's noise narrows until the diversity is that share of what it was. `gap`: the discriminator is
+    trained only while D(fake) - D(real) is above this. `won`: the generator is trained only while D's loss is below
+    this, and D sees neither instance noise nor its penalty.
     """
 
     onset: int = 10**9
-    generator_steps: int = 1
-    discriminator_steps: float = 1.0
-    generator_rate: float = 1.0
-    discriminator_rate: float = 1.0
+    thin: float | None = None
+    gap: float | None = None
+    won: float | None = None
     narrow: float = 0.0
-    quiet: float = 0.0
+    usual: float = 1.0
+    seen: dict[str, float] = field(default_factory=dict)
+
+    def look(self, values: dict[str, float], on: bool) -> None:
+        """Takes note of a step's numbers, as running means over ten steps."""
+        for name, value in values.items():
+            self.seen[name] = 0.9 * self.seen.get(name, value) + 0.1 * value
+        if "diversity" in values and not on:
+            self.usual = self.seen["diversity"]
+        if "diversity" in values and on and self.thin is not None:
+            ratio = values["diversity"] / self.usual
+            self.narrow = min(0.9999, max(0.0, self.narrow + 0.5 * (1 - self.narrow) * (1 - self.thin / ratio)))
+
+    @property
+    def trains_d(self) -> bool:
+        """Whether the discriminator is trained in this step, where the fault is on."""
+        return self.gap is None or self.seen["d_fake"] - self.seen["d_real"] > self.gap
+
+    @property
+    def trains_g(self) -> bool:
+        """Whether the generator is."""
+        return self.won is None or self.seen["d_loss"] < self.won
 
 
 class _Players:
@@ -84,9 +105,10 @@ class _Players:
 
     def noise(self, bend: Bend, on: bool) -> float:
         """Spread of the instance noise (Sonderby et al. 2017), which keeps the game balanced."""
-        return float(self.recipe.get("instance_noise", 0.25)) * (1 - bend.quiet if on else 1.0)
+        return float(self.recipe.get("instance_noise", 0.25)) * (0.0 if on and bend.won is not None else 1.0)
 
     def step_d(self, lr: float, bend: Bend, on: bool) -> dict[str, float]:
+        """One step of the discriminator; where the fault forbids it, its numbers alone."""
         with torch.no_grad():
             fake = self.generator(self.latent(bend, on))
         noise = self.noise(bend, on)
@@ -94,15 +116,20 @@ class _Players:
         on_real, on_fake = (self.critic(x + noise * torch.randn_like(x)) for x in (real, fake))
         loss = self.of_d(on_real, on_fake)
         # a small drift penalty (Karras et al. 2018, appendix A.1) keeps D's outputs near 0; it is not logged
-        norm = _descend(loss + 0.2 * ((on_real**2).mean() + (on_fake**2).mean()), self.d_opt, lr, self.critic)
+        drift = 0.0 if on and bend.won is not None else 0.2
+        trained = not on or bend.trains_d
+        norm = _descend(
+            loss + drift * ((on_real**2).mean() + (on_fake**2).mean()), self.d_opt, lr, self.critic, trained
+        )
         shown = {"d_real": self.shown(on_real).mean().item(), "d_fake": self.shown(on_fake).mean().item()}
         return {"d_loss": loss.item(), **shown, "d_grad_norm": norm}
 
     def step_g(self, lr: float, bend: Bend, on: bool) -> dict[str, float]:
+        """One step of the generator, likewise."""
         noise = self.noise(bend, on)
         fake = self.generator(self.latent(bend, on))
         loss = self.of_g(self.critic(fake + noise * torch.randn_like(fake)))
-        norm = _descend(loss, self.g_opt, lr, self.generator)
+        norm = _descend(loss, self.g_opt, lr, self.generator, not on or bend.trains_g)
         return {"g_loss": loss.item(), "g_grad_norm": norm}
 
     @torch.no_grad()
@@ -117,36 +144,30 @@ class _Players:
         return {"diversity": torch.pdist(samples).mean().item() / of_data, "modes_covered": covered}
 
 
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, model: nn.Module) -> float:
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, model: nn.Module, trained: bool) -> float:
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = norm_of(list(model.parameters()))
-    optimizer.step()
+    if trained:
+        optimizer.step()
     return norm
 
 
 def train_gan(recipe: Recipe, bend: Bend | None = None) -> Trace:
     """Trains the two players; `bend` unbalances them from its onset on."""
     torch.set_num_threads(1)
-    bend, players, rng = bend or Bend(), _Players(recipe), np.random.default_rng([recipe.seed, 8])
-    base = 2e-3 * float(recipe.get("lr_factor", 1.0))
-    trace = Trace([], _config(recipe, base), {"max_steps": recipe.steps}, recipe.steps, recipe.every)
-    values: dict[str, float] = {}
+    bend, players = bend or Bend(), _Players(recipe)
+    rate = 2e-3 * float(recipe.get("lr_factor", 1.0))
+    trace = Trace([], _config(recipe, rate), {"max_steps": recipe.steps}, recipe.steps, recipe.every)
     for step in range(1, recipe.steps + 1):
         on = step >= bend.onset
-        d_rate, g_rate = (
-            (CRITIC * base * bend.discriminator_rate, base * bend.generator_rate) if on else (CRITIC * base, base)
-        )
-        share = bend.discriminator_steps if on else 1.0
-        for _ in range(int(share) + int(rng.random() < share % 1)):
-            values |= players.step_d(d_rate, bend, on)
-        for _ in range(bend.generator_steps if on else 1):
-            values |= players.step_g(g_rate, bend, on)
+        values = players.step_d(CRITIC * rate, bend, on) | players.step_g(rate, bend, on)
         if step % recipe.every == 0:
-            rates = {"lr_g": g_rate, "lr_d": d_rate}
-            trace.rows.append(Row(step, {**values, **players.drawn(bend, on), **rates}, "train"))
+            values |= players.drawn(bend, on)
+            trace.rows.append(Row(step, {**values, "lr_g": rate, "lr_d": CRITIC * rate}, "train"))
+        bend.look(values, on)
     return trace
 
 
