@@ -33,9 +33,9 @@ class Thresholds:
         scale = limits.scale("low-separation")
         if scale == 1.0:
             return self
-        good = self.good * scale
+        good = min(self.good * scale, 2.0)
         different = max(1 - (1 - self.different) * scale, -1.0)
-        return Thresholds(min(self.same * scale, 1.0), different, good, max(good, self.excellent * scale))
+        return Thresholds(min(self.same * scale, 1.0), different, good, min(max(good, self.excellent * scale), 2.0))
 
     def __post_init__(self) -> None:
         for name in ("same", "different", "good", "excellent"):

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 import aftertrain as at
 from aftertrain.cli import main
 from analysis.archive_norms.healthy import Teacher, refusals
-from analysis.archive_norms.learned import norms_of
+from analysis.archive_norms.learned import Norm, norms_of
+from analysis.archive_norms.norm_file import norms_in, norms_text
 from analysis.diagnose import Diagnosis
 from analysis.findings import Finding
 from analysis.kinds import KINDS
@@ -258,7 +261,7 @@ def test_norms_of_kinds_that_are_not_known_here_are_left_out_with_a_warning(nois
 
 
 @pytest.mark.parametrize("wrong", [{"margin": 0.5}, {"coverage": 1.0}, {"confidence": 0.1}, {"margin": float("nan")}])
-def test_settings_that_make_no_bound_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_that_make_no_bound_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         norms([], **wrong)
 
@@ -295,3 +298,27 @@ def test_a_limit_becomes_milder_only_where_a_sound_run_was_reported() -> None:
     (kept,), (moved,) = (list(norms_of(teachers, 1.25, 0.99, 0.95)) for teachers in (silent, told))
     assert (kept.norm, kept.why) == (30.0, "default: no sound run was reported at it")
     assert moved.norm is not None and moved.norm > 50.0
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+POSITIVE = st.floats(0, 1e9)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["stall", "memory-growth", "throughput-drop"]), TEXT, TEXT, POSITIVE, POSITIVE, TEXT),
+        max_size=5,
+    ),
+    st.floats(0.25, 4.0),
+)
+def test_any_norms_come_back_from_their_file_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, drawn: list[Any], times: float
+) -> None:
+    made = []
+    for kind, metric, role, median, high, why in drawn:
+        limit = KINDS[kind].limit
+        assert limit is not None
+        made.append(Norm(kind, metric, role, 9, median, high, limit.default, limit.default * times, why))
+    place = tmp_path_factory.mktemp("norms") / "norms.json"
+    place.write_text(norms_text(made, {"made": "today"}), encoding="utf-8")
+    assert norms_in(place) == (tuple(made), {"version": 1, "made": "today"})
