@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eventstream.errors import unknown_name
+from parsers.plans.schedule_names import schedule_named
 
 __all__ = ["SCHEDULES", "Schedule", "schedule_of"]
 
@@ -21,32 +22,6 @@ Beyond = Literal["hold", "continue"]
 _DIVISOR, _FINAL_DIVISOR = 25.0, 1e4
 #: Timescale of the inverse square root without a warm-up, as Transformers and big_vision have it.
 _TIMESCALE = 10_000.0
-#: Names that libraries give to the schedules, by the name used here.
-_OTHER_NAMES = {
-    "constantlr": "constant",
-    "none": "constant",
-    "linearlr": "linear",
-    "linear_with_warmup": "linear",
-    "cosineannealinglr": "cosine",
-    "cosine_annealing": "cosine",
-    "cosine_with_min_lr": "cosine",
-    "cosine_warmup_with_min_lr": "cosine",
-    "cosine_with_warmup": "cosine",
-    "cosineannealingwarmrestarts": "cosine_with_restarts",
-    "cosine_with_hard_restarts": "cosine_with_restarts",
-    "poly": "polynomial",
-    "polynomiallr": "polynomial",
-    "steplr": "step",
-    "multisteplr": "multistep",
-    "exponentiallr": "exponential",
-    "onecyclelr": "onecycle",
-    "one_cycle": "onecycle",
-    "inverse_square_root": "inverse_sqrt",
-    "noam": "inverse_sqrt",
-    "reducelronplateau": "plateau",
-    "reduce_lr_on_plateau": "plateau",
-    "warmup_stable_decay": "wsd",
-}
 #: Canonical key of a plan -> field of `Schedule`.
 _KEYS = {
     "peak": "peak",
@@ -56,6 +31,7 @@ _KEYS = {
     "gamma": "gamma",
     "step_size": "step_size",
     "cycles": "cycles",
+    "period": "first_cycle",
     "first_cycle": "first_cycle",
     "cycle_mult": "cycle_mult",
     "pct_start": "pct_start",
@@ -262,10 +238,10 @@ def schedule_of(lr: Mapping[str, Any], max_steps: int | None = None) -> tuple[Sc
     """The schedule that `Plan.lr` declares, and in plain words what of it could not be used.
 
     Keys: `schedule`, `peak`, `warmup_steps`, `total_steps` (`max_steps` where it is not said), `min`, `milestones`,
-    `gamma`, `step_size`, `cycles`, `first_cycle`, `cycle_mult`, `pct_start`, `start`, `power`, `decay_steps`, `unit`
-    (`step`, or `epoch` with `steps_per_epoch`). Values that are no number, and keys that nobody knows, are listed and
-    left out. None where no schedule is named, where its name is unknown, or where a number lacks without which it
-    cannot be computed.
+    `gamma`, `step_size`, `cycles`, `first_cycle` (or `period`), `cycle_mult`, `pct_start`, `start`, `power`,
+    `decay_steps`, `unit` (`step`, or `epoch` with `steps_per_epoch`). Values that are no number, and keys that nobody
+    knows, are listed and left out. None where no schedule is named, where its name is unknown, or where a number lacks
+    without which it cannot be computed.
 
     The formulas are those of torch.optim.lr_scheduler (OneCycleLR: Smith and Topin, arXiv:1708.07120; warm restarts:
     Loshchilov and Hutter, arXiv:1608.03983) and of `transformers.get_scheduler`.
@@ -281,10 +257,10 @@ def schedule_of(lr: Mapping[str, Any], max_steps: int | None = None) -> tuple[Sc
     }
     if max_steps is not None and str(lr.get("unit", "step")) == "step":
         given.setdefault("total", float(max_steps))
-    name = _name(lr.get("schedule"), given, odd)
+    marks = _milestones(lr.get("milestones"), odd)
+    name = _name(lr.get("schedule"), given, marks, odd)
     if name is None:
         return None, tuple(odd)
-    marks = _milestones(lr.get("milestones"), odd)
     stated = frozenset(key for key, field in _KEYS.items() if field in given) | ({"milestones"} if marks else set())
     tick = _tick(lr, odd)
     if tick is None:
@@ -308,18 +284,19 @@ def _number(lr: Mapping[str, Any], key: str, odd: list[str]) -> float | None:
     return float(value)
 
 
-def _name(given: object, numbers: Mapping[str, float], odd: list[str]) -> str | None:
+def _name(given: object, numbers: Mapping[str, float], marks: Sequence[float], odd: list[str]) -> str | None:
     if given is None:
         odd.append("plan.lr.schedule: missing; the plan does not name the schedule")
         return None
     if not isinstance(given, str):
         odd.append(f"plan.lr.schedule: expected a name, found {given!r}")
         return None
-    name = given.strip().lower().replace("-", "_").replace(" ", "_")
-    name = _OTHER_NAMES.get(name, name)
-    if name not in SCHEDULES:
+    name = given if given in SCHEDULES else schedule_named(given)
+    if name is None:
         odd.append(unknown_name("schedule", given, SCHEDULES))
         return None
+    if name == "step" and marks and "step_size" not in numbers:
+        return "multistep"
     return "constant_with_warmup" if name == "constant" and numbers.get("warmup") else name
 
 

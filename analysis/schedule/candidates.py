@@ -92,7 +92,9 @@ def stairs_of(rate: Rate) -> float | None:
     lengths = np.diff(at)
     usual = float(np.median(lengths))
     every = float(np.median(np.diff(rate.steps)))
-    return usual if usual >= 2 * every > 0 and float(np.mean(np.abs(lengths - usual) <= every)) > 0.7 else None
+    regular = usual >= 2 * every > 0 and float(np.mean(np.abs(lengths - usual) <= every)) > 0.7
+    # Sparse records show each change late by another amount, which the mean of many evens out.
+    return float(np.mean(lengths[np.abs(lengths - usual) <= every])) if regular else None
 
 
 def _scaled(schedule: Schedule, factor: float) -> Schedule:
@@ -147,9 +149,11 @@ def _made_anew(scene: Scene) -> Iterator[Candidate]:
 
 
 def _never_decays(scene: Scene) -> Iterator[Candidate]:
-    if scene.plan.name not in _FALLING or scene.plan.name == "onecycle":
+    if scene.plan.name not in _FALLING:
         return
     flat = replace(scene.plan, name="constant_with_warmup")
+    if scene.plan.name == "onecycle":
+        flat = replace(scene.plan, minimum=scene.plan.peak, stated=scene.plan.stated | {"min"})
     yield Candidate("never-decays", fit(scene.found, flat, 1.0), 1.0)
 
 
@@ -161,8 +165,15 @@ def _stretched_whole(scene: Scene) -> Iterator[Candidate]:
     if scene.plan.name not in _FALLING and not scene.plan.warmup:
         return
     known = [float(n) for n in (scene.around.accumulation, scene.around.processes) if n]
-    known += [n for n in (scene.per_epoch, scene.stairs, scene.plan.tick) if n and n > 1]
-    slow = [fit(scene.found, scene.plan.stretched(n), n, stairs=stairs) for n in known for stairs in (True, False)]
+    known += [n for n in (scene.per_epoch, scene.plan.tick) if n and n > 1]
+    if scene.stairs is not None:
+        known += [float(n) for n in range(max(round(scene.stairs) - 2, 2), round(scene.stairs) + 3)]
+    # Some step the scheduler at the beginning of an epoch, whose first is then at tick 1.
+    slow = [
+        fit(scene.found, scene.plan.stretched(n), n, shift=shift, stairs=stairs)
+        for n in known
+        for stairs, shift in ((True, 0.0), (True, -n), (False, 0.0))
+    ]
     fast = [
         fit(scene.found, scene.plan.stretched(1.0 / n), 1.0 / n, beyond, stairs=stairs)
         for n in dict.fromkeys((*known, *_WHOLE))
@@ -204,7 +215,7 @@ def _of_stretch(scene: Scene, factor: float) -> str:
         return "stepped-per-epoch"
     if _same(factor, scene.around.accumulation):
         return "micro-batches"
-    if _same(factor, scene.stairs) and factor >= 2:
+    if _same(factor, scene.stairs, 0.1) and factor >= 2:
         return "stepped-per-epoch"
     return "other-length"
 

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.schedule.rates import Floats, Rate
 from parsers.lr_schedule import Beyond, Schedule
 
-__all__ = ["Compared", "compare", "conventions", "envelope", "lasting", "shapes_of"]
+__all__ = ["Compared", "compare", "conventions", "envelope", "lasting", "rising_in_a_line", "shapes_of"]
 
 #: An end that was not said may be up to this share of the peak: a tenth is usual (nanoGPT, Megatron, OLMo).
 _FREE_END = 0.105
@@ -107,8 +107,8 @@ def conventions(schedule: Schedule, rate: Rate) -> Iterator[Schedule]:
     """
     if rate.multiplier or "peak" not in schedule.stated:
         schedule = replace(schedule, peak=float(rate.values.max(initial=0.0)) or 1.0)
-    readings = [schedule]
-    readings += [replace(one, anneal=shape) for one in readings for shape in shapes_of(schedule)]
+    readings = [schedule, *rising_in_a_line(schedule)]
+    readings += [replace(one, anneal=shape) for one in readings[:1] for shape in shapes_of(schedule)]
     if schedule.warmup > 0 and schedule.name in ("step", "multistep", "exponential"):
         readings += [replace(one, after_warmup=True) for one in readings]
     least = float(rate.values.min(initial=np.inf))
@@ -117,6 +117,15 @@ def conventions(schedule: Schedule, rate: Rate) -> Iterator[Schedule]:
     if "start" not in schedule.stated and (start := _start(schedule, rate)) is not None:
         readings += [replace(one, start=start) for one in readings]
     return iter(readings)
+
+
+def rising_in_a_line(schedule: Schedule) -> Iterator[Schedule]:
+    """One cycle as others write it than torch: a warm-up in a line, then a cosine."""
+    if schedule.name != "onecycle" or schedule.total is None:
+        return
+    rise = schedule.warmup or (0.3 if schedule.pct_start is None else schedule.pct_start) * schedule.total
+    start = schedule.peak / 25 if schedule.start is None else schedule.start
+    yield replace(schedule, name="cosine", warmup=rise, start=start, stated=schedule.stated | {"start"})
 
 
 def shapes_of(schedule: Schedule) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from analysis.schedule.candidates import Candidate, Scene, candidates, stairs_of
-from analysis.schedule.compared import Compared, shapes_of
+from analysis.schedule.compared import Compared, rising_in_a_line, shapes_of
 from analysis.schedule.rates import Rate, Surroundings
 from analysis.schedule.search import evidence_of
 from parsers.lr_schedule import Schedule
@@ -106,7 +106,8 @@ def _scenes(rate: Rate, declared: Schedule, best: Schedule, around: Surroundings
     found = evidence_of(rate, max(peak, float(rate.values.max(initial=0.0))) or 1.0)
     stairs = stairs_of(rate)
     per_epoch = rate.steps_per_epoch if declared.tick == 1 else declared.tick
-    for plan in dict.fromkeys((first, best, *(replace(first, anneal=shape) for shape in shapes_of(first)))):
+    shapes = (replace(first, anneal=shape) for shape in shapes_of(first))
+    for plan in dict.fromkeys((first, best, *rising_in_a_line(first), *shapes)):
         yield Scene(rate, plan, found, around, per_epoch, stairs)
 
 
