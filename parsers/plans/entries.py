@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["Entry", "entries_of", "number_of"]
@@ -13,6 +13,8 @@ __all__ = ["Entry", "entries_of", "number_of"]
 #: Configurations are far smaller; what is larger is a dump, of which the beginning is read.
 MOST_ENTRIES, MAX_DEPTH = 20_000, 16
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
+#: A reference to another setting of the file, and how many of them are followed from one to the next.
+_POINTER, _HOPS = re.compile(r"\$\{([\w.]+)\}"), 8
 _SPLIT = re.compile(r"[./]")
 #: How Weights & Biases writes a setting into its `config.yaml`.
 _WANDB = {"value", "desc"}
@@ -46,14 +48,17 @@ def entries_of(file: str, content: Mapping[str, Any]) -> list[Entry]:
     """Every setting of a configuration, objects before what they hold; at most `MOST_ENTRIES`, `MAX_DEPTH` levels.
 
     Names joined by points or slashes are paths (`optimizer.lr`), `--max-steps` and `maxSteps` are `max_steps`, and
-    W&B's `{"value": ...}` is its value.
+    W&B's `{"value": ...}` is its value. A reference of Hydra's (`${trainer.max_steps}`) is what it refers to.
 
     >>> [(e.keys, e.value) for e in entries_of("a.yaml", {"optimizer.lr": 0.1, "T_max": {"value": 5}})]
     [(('optimizer', 'lr'), 0.1), (('t_max',), 5)]
     """
     found: list[Entry] = []
     for entry in _walk(file, (), (), content, 0):
-        found.append(entry)
+        value = entry.value
+        found.append(
+            replace(entry, value=_pointed(content, value)) if isinstance(value, str) and "$" in value else entry
+        )
         if len(found) >= MOST_ENTRIES:
             break
     return found
@@ -75,6 +80,21 @@ def _walk(
         elif isinstance(value, list | tuple):
             inner = {str(place): one for place, one in enumerate(value) if isinstance(one, Mapping)}
             yield from _walk(file, here, plain, inner, depth + 1)
+
+
+def _pointed(content: Mapping[str, Any], value: str) -> Any:
+    """The value that `${trainer.max_steps}` points to, as OmegaConf writes it; the text itself where to nothing."""
+    for _ in range(_HOPS):
+        match = _POINTER.fullmatch(value.strip())
+        if match is None:
+            return value
+        found: Any = content
+        for part in match[1].split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if not isinstance(found, str):
+            return value if found is None else found
+        value = found
+    return value
 
 
 def _plain(name: str) -> str:

@@ -9,36 +9,28 @@ from typing import Any
 from parsers.plans.entries import Entry, number_of
 from parsers.plans.names import FOREIGN, NAMES, SCHEDULER
 from parsers.plans.schedule_names import CARRIERS, schedule_named
+from parsers.plans.units import Lengths, unit_of
 from parsers.plans.values import Found, Reader, unset, whole_of
 
-__all__ = ["Lengths", "Lr", "read_lr"]
+__all__ = ["Lr", "read_lr"]
 
 #: Names of the key that holds the kind of a scheduler, directly or further below one.
 _KINDS = frozenset({"type", "name", "_target_", "class_path", "class", "policy", "kind", "scheduler", "schedule",
                     "decay_style", "scheduler_type", "lr_scheduler_type"})  # fmt: skip
 #: Schedules that end at a length.
 _ENDING = frozenset({"linear", "cosine", "polynomial", "wsd", "onecycle", "cosine_with_restarts"})
+#: Settings of a scheduler that leave its form as it is, or that only a plateau heeds.
+_HARMLESS = (
+    "last_epoch last_step verbose eps epsilon patience factor threshold cooldown frequency interval warmup_momentum "
+    "base_momentum max_momentum momentum weight_decay betas num_train_timesteps lr_multiplier seed begin end"
+)
+_KNOWN = frozenset(_HARMLESS.split()).union(*NAMES.values())
+#: Kinds of a warm-up or of annealing, and those that the formulas have.
+_SHAPES = frozenset(("warmup_type", "warmup_method", "warmup_mode", "warmup_style", "anneal_strategy", "decay_type"))
+_USUAL = frozenset(("linear", "cos", "cosine", ""))
+_WARMUP = frozenset(("warmup", "warm_up", "lr_warmup"))
 #: What OneCycleLR divides the peak by where nothing is said.
 _ONECYCLE_DIVISOR = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """How long the training is meant to be, as far as the configuration says."""
-
-    max_steps: int | None = None
-    epochs: float | None = None
-    steps_per_epoch: int | None = None
-    where: str = "length of the training"
-
-    @property
-    def total(self) -> int | None:
-        """Steps of the whole training."""
-        if self.max_steps is not None:
-            return self.max_steps
-        if self.epochs is None or self.steps_per_epoch is None:
-            return None
-        return round(self.epochs * self.steps_per_epoch)
 
 
 @dataclass(slots=True)
@@ -70,7 +62,7 @@ def read_lr(reader: Reader, lengths: Lengths, lr: Lr | None = None) -> Lr:
     if name is None:
         return lr
     doubts = reader.doubts
-    unit = _unit(reader, lengths, name)
+    unit = unit_of(reader, lengths, name)
     if unit == "epoch":
         lr.put("unit", "epoch", "the scheduler is stepped by epochs")
         if lengths.steps_per_epoch is not None:
@@ -79,9 +71,22 @@ def read_lr(reader: Reader, lengths: Lengths, lr: Lr | None = None) -> Lr:
         _extents(reader, lr, lengths, name, unit)
     _warmup(reader, lr, lengths, unit or "step")
     _rates(reader, lr, name)
+    _others(reader, lr.sources["schedule"])
     if reader.doubts > doubts:
         _drop(reader, lr, name)
     return lr
+
+
+def _others(reader: Reader, where: str) -> None:
+    """Numbers and kinds of a scheduler that nobody here knows: its form may hang on them."""
+    for entry in reader.entries:
+        if not entry.below(SCHEDULER) or entry.below(FOREIGN) or not where.startswith(f"{entry.file}: "):
+            continue
+        shaped = entry.name in _SHAPES and isinstance(entry.value, str) and entry.value.lower() not in _USUAL
+        number = number_of(entry.value)
+        unknown = number is not None and number > 0 and entry.name not in _KNOWN and not entry.below(_WARMUP)
+        if shaped or unknown or (entry.name == "three_phase" and entry.value is True):
+            reader.say(entry, "the form of the schedule may hang on it, and it is not known")
 
 
 def _drop(reader: Reader, lr: Lr, schedule: str) -> None:
@@ -99,7 +104,7 @@ def _schedule(reader: Reader) -> Found | None:
     unknown: list[Entry] = []
     for entry in reader.entries:
         direct = entry.name in NAMES["lr.schedule"] and not entry.below(FOREIGN)
-        inside = entry.name in _KINDS and entry.below(SCHEDULER) and not entry.below(FOREIGN)
+        inside = entry.name in _KINDS and entry.below(SCHEDULER) and not entry.below(FOREIGN | _WARMUP)
         value = "constant" if direct and entry.value is False else entry.value
         if not (direct or inside) or not isinstance(value, str) or (unset(value) and value != "none"):
             continue
@@ -135,40 +140,6 @@ def _peak(reader: Reader, lr: Lr, schedule: str | None) -> None:
         if found is not None:
             lr.put("peak", found.value, found.where)
             return
-
-
-def _unit(reader: Reader, lengths: Lengths, schedule: str) -> str | None:
-    """What the lengths of the scheduler count; None where that is open."""
-    for entry in reader.entries:
-        if entry.name == "interval" and entry.below(SCHEDULER) and entry.value in ("step", "epoch"):
-            return str(entry.value)
-    own = [number_of(e.value) for key in ("lr.step_size", "lr.first_cycle") for e in reader.named(key)]
-    own += [number_of(e.value) for e in reader.named("lr.total_steps", scheduler=True)]
-    marks = [number_of(m) for e in reader.named("lr.milestones") if isinstance(e.value, list | tuple) for m in e.value]
-    known = [n for n in (*own, *marks) if n is not None and n > 0]
-    if schedule == "exponential" and not reader.named("lr.decay_steps"):
-        for entry in reader.named("lr.gamma")[:1]:
-            reader.say(entry, "whether it is applied at every step or epoch is not said; add `interval: epoch`")
-        return None
-    if not known or lengths.epochs is None:
-        return "step" if not known or lengths.max_steps is not None else _by_name(reader)
-    longest = max(known)
-    if lengths.total is not None and longest > lengths.epochs:
-        return "step"
-    if longest <= lengths.epochs:
-        return "epoch"
-    return "step" if longest > 3 * lengths.epochs else _by_name(reader)
-
-
-def _by_name(reader: Reader) -> str | None:
-    """Names that have `steps` or `iters` in them count steps."""
-    keys = ("lr.total_steps", "lr.step_size", "lr.first_cycle", "lr.milestones")
-    named = [e for key in keys for e in reader.named(key) if key != "lr.total_steps" or e.below(SCHEDULER)]
-    if named and all("steps" in e.name or "iters" in e.name for e in named):
-        return "step"
-    for entry in named[:1]:
-        reader.say(entry, "whether it counts steps or epochs is not said; add `interval: step`, or the plan's `unit`")
-    return None
 
 
 def _extents(reader: Reader, lr: Lr, lengths: Lengths, schedule: str, unit: str) -> None:
@@ -222,6 +193,8 @@ def _warmup(reader: Reader, lr: Lr, lengths: Lengths, unit: str) -> None:
     """The warm-up in the unit of the schedule, out of steps, a share of the training, or epochs."""
     if "warmup_steps" in lr.values:
         return
+    if _nested(reader, lr, lengths, unit):
+        return
     given = reader.number("lr.warmup_steps", least=0)
     ratio, epochs = reader.number("lr.warmup_ratio", least=0), reader.number("lr.warmup_epochs", least=0)
     if given is not None and given.value > 0:
@@ -238,6 +211,22 @@ def _warmup(reader: Reader, lr: Lr, lengths: Lengths, unit: str) -> None:
     elif any(one is not None for one in (given, ratio, epochs)):
         none = next(one for one in (given, ratio, epochs) if one is not None)
         lr.put("warmup_steps", 0, none.where)
+
+
+def _nested(reader: Reader, lr: Lr, lengths: Lengths, unit: str) -> bool:
+    """Whether an object `warmup` says it (`warmup: {steps: 500}`), and then what."""
+    inner = [e for e in reader.entries if e.keys[-2:-1] and e.keys[-2] in _WARMUP and not e.below(FOREIGN)]
+    if any(e.name in ("enabled", "enable", "use") and e.value is False for e in inner):
+        lr.put("warmup_steps", 0, inner[0].where)
+        return True
+    for names, take in _NESTED:
+        found = reader.chosen("lr.warmup_steps", [e for e in inner if e.name in names], number_of, lambda v: v >= 0)
+        if found is not None:
+            take(reader, lr, found, lengths, unit)
+            return True
+    for entry in inner:
+        reader.say(entry, "how long the warm-up is, is not understood")
+    return bool(inner)
 
 
 def _share(reader: Reader, lr: Lr, found: Found, lengths: Lengths, unit: str) -> None:
@@ -271,6 +260,13 @@ def _epochs_of_warmup(reader: Reader, lr: Lr, found: Found, lengths: Lengths, un
         lr.put("warmup_steps", round(found.value * lengths.steps_per_epoch), found.where)
     else:
         reader.say(found.entry, "epochs, and nothing says how many steps one has; add steps_per_epoch")
+
+
+_NESTED: tuple[tuple[tuple[str, ...], Callable[[Reader, Lr, Found, Lengths, str], None]], ...] = (
+    (("steps", "num_steps", "iters", *NAMES["lr.warmup_steps"]), _steps_of_warmup),
+    (("ratio", "fraction", "share", *NAMES["lr.warmup_ratio"]), _share),
+    (("epochs", "num_epochs", *NAMES["lr.warmup_epochs"]), _epochs_of_warmup),
+)
 
 
 def _rates(reader: Reader, lr: Lr, schedule: str) -> None:

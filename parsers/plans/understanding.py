@@ -10,7 +10,7 @@ from eventstream.errors import PlanError
 from parsers.plan import PLAN_KEYS, Plan, is_other, nearest_key
 from parsers.plans.entries import entries_of
 from parsers.plans.epochs import steps_between_epochs
-from parsers.plans.lr import Lengths, Lr, read_lr
+from parsers.plans.lr import Lr, read_lr
 from parsers.plans.names import NAMES
 from parsers.plans.parts import (
     components_of,
@@ -20,6 +20,7 @@ from parsers.plans.parts import (
     read_names,
     read_weights,
 )
+from parsers.plans.units import Lengths
 from parsers.plans.values import Found, Reader
 
 if TYPE_CHECKING:

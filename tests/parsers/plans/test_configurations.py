@@ -98,6 +98,28 @@ def lr(config: dict[str, Any]) -> dict[str, Any]:
         pytest.param({"learning_rate": {"value": 0.5, "desc": None}, "lr_scheduler": {"value": "linear"},
                       "max_steps": {"value": 40}},
                      {"schedule": "linear", "peak": 0.5, "total_steps": 40}, id="as W&B writes it"),
+        pytest.param(
+            {"trainer": {"max_epochs": 20}, "lr": 0.1, "base": "${lr}", "optimizer": {"lr": "${base}"}, "scheduler": {
+                "_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": "${trainer.max_epochs}"}},
+            {"schedule": "cosine", "peak": 0.1, "unit": "epoch", "total_steps": 20},
+            id="references of Hydra",
+        ),
+        pytest.param(
+            {"lr": 0.1, "max_steps": 1000, "scheduler": {"name": "cosine", "warmup": {"steps": 50, "type": "linear"}}},
+            {"schedule": "cosine", "peak": 0.1, "total_steps": 1000, "warmup_steps": 50},
+            id="a warm-up that is an object",
+        ),
+        pytest.param(
+            {"lr": 0.1, "max_steps": 1000, "scheduler": {"name": "cosine", "warmup": {"enabled": False, "steps": 50}}},
+            {"schedule": "cosine", "peak": 0.1, "total_steps": 1000, "warmup_steps": 0},
+            id="a warm-up that is switched off",
+        ),
+        pytest.param(
+            {"lr": 0.1, "epochs": 12,
+             "scheduler": {"type": "MultiStepLR", "by_epoch": True, "milestones": [8, 11], "last_epoch": -1, "eps": 1}},
+            {"schedule": "multistep", "peak": 0.1, "unit": "epoch", "milestones": [8, 11]},
+            id="a scheduler that says what it counts",
+        ),
         pytest.param({"--learning-rate": 0.5, "--lr-scheduler": "linear", "maxSteps": 40},
                      {"schedule": "linear", "peak": 0.5, "total_steps": 40}, id="as a command line and Java write it"),
     ],
@@ -122,6 +144,9 @@ def test_a_warmup_below_one_is_a_share_and_a_whole_number_above_are_steps(warmup
         ({"warmup_ratio": 30}, "expected a share from 0 to 1, found 30"),
         ({"warmup_epochs": 2}, "nothing says how many steps one has"),
         ({"warmup_steps": "many"}, "'many' is not understood as warmup steps of the learning rate"),
+        ({"scheduler": {"name": "linear", "warmup": {"kind": "slow"}}}, "how long the warm-up is, is not understood"),
+        ({"scheduler": {"name": "linear", "hold_steps": 30}}, "may hang on it"),
+        ({"scheduler": {"name": "linear", "warmup_type": "exponential"}}, "may hang on it"),
         ({"a": {"warmup_steps": 5}, "b": {"warmup_steps": 6}}, "which of them is warmup steps"),
     ],
 )
@@ -137,6 +162,7 @@ def test_a_schedule_of_which_a_number_is_in_doubt_is_not_used(config: dict[str, 
         {"lr": 1.0, "scheduler": "exponential", "gamma": 0.99},
         {"lr": 1.0, "epochs": 20, "scheduler": {"type": "StepLR", "step_size": 30, "gamma": 0.1}},
         {"lr": 1.0, "scheduler": {"type": "CosineAnnealingLR", "T_max": 50}, "epochs": 40},
+        {"lr": 1.0, "scheduler": {"type": "StepLR", "step_size": 500}, "epochs": 1000, "max_steps": 9000},
     ],
 )
 def test_lengths_that_may_be_steps_or_epochs_are_not_guessed(config: dict[str, Any]) -> None:
@@ -159,6 +185,11 @@ def test_lengths_that_may_be_steps_or_epochs_are_not_guessed(config: dict[str, A
 def test_settings_of_something_else_are_no_plan(config: dict[str, Any]) -> None:
     plan = read(config)
     assert (plan.lr, plan.max_steps, plan.epochs, plan.steps_per_epoch, plan.sources) == ({}, None, None, None, {})
+
+
+def test_references_that_lead_nowhere_or_in_circles_are_text() -> None:
+    plan = read({"max_steps": "${gone.away}", "lr": "${a}", "a": "${b}", "b": "${a}", "epochs": "${max_steps}"})
+    assert (plan.max_steps, plan.epochs, plan.lr) == (None, None, {}) and len(plan.not_understood) == 3
 
 
 def test_two_rates_are_not_chosen_between_and_equal_ones_are() -> None:
