@@ -85,6 +85,7 @@ def _others(reader: Reader, where: str) -> None:
         shaped = entry.name in _SHAPES and isinstance(entry.value, str) and entry.value.lower() not in _USUAL
         number = number_of(entry.value)
         unknown = number is not None and number > 0 and entry.name not in _KNOWN and not entry.below(_WARMUP)
+        unknown = unknown and not entry.name.startswith("_")  # Hydra's own: `_partial_`, which TensorBoard makes 1.0
         if shaped or unknown or (entry.name == "three_phase" and entry.value is True):
             reader.say(entry, "the form of the schedule may hang on it, and it is not known")
 

@@ -49,7 +49,7 @@ def lr(config: dict[str, Any]) -> dict[str, Any]:
             id="LightningCLI by epochs",
         ),
         pytest.param(
-            {"lr_scheduler": {"_target_": "torch.optim.lr_scheduler.LambdaLR", "lr_lambda": {
+            {"lr_scheduler": {"_target_": "torch.optim.lr_scheduler.LambdaLR", "_partial_": 1.0, "lr_lambda": {
                 "_target_": "a.get_constant_schedule_with_warmup_lr_lambda", "num_warmup_steps": 10}},
              "optimizer": {"lr": 1e-4}},
             {"schedule": "constant_with_warmup", "peak": 1e-4, "warmup_steps": 10},
