@@ -141,6 +141,8 @@ def check(
         raise ValueError(f"kind is {kind!r}; a name in lower case with hyphens was expected, as in 'grad-noise'")
     if family not in families:
         raise ValueError(unknown_name("family", str(family), families))
+    if limit is not None and not isinstance(limit, Limit):
+        raise ValueError(f"kind {kind!r}: limit is {limit!r}; at.Limit(measure, default, unit, source) was expected")
     if not meaning.strip():
         raise ValueError(f"kind {kind!r} needs a meaning: one sentence that says what is found")
 

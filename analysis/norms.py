@@ -15,7 +15,7 @@ import polars as pl
 
 from analysis.archive_norms.healthy import Teacher, refusals
 from analysis.archive_norms.learned import Norm, level_norms, norms_of
-from analysis.archive_norms.norm_file import norms_in, norms_text
+from analysis.archive_norms.norm_file import MOST, norms_in, norms_text
 from analysis.archive_norms.tolerance import FEWEST
 from analysis.figures import COLOURS, axes, style
 from analysis.limits import Learned
@@ -171,6 +171,8 @@ def norms(
     refused = refusals(teachers)
     sound = [one for place, one in enumerate(teachers) if place not in refused]
     learned = (*norms_of(sound, margin, coverage, confidence), *level_norms(sound))
+    if len(learned) > MOST:  # thousands of layers: what they share is kept, by their role and for all
+        learned = tuple(norm for norm in learned if not norm.metric)
     told = tuple((teachers[place].name, why) for place, why in refused.items())
     settings = {"margin": margin, "coverage": coverage, "confidence": confidence}
     made = _made(learned, tuple(one.name for one in sound), told, _origin(sound, told, settings))

@@ -14,11 +14,11 @@ from analysis.archive_norms.learned import Norm
 from analysis.kinds import KINDS
 from eventstream.errors import InputError, unknown_name
 
-__all__ = ["VERSION", "norms_in", "norms_text"]
+__all__ = ["MOST", "VERSION", "norms_in", "norms_text"]
 
 VERSION = 1
 #: What a file may hold: far more than any archive teaches, and no more than is read at once.
-_LARGEST, _MOST = 8 << 20, 20_000
+_LARGEST, MOST = 8 << 20, 20_000
 _TEXTS, _NUMBERS = ("kind", "metric", "role", "why"), ("median", "high")
 
 
@@ -45,8 +45,8 @@ def norms_in(path: Path | str) -> tuple[tuple[Norm, ...], dict[str, Any]]:
     if declared.get("version") != VERSION:
         raise InputError(f"{path}: norms of version {declared.get('version')!r}; this aftertrain reads {VERSION}")
     rows = declared.pop("norms", None)
-    if not isinstance(rows, list) or len(rows) > _MOST:
-        raise InputError(f"{path}: norms: a list of at most {_MOST:,} was expected")
+    if not isinstance(rows, list) or len(rows) > MOST:
+        raise InputError(f"{path}: norms: a list of at most {MOST:,} was expected")
     found, strange = [], set()
     for place, row in enumerate(rows, 1):
         try:

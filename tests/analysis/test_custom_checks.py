@@ -164,6 +164,7 @@ def test_nothing_one_finding_and_measures_are_answers() -> None:
         ("My Kind", {}, say(), "a name in lower case with hyphens"),
         ("mine", {"family": "number"}, say(), "did you mean 'numbers'"),
         ("mine", {"meaning": " "}, say(), "needs a meaning"),
+        ("mine", {"limit": 3.0}, say(), r"at\.Limit\(measure, default, unit, source\) was expected"),
         ("mine", {}, lambda: None, "cannot be called with a run alone"),
         ("mine", {}, lambda run, other: None, r"its form is def name\(run\)"),
         ("mine", {}, Run, "a function was expected"),

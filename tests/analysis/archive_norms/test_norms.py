@@ -322,3 +322,12 @@ def test_any_norms_come_back_from_their_file_as_they_were(
     place = tmp_path_factory.mktemp("norms") / "norms.json"
     place.write_text(norms_text(made, {"made": "today"}), encoding="utf-8")
     assert norms_in(place) == (tuple(made), {"version": 1, "made": "today"})
+
+
+def test_norms_of_more_metrics_than_a_file_holds_are_those_that_they_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.norms.MOST", 10)
+    learned = norms([family(7.0, 0.1, seed) for seed in range(8)], path=tmp_path / "norms.json")
+    assert learned.norms and all(norm.metric == "" for norm in learned.norms)
+    assert read_norms(tmp_path / "norms.json").frame.equals(learned.frame)
