@@ -159,8 +159,7 @@ def _without_end(run: Run) -> Finding | None:
 
 
 def _planned(run: Run) -> int | None:
-    planned = run.plan.get("max_steps")
-    return planned if isinstance(planned, int) else None
+    return run.planned.max_steps
 
 
 def judge_parts(run: str, parts: Sequence[Part], gauge: Gauge | None = None) -> list[Finding]:
