@@ -99,9 +99,17 @@ class LearningRate(Result):
                 _draw(drawn, (chosen or list(self.judged))[0], options)
         drawn.set_xlabel("step")
         drawn.set_ylabel("learning rate")
-        said = next((f.message for f in self.findings), _nothing(self.judged))
+        said = _said(self, (chosen or list(self.judged))[:1])
         drawn.set_title(f"{self.run}: {said}"[:100], parse_math=False, loc="left", fontsize=11)
         return drawn
+
+
+def _said(result: LearningRate, shown: list[Judged]) -> str:
+    """What a title says: the explanation of the series that is shown, else the finding, else that there is none."""
+    told = next((one.explanation for one in shown if one.explanation is not None and result.findings), None)
+    if told is not None:
+        return told.sentence
+    return next((f.message for f in result.findings), _nothing(result.judged))
 
 
 def _nothing(judged: tuple[Judged, ...]) -> str:

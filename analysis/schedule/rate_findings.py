@@ -179,10 +179,10 @@ def _deviation(
     rate, plan = one.rate, compared.schedule
     away = np.flatnonzero(compared.apart >= 0.01)
     first, last = compared.first if compared.first is not None else int(away[0]), int(away[-1])
-    where = f" from {rate.axis} {rate.steps[first]:,.0f} on"
     message = (
-        f"{rate.name} leaves its planned {plan.name.replace('_', ' ')} schedule{where}, by up to {compared.worst:.0%}"
-        f" of the peak {plan.peak:.3g}, in {compared.share:.0%} of {len(rate.values):,} records: {why.sentence}"
+        f"{rate.name} leaves its planned {plan.name.replace('_', ' ')} schedule: {why.sentence}"
+        f" (from {rate.axis} {rate.steps[first]:,.0f} on, by up to {compared.worst:.0%} of the peak {plan.peak:.3g}, in"
+        f" {compared.share:.0%} of {len(rate.values):,} records)"
     )
     return Finding(
         KIND,

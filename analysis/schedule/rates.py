@@ -142,7 +142,7 @@ def half_digits(values: Floats, *, exact: bool = False) -> Floats:
     >>> half_digits(np.array([1 / 3, 2 / 3])).tolist()
     [0.0, 0.0]
     """
-    different = np.unique(values)
+    different = np.unique(values[:: max(len(values) // 2000, 1)])
     if exact and len(different) < _TELLING:
         return np.zeros(len(values))
     sample = different[:: max(len(different) // 256, 1)]

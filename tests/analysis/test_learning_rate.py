@@ -300,7 +300,10 @@ def test_any_series_gives_a_result_that_can_be_drawn_and_written(values, steps, 
 def test_the_figure_shows_both_rates_and_says_the_finding():
     result = learning_rate(run_of(rates(LINEAR.make, 200, calls=lambda _: 2), PLAN))
     drawn = result.plot()
-    assert "leaves its planned linear schedule" in drawn.get_title(loc="left")
+    assert "r: the scheduler is stepped twice a step" in drawn.get_title(loc="left")
+    assert result.findings[0].message.startswith(
+        "lr leaves its planned linear schedule: the scheduler is stepped twice"
+    )
     labels = drawn.get_legend_handles_labels()[1]
     assert labels[:2] == ["lr, observed", "planned"] and "deviation" in labels
     np.testing.assert_allclose(drawn.lines[0].get_ydata(), result.judged[0].rate.values)
