@@ -131,6 +131,13 @@ class Plan:
         return tuple(dict.fromkeys([*listed, *self.loss_weights]))
 
     @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole training: `max_steps`, else `epochs` times `steps_per_epoch`."""
+        if self.max_steps is not None or self.epochs is None or self.steps_per_epoch is None:
+            return self.max_steps
+        return round(self.epochs * self.steps_per_epoch)
+
+    @property
     def summary(self) -> str:
         """The understanding in one line: how many entries, of which files, and how many could not be used.
 
@@ -155,10 +162,10 @@ class Plan:
 
         A component that a phase does not name has no stated weight there (null), nor during a ramp that would begin
         from an unstated weight, nor before the first phase. `loss_weights` are constant. On the `progress` axis a
-        step is divided by `max_steps` (as given, else the plan's), without which every weight is null.
+        step is divided by `max_steps` (as given, else `total_steps`), without which every weight is null.
         """
         at = np.asarray(steps, dtype=np.int64).reshape(-1)
-        position, known = self.position(at, max_steps), max_steps or self.max_steps
+        position, known = self.position(at, max_steps), max_steps or self.total_steps
         starts = np.array([phase.start for phase in self.phases])
         index = np.searchsorted(starts, position, side="right") - 1 if len(starts) else np.full(len(at), -1)
         if self.axis == "progress" and not known:
@@ -178,7 +185,7 @@ class Plan:
 
     def position(self, steps: NDArray[np.int64], max_steps: int | None = None) -> NDArray[np.float64]:
         """Place of each step on the plan's axis."""
-        known = max_steps or self.max_steps
+        known = max_steps or self.total_steps
         if self.axis == "step" or not known:
             return steps.astype(np.float64)
         return np.asarray(steps / known, dtype=np.float64)

@@ -92,6 +92,13 @@ def test_on_the_progress_axis_steps_are_divided_by_max_steps() -> None:
     assert plan.planned_weights([499, 500])["weight"].to_list() == [None, None]
 
 
+def test_progress_may_be_of_epochs_of_a_known_length() -> None:
+    phases = [{"name": "a", "start": 0, "weights": {"kd": 1}}, {"name": "b", "start": 0.5, "weights": {"kd": 2}}]
+    mapping = {"epochs": 4, "steps_per_epoch": 25, "curriculum": {"axis": "progress", "phases": phases}}
+    plan = Plan.from_mapping(mapping)
+    assert plan.total_steps == 100 and plan.planned_weights([49, 50])["weight"].to_list() == [1.0, 2.0]
+
+
 def test_what_a_phase_does_not_name_is_not_stated() -> None:
     plan = Plan.from_mapping({"curriculum": {"phases": [
         {"start": 10, "weights": {"kd": 1.0}},
