@@ -19,7 +19,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 BATCHES = (4, 8, 16, 32, 64, 128, 256)
 _FAMILIES = ("classifier", "language", "autoencoder", "regression", "distillation", "speaker", "gan")
 #: Optimiser steps that a training may have at most: a step of these costs more.
-_MOST_STEPS = {"language": 400, "distillation": 600}
+_MOST_STEPS = {"language": 300, "distillation": 300}
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def draw_cell(
         if split == "scored" or alone or family == "gan" or not held_out(family, schedule, format):
             break
     rows = int(rng.choice(points))
-    every = int(rng.choice([1, 1, 2, 5, 10]))
-    every = max(1, min(every, _MOST_STEPS.get(family, 1000) // rows))
+    every = int(rng.choice([1, 1, 1, 2, 5]))
+    every = max(1, min(every, _MOST_STEPS.get(family, 600) // rows))
     recipe = Recipe(
         family,
         "adam" if family == "gan" else str(rng.choice(OPTIMIZERS)),

@@ -21,6 +21,8 @@ __all__ = ["GAN_LOSSES", "Bend", "train_gan"]
 MODES, LATENT, SPREAD = 8, 8, 0.05
 #: The discriminator learns at so many times the generator's rate (Heusel et al. 2017).
 CRITIC = 3.0
+#: A discriminator that is to lose has so much of its rate left.
+SLOW = 0.05
 Tensor = torch.Tensor
 
 
@@ -49,8 +51,8 @@ class Bend:
     """What a fault changes from step `onset` on, held at its size by a controller that looks at the last rows.
 
     `thin`: the generator's noise narrows until the diversity is that share of what it was. `gap`: the discriminator is
-    trained only while D(fake) - D(real) is above this. `won`: the generator is trained only while D's loss is below
-    this, and D sees neither instance noise nor its penalty.
+    trained only while D(fake) - D(real) is above this, and slowly, and the generator at three times its rate. `won`:
+    the generator is trained only while D's loss is below this, and D sees neither instance noise nor its penalty.
     """
 
     onset: int = 10**9
@@ -163,10 +165,12 @@ def train_gan(recipe: Recipe, bend: Bend | None = None) -> Trace:
     trace = Trace([], _config(recipe, rate), {"max_steps": recipe.steps}, recipe.steps, recipe.every)
     for step in range(1, recipe.steps + 1):
         on = step >= bend.onset
-        values = players.step_d(CRITIC * rate, bend, on) | players.step_g(rate, bend, on)
+        d_rate = CRITIC * rate * (SLOW if on and bend.gap is not None else 1.0)
+        g_rate = rate * (3.0 if on and bend.gap is not None else 1.0)
+        values = players.step_d(d_rate, bend, on) | players.step_g(g_rate, bend, on)
         if step % recipe.every == 0:
             values |= players.drawn(bend, on)
-            trace.rows.append(Row(step, {**values, "lr_g": rate, "lr_d": CRITIC * rate}, "train"))
+            trace.rows.append(Row(step, {**values, "lr_g": g_rate, "lr_d": d_rate}, "train"))
         bend.look(values, on)
     return trace
 

@@ -21,7 +21,7 @@ from benchmarks.faults.trace import Trace
 
 __all__ = ["QUIRKS", "Quirk"]
 
-LENGTHS = (30, 60, 120, 200, 300, 500, 800, 1200)
+LENGTHS = (30, 60, 90, 120, 200, 300, 300, 500, 800)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ QUIRKS: dict[str, Quirk] = {
     "epoch-sawtooth": Quirk(families=("classifier", "speaker"), points=(120, 300, 500), change=_few_examples),
     "loss-near-zero": Quirk(families=("regression",), change=_to_zero),
     "constant-clipping": Quirk(change=_clipped),
-    "gan": Quirk(families=("gan",), formats=NAMED, points=(100, 200, 400)),
+    "gan": Quirk(families=("gan",), formats=NAMED, points=(100, 160, 300)),
     "eval-pauses": Quirk(formats=TIMED, change=_opt(slow_evals=True), speed=True),
     "accuracy": Quirk(families=("classifier", "speaker"), change=_opt(accuracy=True)),
     "sparse-logging": Quirk(families=SIMPLE, points=(30, 40, 50), change=_sparse),
@@ -131,7 +131,7 @@ QUIRKS: dict[str, Quirk] = {
                        schedules=("warmup-cosine", "linear", "step", "one-cycle"), change=_short_decay),
     "tiny-batch": Quirk(change=_tiny_batch),
     "memory": Quirk(formats=NAMED, memory=True, speed=True),
-    "long": Quirk(families=SIMPLE, points=(2000, 5000), change=lambda r, rng: r.with_(every=1)),
+    "long": Quirk(families=SIMPLE, points=(1200, 2000, 2000, 5000), change=lambda r, rng: r.with_(every=1)),
     "layers": Quirk(families=SIMPLE, formats=(*STREAM, "jsonl", "tensorboard"), points=(120, 300),
                     change=_opt(layers=True, param_norm=True)),
     "curriculum": Quirk(families=("distillation",), formats=NAMED),

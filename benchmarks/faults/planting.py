@@ -128,7 +128,7 @@ def plants(
     variants: tuple[str, ...] = ("",),
     families: tuple[str, ...] = SIMPLE,
     formats: tuple[str, ...] = ANY,
-    points: tuple[int, ...] = (120, 300, 800),
+    points: tuple[int, ...] = (90, 150, 300, 600),
     schedules: tuple[str, ...] = SCHEDULES,
     demand: Demand = lambda recipe, ask: recipe,
     pooled: bool = False,

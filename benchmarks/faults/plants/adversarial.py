@@ -20,7 +20,7 @@ def _fifth(trace: Trace, metric: str) -> float:
     return level(values[-max(5, len(values) // 5) :])
 
 
-@plants("mode-collapse", families=("gan",), formats=NAMED, points=(100, 160, 300))
+@plants("mode-collapse", families=("gan",), formats=NAMED, points=(100, 160, 240))
 def mode_collapse(draw: Draw) -> Planted:
     """The noise that the generator is fed loses its spread, and training makes the most of what is left of it."""
     row = draw.place(0.4, 0.6)
@@ -31,7 +31,7 @@ def mode_collapse(draw: Draw) -> Planted:
     return Planted(trace, size, row * draw.recipe.every, metric="diversity", extra={"before": before})
 
 
-@plants("discriminator-dominance", families=("gan",), formats=NAMED, points=(100, 160, 300))
+@plants("discriminator-dominance", families=("gan",), formats=NAMED, points=(100, 160, 240))
 def discriminator_dominance(draw: Draw) -> Planted:
     """From early on the generator is trained only while D's loss is down at that share of its balance."""
     row, balance = int(draw.rng.integers(2, 5)), BALANCE[draw.recipe.get("gan", "bce")]
@@ -41,7 +41,7 @@ def discriminator_dominance(draw: Draw) -> Planted:
     return Planted(trace, size, row * draw.recipe.every, metric="d_loss")
 
 
-@plants("generator-dominance", families=("gan",), formats=NAMED, points=(100, 160, 300))
+@plants("generator-dominance", families=("gan",), formats=NAMED, points=(100, 160, 240))
 def generator_dominance(draw: Draw) -> Planted:
     """From early on the discriminator is trained only while fakes pass for real more than real ones, by so much."""
     row = draw.place(0.04, 0.12)

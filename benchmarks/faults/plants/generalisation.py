@@ -19,7 +19,7 @@ def _few(recipe: Recipe, ask: Ask) -> Recipe:
     options = {"examples": int(ask.rng.choice([64, 128, 256])), "widths": [64, 64], "eval_rows": 5, "mean": True}
     options |= {"target_noise": 0.7} if recipe.family == "regression" else {"sharpness": 3.0}
     chosen = "adam" if recipe.optimizer == "sgd" else recipe.optimizer
-    return recipe.with_(batch=16, optimizer=chosen, every=4, points=400).opt(**options)
+    return recipe.with_(batch=16, optimizer=chosen, every=3, points=400).opt(**options)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def _frequent(recipe: Recipe, ask: Ask) -> Recipe:
     return recipe.with_(batch=max(16, recipe.batch)).opt(eval_rows=max(1, recipe.points // 20))
 
 
-@plants("train-eval-gap", families=("regression", "autoencoder", "classifier"), formats=ANY, points=(120, 300, 500),
+@plants("train-eval-gap", families=("regression", "autoencoder", "classifier"), formats=ANY, points=(90, 150, 300),
         demand=_frequent)  # fmt: skip
 def train_eval_gap(draw: Draw) -> Planted:
     """Eval on data of which a share does not follow the training's; the gap is there from the first evals on."""

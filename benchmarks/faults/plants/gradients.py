@@ -44,7 +44,7 @@ def _adam(recipe: Recipe, ask: Ask) -> Recipe:
     return recipe.with_(optimizer=chosen).opt(layers=layers, mean=False)
 
 
-@plants("exploding-gradient", reps=2, families=SIMPLE, formats=ANY, points=(120, 300, 500), demand=_adam)
+@plants("exploding-gradient", reps=2, families=SIMPLE, formats=ANY, points=(90, 150, 300), demand=_adam)
 def exploding(draw: Draw) -> Planted:
     """The norm grows within a tenth of the run (at times within two rows) and stays there."""
     row = draw.place(0.35, 0.75)
@@ -161,7 +161,7 @@ def frozen(draw: Draw) -> Planted:
     return Planted(trace, size, at, metric=f"param_norm/{chosen[0]}", extra={"layers": chosen})
 
 
-@plants("clipping", families=SIMPLE, formats=ANY, points=(120, 300, 500))
+@plants("clipping", families=SIMPLE, formats=ANY, points=(90, 150, 300))
 def clipping(draw: Draw) -> Planted:
     """A limit so low that every step is clipped; logged norms are those before it, the configuration has the limit."""
     usual = level(draw.healthy(draw.recipe).series("grad_norm")[1])
@@ -209,7 +209,7 @@ def _amp(recipe: Recipe, ask: Ask) -> Recipe:
     return recipe.with_(every=1).opt(mean=False, config={"precision": "16-mixed"})
 
 
-@plants("amp-collapse", families=SIMPLE, formats=NAMED, points=(120, 300, 500), demand=_amp)
+@plants("amp-collapse", families=SIMPLE, formats=NAMED, points=(90, 150, 300), demand=_amp)
 def amp_collapse(draw: Draw) -> Planted:
     """From one row on a third of the steps overflow until the scale is down to its end, where it stays."""
     row = draw.place(0.2, 0.5)

@@ -38,7 +38,7 @@ def _every_row(recipe: Recipe, ask: Ask) -> Recipe:
     return recipe.with_(every=1).opt(mean=False, eval_rows=max(1, recipe.points // 12))
 
 
-@plants("divergence", reps=2, families=SIMPLE, formats=ANY, points=(120, 200, 300), schedules=(*STILL, "warmup-cosine"),
+@plants("divergence", reps=2, families=SIMPLE, formats=ANY, points=(120, 160, 240), schedules=(*STILL, "warmup-cosine"),
         demand=_every_row)  # fmt: skip
 def divergence(draw: Draw) -> Planted:
     """A learning rate that grows from one row on until the loss ends as many times higher; found by bisection."""
@@ -99,7 +99,7 @@ def _slowly(recipe: Recipe, ask: Ask) -> Recipe:
 
 
 @plants("plateau", variants=("rate-gone", "stuck", "zero-at-first"), families=(*SIMPLE, "language"), formats=ANY,
-        points=(200, 300, 500), schedules=STILL, demand=_slowly)  # fmt: skip
+        points=(150, 200, 300), schedules=STILL, demand=_slowly)  # fmt: skip
 def plateau(draw: Draw) -> Planted:
     """`rate-gone`: a ten-thousandth of the rate from one row to the end; `stuck`: the optimiser's steps do nothing;
     `zero-at-first`: a rate of 0 until one row. The same training without the fault must have come further by then.
@@ -144,7 +144,7 @@ def _regular(recipe: Recipe, ask: Ask) -> Recipe:
     variants=("data-order",),
     families=SIMPLE,
     formats=ANY,
-    points=(200, 300, 500),
+    points=(150, 200, 300),
     demand=_regular,
 )
 def oscillation(draw: Draw) -> Planted:
@@ -196,7 +196,7 @@ def _stated(recipe: Recipe, ask: Ask) -> Recipe:
     return recipe.with_(schedule=name).opt(state_lr=True, schedule_changes=changes)
 
 
-@plants("lr-schedule", variants=VARIANTS, families=SIMPLE, formats=ANY, points=(120, 300, 500), demand=_stated)
+@plants("lr-schedule", variants=VARIANTS, families=SIMPLE, formats=ANY, points=(90, 150, 300), demand=_stated)
 def lr_schedule(draw: Draw) -> Planted:
     """The rate that is applied is not the stated one: what is wrong is the variant, how far the ladder says."""
     planned = schedule_of(draw.recipe, FAMILIES[draw.recipe.family].peaks)

@@ -18,7 +18,7 @@ def _steps(trace: Trace) -> list[int]:
     return sorted({row.step for row in trace.where("train")})
 
 
-@plants("missing-steps", pooled=True, families=FAMILIES, formats=ANY, points=(120, 300, 800, 2000))
+@plants("missing-steps", pooled=True, families=FAMILIES, formats=ANY, points=(120, 300, 800, 1500))
 def missing_steps(draw: Draw) -> Planted:
     """One hole: neither rows nor events of the steps in it."""
     trace = draw.base()

@@ -166,7 +166,7 @@ class _Harder(Hook):
 
 
 @plants("level-shift", reps=2, families=WHOLE, formats=ANY,
-        points=(200, 300, 800), demand=_own_rows)  # fmt: skip
+        points=(150, 200, 400), demand=_own_rows)  # fmt: skip
 def level_shift(draw: Draw) -> Planted:
     """From one row on the data is harder: a share of its targets is wrong. The held-out data stays as it was."""
     healthy = draw.healthy(draw.recipe)
@@ -192,7 +192,7 @@ def _large_batch(recipe: Recipe, ask: Ask) -> Recipe:
 
 
 @plants("variance-shift", reps=2, families=("classifier", "autoencoder", "regression", "speaker"), formats=NAMED,
-        points=(300, 500, 800), demand=_large_batch)  # fmt: skip
+        points=(300, 400, 600), demand=_large_batch)  # fmt: skip
 def variance_shift(draw: Draw) -> Planted:
     """From one row on batches hold 4 to 128 examples instead of 256."""
     row = draw.place(0.4, 0.7)
