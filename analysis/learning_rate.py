@@ -200,7 +200,9 @@ def _planned(run: Run) -> tuple[Schedule | None, str, bool]:
     if given.get("unit") == "epoch" and plan.steps_per_epoch:
         given.setdefault("steps_per_epoch", plan.steps_per_epoch)
     schedule, odd = schedule_of(given, plan.max_steps)
-    return schedule, "; ".join(odd), isinstance(run.plan.get("lr"), Mapping)
+    said = plan.sources.get("lr.schedule", "")
+    by_hand = any(said.startswith(f"{source}:") for source in set(run.plan_sources.values()))
+    return schedule, "; ".join(odd), by_hand or isinstance(run.plan.get("lr"), Mapping)
 
 
 def _unplanned(rate: Rate, note: str = "") -> Judged:

@@ -153,7 +153,7 @@ def _severity(
         return "info"
     if float((compared.apart >= _FAR_ABOVE - 1).mean()) >= _PART and _above(one.rate, compared):
         return "critical"
-    if why.name == CANNOT_TELL.name and not declared:
+    if not declared and (why.name == CANNOT_TELL.name or _in_epochs(one.rate, compared, why)):
         return "info"
     if why.candidate is not None and why.name == "shifted":
         if abs(why.candidate.number) <= _OFF_BY:
@@ -161,6 +161,13 @@ def _severity(
         if slightly_late(why.candidate.number, one.rate):
             return "info"
     return "warning" if compared.share >= _PART or why.name == "no-warmup" else "info"
+
+
+def _in_epochs(rate: Rate, compared: Compared, why: Explanation) -> bool:
+    """Whether lengths of a configuration without a unit are epochs: as steps they would be over early in the run."""
+    plan = compared.schedule
+    length = plan.end or max((*plan.milestones, plan.step_size or 0.0, plan.first_cycle or 0.0)) * plan.tick
+    return why.name == "stepped-per-epoch" and 0 < length < 0.5 * float(rate.steps[-1])
 
 
 def _one_factor(judged: Sequence[Judged]) -> bool:

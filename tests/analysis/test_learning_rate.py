@@ -165,6 +165,16 @@ def test_an_observation_that_nothing_explains_is_not_explained():
     assert told(learning_rate(read), severity="info") == ["cannot-tell"], "a plan that nobody declared may be misread"
 
 
+def test_lengths_of_a_configuration_that_can_only_be_epochs_are_no_alarm():
+    epochs = rates(lambda o, n: of_torch.CosineAnnealingLR(o, 12), 600, calls=lambda i: int((i + 1) % 50 == 0))
+    config = {"lr_scheduler": "CosineAnnealingLR", "learning_rate": PEAK, "total_steps": 12}
+    read = run_of(epochs, None, config=config, per_epoch=50)
+    assert read.planned.lr["total_steps"] == 12
+    assert told(learning_rate(read), severity="info") == ["stepped-per-epoch"]
+    declared = read.with_plan({"lr": {"schedule": "cosine", "peak": PEAK, "total_steps": 12}})
+    assert told(learning_rate(declared), severity="warning") == ["stepped-per-epoch"]
+
+
 def test_one_record_that_departs_is_information_and_a_warning_at_ten_times_the_peak():
     values = rates(LINEAR.make, 200)
     values[100] *= 2
