@@ -17,8 +17,10 @@ from analysis.anomaly.episodes import Episode, episodes_of, merged
 from analysis.anomaly.levels import Rise, level_changes
 from analysis.anomaly.log_series import Series, series_of
 from analysis.anomaly.non_finite import non_finite_findings
+from analysis.anomaly.open_end import open_end
 from analysis.anomaly.residuals import Method, Scale
 from analysis.anomaly.rolling import LARGE, load_kernels
+from analysis.anomaly.score_collapse import collapse_findings
 from analysis.figures import COLOURS, axes, draw_series, style
 from analysis.findings import SEVERITIES, Finding, NotApplicable
 from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
@@ -132,8 +134,9 @@ def anomalies(
 
     Findings: `non-finite`; for losses `loss-spike` (with recovery), `level-shift`, `divergence`; for all other noisy
     metrics one `outlier` each, as information. Learning rates, weights, weighted components and counters follow a rule
-    and are judged for non-finite values only. Level shifts and divergence are judged outside eval and test splits,
-    whose rise is overfitting, and not in the losses of a GAN's players, which need not fall. Rows are taken in the
+    and are judged for non-finite values only. Accuracies, error rates and rewards that lose half of their gain for good
+    are a `level-shift` (at once) or a `divergence`. Levels of losses are judged outside eval and test splits, whose
+    rise is overfitting, and not in the losses of a GAN's players, which need not fall. Rows are taken in the
     order logged, on the live branch of resumed runs; repeated steps are rows like others. A constant series has no
     outlier; one lone leap out of a constant is one. Series with fewer than 12 finite values are not judged.
 
@@ -161,6 +164,8 @@ def anomalies(
     judged = list(zip(noisy, _all_detected(noisy, settings, chance, limits), strict=True))
     findings = [*non_finite_findings(run.name, series), *_loss_findings(judged, series, settings, gauge)]
     findings += _outlier_findings(judged, settings)
+    if settings.on == "residual":
+        findings += collapse_findings([one for one, _ in judged], gauge)
     findings.sort(key=lambda f: (-SEVERITIES.index(f.severity), f.first_step if f.first_step is not None else -1))
     return Anomalies(
         run.name,
@@ -208,7 +213,8 @@ def _loss_findings(
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float differ by infinity
             rises = _rises(one, detection.scale, gauge)
         gauge.keep("loss-spike", detection.reached, one.metric)
-        found += [e for e in episodes_of(one, detection, rises) if _is_told(e, detection, gauge)]
+        told_of = [e for e in episodes_of(one, detection, rises) if _is_told(e, detection, gauge)]
+        found += [*told_of, *_ending(one, detection, told_of)]
     names = {s.metric for s, _ in judged if s.is_loss and not s.is_adversarial}
     main = {s.metric for s, _ in judged if s.is_main} or names
     told: list[Finding] = []
@@ -246,6 +252,14 @@ def _rises(series: Series, scale: Scale, gauge: Gauge) -> list[Rise]:
     for kind in ("divergence", "level-shift"):
         gauge.keep(kind, levels.risen, series.metric)
     return levels.changes
+
+
+def _ending(series: Series, detection: Detection, episodes: list[Episode]) -> list[Episode]:
+    """The leap at which the log of a loss ends, unless a change of level or a spike says so already."""
+    if not _keeps_level(series) or any(e.shape in ("jump", "climb") or e.recovery is None for e in episodes):
+        return []
+    ending = open_end(series, detection)
+    return [ending] if ending is not None and all(e.last < ending.first for e in episodes) else []
 
 
 def _is_told(episode: Episode, detection: Detection, gauge: Gauge) -> bool:

@@ -132,7 +132,7 @@ def _severity(episode: Episode, main: bool, planned: bool) -> Severity:
     if episode.shape == "drop":
         return "info"
     if episode.shape == "spike":
-        return "warning" if main else "info"
+        return "info" if not main or (planned and episode.recovery is None) else "warning"
     if planned and not (episode.shape == "climb" and episode.factor >= _LOST):
         return "info"
     if not main:
