@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.faults.cells import Cell, draw_cell, held_out
 from benchmarks.faults.dress import dress, is_dressed
 from benchmarks.faults.gan import train_gan
+from benchmarks.faults.health import why_unhealthy
 from benchmarks.faults.healthy import QUIRKS
 from benchmarks.faults.jobs import Job, all_jobs
 from benchmarks.faults.ladder import ladder_of
@@ -52,7 +53,7 @@ class Maker:
         for attempt in range(DRAWS):
             shutil.rmtree(folder, ignore_errors=True)
             try:
-                truth = self._healthy(job, folder) if job.magnitude == 0 else self._faulty(job, folder, attempt)
+                truth = self._healthy(job, folder, attempt) if job.magnitude == 0 else self._faulty(job, folder, attempt)
             except NotPlantedError as error:
                 why = f"{job.id}: {error}"
                 continue
@@ -73,8 +74,8 @@ class Maker:
         path.write_bytes(pickle.dumps(made))
         return made
 
-    def _healthy(self, job: Job, folder: Path) -> RunTruth:
-        rng, name = job.rng(), job.plant.split("/")[1]
+    def _healthy(self, job: Job, folder: Path, attempt: int) -> RunTruth:
+        rng, name = job.rng(attempt), job.plant.split("/")[1]
         quirk = QUIRKS[name]
         cell = draw_cell(job.split, rng, families=quirk.families, formats=quirk.formats, points=quirk.points,
                          schedules=quirk.schedules)  # fmt: skip
@@ -84,6 +85,8 @@ class Maker:
         else:
             trace = train_gan(recipe) if recipe.family == "gan" else train(recipe)
         trace = quirk.after(trace, recipe, rng)
+        if why := why_unhealthy(trace, recipe):
+            raise NotPlantedError(why)
         if not is_dressed(trace):
             dress(trace, recipe, rng, memory=quirk.memory, speed=quirk.speed)
         path = FORMATS[cell.format].write(trace, folder / "log", rng)
@@ -107,14 +110,20 @@ class Maker:
         recipe, kind = cell.recipe, job.plant.split("/")[0]
         ladder = ladder_of(kind, job.variant) if planted else None
         accepted = dict.fromkeys([*(ladder.accepted if ladder else ()), *(planted.accepted if planted else ())])
+        # Lightning counts steps from 0
+        late = 1 if cell.format in ("lightning-csv", "csv+tensorboard") else 0
+
+        def counted(step: int | None) -> int | None:
+            return None if step is None else step - late
+
         return RunTruth(
             id=job.id, path=str(path.relative_to(self.folder)), split=job.split, family=recipe.family,
             optimizer=recipe.optimizer, schedule=recipe.schedule, points=recipe.points, batch=recipe.batch,
             format=cell.format, quirks=list(recipe.quirks), fault=kind if planted else None, variant=job.variant,
             magnitude=job.magnitude if planted else None, size=planted.size if planted else None,
             wanted=ladder.sizes[job.magnitude - 1] if ladder else None, unit=ladder.unit if ladder else None,
-            onset_step=planted.onset if planted else None, end_step=planted.end if planted else None,
-            last_step=trace.last_step, metric=planted.metric if planted else None,
+            onset_step=counted(planted.onset) if planted else None, end_step=counted(planted.end) if planted else None,
+            last_step=counted(trace.last_step), metric=planted.metric if planted else None,
             accepted=[one for one in accepted if one != kind], every=recipe.every, seed=recipe.seed, draws=1,
             extra=planted.extra if planted else {},
         )  # fmt: skip

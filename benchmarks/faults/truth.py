@@ -41,7 +41,7 @@ class RunTruth:
     unit: str | None
     onset_step: int | None
     end_step: int | None
-    last_step: int
+    last_step: int | None
     metric: str | None
     accepted: list[str]
     every: int

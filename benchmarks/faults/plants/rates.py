@@ -114,9 +114,6 @@ def plateau(draw: Draw) -> Planted:
     lost = level(values[end]) / level(meant[end])
     if not lost > (1.15 if draw.magnitude <= 4 else 1.03):
         raise NotPlantedError(f"the training had learned nearly everything: its loss would be lower by {lost:.2f} only")
-    if draw.variant == "stuck":
-        for row in trace.where("train"):
-            row.values.setdefault("param_norm", 0.0)
     last = None if first + still == count else first + still
     return Planted(trace, still / count, first + 1, last, extra={"lost": lost})
 
