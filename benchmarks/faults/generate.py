@@ -53,7 +53,7 @@ class Maker:
         for attempt in range(DRAWS):
             shutil.rmtree(folder, ignore_errors=True)
             try:
-                truth = self._healthy(job, folder, attempt) if job.magnitude == 0 else self._faulty(job, folder, attempt)
+                truth = (self._healthy if job.magnitude == 0 else self._faulty)(job, folder, attempt)
             except NotPlantedError as error:
                 why = f"{job.id}: {error}"
                 continue

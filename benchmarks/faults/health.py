@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.faults.effects import level
+from benchmarks.faults.effects import level, log_noise
 from benchmarks.faults.recipe import Recipe
 from benchmarks.faults.trace import Trace
 
@@ -29,14 +29,23 @@ def why_unhealthy(trace: Trace, recipe: Recipe) -> str:
         return ""  # its loss is another sum in every phase
     for split, most in RISES.items():
         values = trace.series("loss", split)[1]
-        if len(values) >= 8 and (rise := _rise(values)) > most:
+        if len(values) >= 8 and (rise := _rise(values)) > most * _chance(values):
             return f"the {split} loss ends {rise:.2f} times above its lowest"
     first, last = trace.series("loss")[1][:3].mean(), level(trace.series("loss")[1][-5:])
     return "" if last < first else "the loss did not fall"
 
 
+def _span(values: np.ndarray) -> int:
+    return max(3, len(values) // 10)
+
+
+def _chance(values: np.ndarray) -> float:
+    """How far noise alone lifts the last of some ten medians above the lowest of them: four standard errors."""
+    return float(np.exp(4 * 1.25 * log_noise(values) / np.sqrt(_span(values))))
+
+
 def _rise(values: np.ndarray) -> float:
-    span = max(3, len(values) // 10)
+    span = _span(values)
     levels = np.array([level(values[i : i + span]) for i in range(len(values) - span + 1)])
     return float(levels[-1] / levels.min())
 
