@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.adversarial.terms import adversarial_terms
 from eventstream.errors import InputError, unknown_name
 from parsers.naming.role_layout import plain_name
 from parsers.naming.roles import LOSSES
@@ -25,8 +26,9 @@ _RULED = {"learning_rate", "weight", "hyperparameter", "loss_scale", "counter", 
 #: raw x weight: moves with its weight by design; its raw value and the total are judged.
 _PRODUCT = re.compile(r"losses/.*/(weighted|contribution)")
 _MULTIPLICATIVE = LOSSES | {"grad_norm", "step_time", "throughput"}
-#: One player's loss of a GAN, and the surrogates of reinforcement learning: no reason to fall, or to keep a level.
-_NEED_NOT_FALL = {"generator_loss", "discriminator_loss", "policy_loss"}
+#: As the losses of a GAN's players (`adversarial_terms`), surrogates of reinforcement learning need not fall, nor keep
+#: a level.
+_NEED_NOT_FALL = {"policy_loss"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +36,8 @@ class Series:
     """Rows of one rank, split and tag on the live branch; `frame` has attempt, step and value without nulls.
 
     `role` and `side` (train, eval, test or another) are those of `run.roles`; `is_main` says that it is the training
-    loss or the eval loss of the run, or the same loss of another split.
+    loss or the eval loss of the run, or the same loss of another split. `is_adversarial`: it is one player's loss of a
+    GAN, a part of it, or of a policy; its level tells who is ahead, and it need not fall.
     """
 
     rank: int
@@ -44,6 +47,7 @@ class Series:
     role: str
     side: str
     is_main: bool
+    is_adversarial: bool = False
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -54,11 +58,6 @@ class Series:
     def is_loss(self) -> bool:
         """Whether smaller is better and the series should fall."""
         return self.role in LOSSES
-
-    @property
-    def is_adversarial(self) -> bool:
-        """Whether it is one player's loss of a GAN or of a policy: its level tells who is ahead, and need not fall."""
-        return self.role in _NEED_NOT_FALL
 
     @property
     def is_ruled(self) -> bool:
@@ -97,6 +96,7 @@ def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | 
         rows = rows.sort(_KEY, maintain_order=True)  # a parser keeps tags together; their splits may alternate
         spans = list(_spans(rows))
     main = {plain_name(p.metric) for name in ("train_loss", "eval_loss") if (p := run.roles[name]).metric is not None}
+    game = {(one.split, one.metric, one.tag) for one in adversarial_terms(run.roles)}
     for start, stop in spans:
         part = rows.slice(start, stop - start)
         first = part.row(0, named=True)
@@ -104,7 +104,8 @@ def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | 
         kept = kept.drop_nulls("value") if kept["value"].null_count() else kept
         known = run.roles.of(first["metric"], first["split"] or "", first["tag"])
         is_main = known.role == "loss" and plain_name(known.metric) in main
-        yield Series(first["rank"], known.split, known.metric, kept, known.role, known.side, is_main)
+        adversarial = known.role in _NEED_NOT_FALL or (known.split, known.metric, known.tag) in game
+        yield Series(first["rank"], known.split, known.metric, kept, known.role, known.side, is_main, adversarial)
 
 
 def _known(run: Run, metrics: Collection[str] | None, split: str | None) -> None:
