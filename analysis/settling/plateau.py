@@ -64,13 +64,13 @@ class Stop:
     score: float
 
 
-def never_improved(scaled: Floats) -> Flat | None:
+def never_improved(scaled: Floats, levels: Blocks | None = None) -> Flat | None:
     """How far a loss (logarithms as logged, without holes) came down from its very first rows; None where it is short.
 
     Compared are the means of the first 1, 2, 4, ... rows (up to a quarter) and all later levels (means of an eighth)
     with the rest, so that neither a fall within the first rows nor one at the very end is missed. Of a series that
     nowhere differs by more than its noise, the end of a line through all of it bounds what it may have improved
-    by: the one-sided 95 % limit.
+    by: the one-sided 95 % limit. `levels` are its block means where they are known already, here and below.
 
     >>> steady = 2.3 + 0.01 * np.random.default_rng(0).normal(size=400)
     >>> flat, falling = never_improved(np.log(steady)), never_improved(np.log(steady - np.linspace(0, 0.5, 400)))
@@ -80,7 +80,7 @@ def never_improved(scaled: Floats) -> Flat | None:
     n = len(scaled)
     if n < FEWEST:
         return None
-    levels = blocks_of(scaled)
+    levels = blocks_of(scaled) if levels is None else levels
     line = line_of(levels.mean, levels.error)
     fall, doubt = -line.slope * (len(levels) - 1), line.error * (len(levels) - 1)
     at_most = 1.0 - float(np.exp(-max(fall, 0.0) - _LIKELY * doubt))
@@ -108,7 +108,7 @@ def _some_level_below(levels: Blocks) -> bool:
     return fall > 0.01 and fall > 4.5 * levels.error * (2.0 / width) ** 0.5
 
 
-def sudden_stop(scaled: Floats) -> Stop | None:
+def sudden_stop(scaled: Floats, levels: Blocks | None = None) -> Stop | None:
     """Where a steady fall breaks off for good, as no sum of decaying parts could; None where it does not.
 
     A loss that levels off is a sum of parts that each decay towards a floor (exponentials, power laws, mixtures of
@@ -126,7 +126,7 @@ def sudden_stop(scaled: Floats) -> Stop | None:
     """
     if len(scaled) < FEWEST_STOPPED:
         return None
-    levels = blocks_of(scaled)
+    levels = blocks_of(scaled) if levels is None else levels
     raw = np.exp(levels.mean - levels.mean[-1])
     tried: list[tuple[Stop, int, int]] = []
     for arm in _ARMS:
@@ -245,7 +245,7 @@ def _parabola(count: int) -> Floats:
     return found
 
 
-def levelled_off(scaled: Floats, least: float = 0.01) -> tuple[int, float, float] | None:
+def levelled_off(scaled: Floats, least: float = 0.01, levels: Blocks | None = None) -> tuple[int, float, float] | None:
     """First row after which a loss improves by less than `least` in all, what it did improve by, and its doubt.
 
     None where it improved by less than 5 % before, where less than half of the run lies after that row, or where the
@@ -257,7 +257,7 @@ def levelled_off(scaled: Floats, least: float = 0.01) -> tuple[int, float, float
     """
     if len(scaled) < 2 * FEWEST:
         return None
-    levels = blocks_of(scaled)
+    levels = blocks_of(scaled) if levels is None else levels
     width = max(1, len(levels) // 12)
     end = float(levels.mean[-2 * width :].mean())
     doubt = levels.error * (1.5 / width) ** 0.5
@@ -272,7 +272,7 @@ def levelled_off(scaled: Floats, least: float = 0.01) -> tuple[int, float, float
     return levels.row(first), 1.0 - float(np.exp(-rest)), 2.0 * doubt
 
 
-def late_start(scaled: Floats) -> int | None:
+def late_start(scaled: Floats, levels: Blocks | None = None) -> int | None:
     """The row at which a loss that stood still from its beginning sets out to fall; None where it is no such loss.
 
     It stands still for a fifth of the run at least, within its noise and 3 %, and falls by a tenth or more after it.
@@ -284,7 +284,7 @@ def late_start(scaled: Floats) -> int | None:
     """
     if len(scaled) < FEWEST_STOPPED:
         return None
-    levels = blocks_of(scaled)
+    levels = blocks_of(scaled) if levels is None else levels
     least = round(LASTING * len(levels))
     start = float(levels.mean[:least].mean())
     below = levels.mean < start - 0.03 - 2.0 * levels.error

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.findings import Finding, Severity
 from analysis.limits import Gauge
+from analysis.settling.blocks import Blocks, blocks_of
 from analysis.settling.plateau import FEWEST, Stop, late_start, levelled_off, never_improved, sudden_stop
 from analysis.settling.signal import Signal
 
@@ -45,7 +46,8 @@ def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
     """What is to be said of where a loss stops to improve; at most one finding. The signal has 30 rows or more."""
     if signal.scaled is None:
         return list(_constant(signal, gauge))
-    flat = never_improved(signal.scaled)
+    levels = blocks_of(signal.scaled)
+    flat = never_improved(signal.scaled, levels)
     if flat is None:
         return []
     told = gauge.reaches(_KIND, 1.0 if flat.improved else flat.at_most, signal.metric)
@@ -55,10 +57,10 @@ def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
         return [_never(signal, flat.improvement, flat.at_most, gauge, throughout)]
     if resting is not None and not throughout:
         return [_at_rest(signal, *resting, gauge)]
-    stop = sudden_stop(signal.scaled)
+    stop = sudden_stop(signal.scaled, levels)
     if stop is not None and not _warming(signal, stop):
         return [_stopped(signal, stop, gauge)]
-    return [*_late(signal, gauge), *_levelled(signal, gauge)][:1]
+    return [*_late(signal, gauge, levels), *_levelled(signal, gauge, levels)][:1]
 
 
 def _evidence(signal: Signal, gauge: Gauge, at_most: float, **more: float | int | str | bool | None) -> dict[str, Any]:
@@ -195,8 +197,8 @@ def _warming(signal: Signal, stop: Stop) -> bool:
     )
 
 
-def _late(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
-    row = late_start(signal.scaled) if signal.scaled is not None else None
+def _late(signal: Signal, gauge: Gauge, levels: Blocks) -> Iterator[Finding]:
+    row = late_start(signal.scaled, levels) if signal.scaled is not None else None
     if row is None:
         return
     idle = signal.rate is not None and float(np.max(signal.rate[: max(1, round(0.9 * row))])) == 0.0
@@ -213,8 +215,8 @@ def _late(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
     )
 
 
-def _levelled(signal: Signal, gauge: Gauge) -> Iterator[Finding]:
-    found = levelled_off(signal.scaled) if signal.scaled is not None else None
+def _levelled(signal: Signal, gauge: Gauge, levels: Blocks) -> Iterator[Finding]:
+    found = levelled_off(signal.scaled, levels=levels) if signal.scaled is not None else None
     if found is None:
         return
     row, rest, doubt = found
