@@ -73,7 +73,7 @@ class LearningRate(Result):
 
     compared: deviation (the largest distance outside the plan that two neighbouring records reach, in planned peaks),
     deviating_share (of the records), first_difference_step, explanation (a key of
-    `analysis.schedule.explanations.EXPLANATIONS`, or a fault on its face), note (why something was not compared).
+    `analysis.schedule.words.EXPLANATIONS`, or a fault on its face), note (why something was not compared).
 
     `judged` holds the same with the numbers behind it.
     """

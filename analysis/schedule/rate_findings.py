@@ -11,10 +11,11 @@ from analysis.findings import Finding, Severity
 from analysis.kinds import KINDS
 from analysis.limits import Limits
 from analysis.schedule.compared import Compared
-from analysis.schedule.explanations import CANNOT_TELL, Explanation, slightly_late
+from analysis.schedule.explanations import CANNOT_TELL, Explanation
 from analysis.schedule.face import Fault
 from analysis.schedule.observed import Observed
 from analysis.schedule.rates import Rate
+from analysis.schedule.words import slightly_late
 from parsers.run import Run
 
 __all__ = ["KIND", "Judged", "findings_of"]

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler as of_torch
 import aftertrain as at
 from analysis.learning_rate import LearningRate, learning_rate
 from analysis.limits import Limits
-from analysis.schedule.explanations import _WORDS, EXPLANATIONS
+from analysis.schedule.words import EXPLANATIONS, WORDS
 from parsers.finish import finish
 from parsers.run import Run
 from tests.analysis.planted_rates import FAMILIES, PEAK, rates, run_of
@@ -251,7 +251,7 @@ def test_a_multiplier_is_held_against_the_shape_alone():
 
 def test_every_explanation_has_its_words():
     spoken_elsewhere = {"zero", "single-record", "cannot-tell"}
-    assert set(EXPLANATIONS) == set(_WORDS) | spoken_elsewhere
+    assert set(EXPLANATIONS) == set(WORDS) | spoken_elsewhere
 
 
 def test_without_a_rate_or_with_one_value_nothing_is_judged():
