@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import json
 import os
 import statistics
@@ -18,8 +17,6 @@ from typing import Any
 from benchmarks.measure import Row
 from eventstream.recorder import Recorder
 
-#: Steps of a block: with every=1, one in twenty measures all that there is.
-BLOCK = 20
 #: `M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
@@ -59,45 +56,45 @@ def _keep_memory() -> None:
         mallopt(_MMAP_THRESHOLD, 1 << 25)
 
 
-def _turns(step: Callable[[], None], attach: Callable[[], None], detach: Callable[[], None]) -> tuple[float, float]:
-    """Seconds of the processor for a watched step and for a plain one: as many of each, in turns.
-
-    Neighbours in time share what others on the machine do to its caches and clock; blocks of seconds do not. Which of
-    two comes first changes, so that neither always follows the other.
-    """
-    spent = [0.0, 0.0]
-    for number in range(BLOCK):
-        for watched in (True, False) if number % 2 else (False, True):
-            (attach if watched else detach)()
-            start = time.process_time()
-            step()
-            spent[watched] += time.process_time() - start
-    attach()
-    return spent[True] / BLOCK, spent[False] / BLOCK
+def _seconds(step: Callable[[], None]) -> float:
+    """What a step takes of the processor, whatever else runs on it."""
+    start = time.process_time()
+    step()
+    return time.process_time() - start
 
 
 def _every_step(width: int, layers: int, batch: int, blocks: int) -> tuple[float, float]:
-    """Milliseconds of a step with `watch(every=1)` and of the plain step: medians over blocks of both in turns.
+    """Milliseconds of a step with `watch(every=1)` and of the plain step, one watched and one plain in turns.
 
-    The first steps are not counted: a watch then looks at its model once, which a training does only once.
+    Neighbours in time share what others on the machine do to its caches and clock; blocks of seconds do not. So the
+    ratio is taken of each pair, and the median of pairs; which of both comes first changes. The watched steps that
+    measure all that there is, one in `SLOW_EVERY`, have a median of their own and count as often as they occur. The
+    first steps are not counted: a watch then looks at its model once, which a training does only once.
     """
-    from eventstream.watch import watch
+    from eventstream.watch import SLOW_EVERY, watch
 
     model, optimizer, step = _training(width, layers, batch)
+    ratios: dict[bool, list[float]] = {True: [], False: []}
+    plain = []
     with tempfile.TemporaryDirectory() as folder, Recorder(folder, seal=False) as recorder:
         with watch(model, optimizer, every=1, recorder=recorder) as observer:
             places = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
             hooks = [dict(place) for place in places]
-            attach = functools.partial(_put, places, hooks)
-            detach = functools.partial(_put, places, [{}, {}])
-            for _ in range(2):
+            for _ in range(SLOW_EVERY):
                 step()
-            pairs = [_turns(step, attach, detach) for _ in range(blocks)]
-            assert observer.step == 2 + blocks * BLOCK
+            for number in range(blocks * SLOW_EVERY):
+                spent = {}
+                for watched in (True, False) if number % 2 else (False, True):
+                    _put(places, hooks if watched else [{}, {}])
+                    spent[watched] = _seconds(step)
+                plain.append(spent[False])
+                ratios[number % SLOW_EVERY == 0].append(spent[True] / spent[False])
+            _put(places, hooks)
+            assert observer.step == (1 + blocks) * SLOW_EVERY
         assert recorder.lost == 0
-    plain = statistics.median(other for _, other in pairs)
-    # Both sums of a block were taken at the same time, so their ratio is steadier than either.
-    return plain * statistics.median(ours / other for ours, other in pairs) * 1e3, plain * 1e3
+    whole, usual = statistics.median(ratios[True]), statistics.median(ratios[False])
+    ours = (whole + (SLOW_EVERY - 1) * usual) / SLOW_EVERY
+    return statistics.median(plain) * ours * 1e3, statistics.median(plain) * 1e3
 
 
 def _put(places: Iterable[dict[int, Any]], hooks: Iterable[Mapping[int, Any]]) -> None:
@@ -181,9 +178,9 @@ def rows(quick: bool = False) -> list[Row]:
     small = (64, 10, 16) if quick else (64, 100, 64)
     _keep_memory()
     shape = "watch(every={0}), MLP of {2} layers x {1}, batch {3}: share of the step"
-    one, plain = _every_step(*size, blocks=2 if quick else 10)
+    one, plain = _every_step(*size, blocks=2 if quick else 12)
     hundred, bare = _every_hundredth(*size, steps=20 if quick else 200)
-    tiny, alone = _every_step(*small, blocks=2 if quick else 10)
+    tiny, alone = _every_step(*small, blocks=2 if quick else 12)
     records = 100_000 if quick else 10_000_000
     memory = _many(records)
     return [
