@@ -47,11 +47,11 @@ class Lr:
             self.sources[key] = where
 
 
-def read_lr(reader: Reader, lengths: Lengths, lr: Lr | None = None) -> Lr:
+def read_lr(reader: Reader, lengths: Lengths, lr: Lr | None = None, unit: str | None = None) -> Lr:
     """What the settings say of the learning rate; `lr` holds what is said with more authority.
 
-    Lengths are in steps unless `unit` is `epoch`, which is set where the scheduler is said to be stepped by epochs
-    (Lightning's `interval`), or its lengths can be nothing else. Where that is open, they are left out and said.
+    `unit` is what lengths count, where that is known; else it is told by the scheduler (Lightning's `interval`), by
+    names and by sizes. The key `unit` is set for epochs alone. Where it is open, no schedule is told, and said so.
     """
     lr = Lr() if lr is None else lr
     schedule = _schedule(reader)
@@ -62,7 +62,7 @@ def read_lr(reader: Reader, lengths: Lengths, lr: Lr | None = None) -> Lr:
     if name is None:
         return lr
     doubts = reader.doubts
-    unit = unit_of(reader, lengths, name)
+    unit = unit or unit_of(reader, lengths, name)
     if unit == "epoch":
         lr.put("unit", "epoch", "the scheduler is stepped by epochs")
         if lengths.steps_per_epoch is not None:

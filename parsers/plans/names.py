@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CONFIGURATIONS", "FOREIGN", "INNER", "NAMES", "SCHEDULER"]
+__all__ = ["CONFIGURATIONS", "FOREIGN", "INNER", "NAMES", "ONLY_BELOW", "SCHEDULER"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -51,7 +51,7 @@ _NAMES = {
     "lr.gamma": "gamma lr_gamma decay_rate lr_decay_rate decay_factor lr_decay_factor",
     "lr.step_size": "step_size lr_step_size lr_decay_every",
     "lr.cycles": "num_cycles n_cycles",
-    "lr.first_cycle": "t_0 cycle_length first_cycle_steps",
+    "lr.first_cycle": "t_0 cycle_length first_cycle_steps period",
     "lr.cycle_mult": "t_mult cycle_mult",
     "lr.pct_start": "pct_start",
     "lr.div_factor": "div_factor",
@@ -86,6 +86,8 @@ FOREIGN = _words(
 )
 #: Below these, lengths are of a model (diffusion steps, iterations of a solver) and not of the training.
 INNER = _words("model network net architecture backbone encoder decoder generator discriminator loss criterion")
+#: Names that mean something of a schedule only below one.
+ONLY_BELOW = frozenset(("period",))
 #: Files of configurations, the most telling first; each is read as YAML or JSON, and nothing of it is executed.
 CONFIGURATIONS = (
     "training_args.json", "training_args.yaml", "hparams.yaml", "hparams.yml", "hparams.json", "args.json", "args.yaml",

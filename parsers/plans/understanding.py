@@ -20,6 +20,7 @@ from parsers.plans.parts import (
     read_names,
     read_weights,
 )
+from parsers.plans.schedule_names import schedule_named
 from parsers.plans.units import Lengths
 from parsers.plans.values import Found, Reader
 
@@ -154,7 +155,10 @@ def _with_lr(plan: Plan, reader: Reader, declared: Declared) -> Plan:
     where = plan.sources.get("max_steps") or plan.sources.get("epochs", "")
     lengths = Lengths(plan.max_steps, plan.epochs, plan.steps_per_epoch, where)
     lr = Lr(dict(plan.lr), {key: plan.sources[f"lr.{key}"] for key in plan.lr})
-    if "schedule" not in lr.values:
+    named = lr.values.get("schedule")
+    if isinstance(named, str):
+        lr.values["schedule"] = schedule_named(named) or named  # a name that nobody knows is said where it is used
+    if named is None:
         lr = read_lr(reader, lengths, lr)
     else:
         other = {key: value for key, value in lr.values.items() if key not in LR_KEYS}
@@ -170,7 +174,8 @@ def _with_lr(plan: Plan, reader: Reader, declared: Declared) -> Plan:
 def _other_names(inner: Reader, lr: Lr, lengths: Lengths, other: Mapping[str, Any]) -> Lr:
     """Keys of a declared schedule that are not canonical, read as those of a scheduler (`warmup_ratio`)."""
     known = {key: value for key, value in lr.values.items() if key in LR_KEYS}
-    made = read_lr(inner, lengths, Lr(known, {key: lr.sources[key] for key in known}))
+    unit = str(known.get("unit", "step"))  # as the event stream's plan has it
+    made = read_lr(inner, lengths, Lr(known, {key: lr.sources[key] for key in known}), unit)
     used = {entry.path[1] for entry in inner.entries if len(entry.path) > 1 and _was_used(made, entry.where)}
     for key in other:
         if key not in used:

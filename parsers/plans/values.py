@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parsers.plans.entries import Entry, number_of
-from parsers.plans.names import FOREIGN, INNER, NAMES, SCHEDULER
+from parsers.plans.names import FOREIGN, INNER, NAMES, ONLY_BELOW, SCHEDULER
 
 __all__ = ["Found", "Reader", "whole_of"]
 
@@ -45,6 +45,7 @@ class Reader:
         names = NAMES[key]
         foreign = FOREIGN | (INNER if key in _LENGTHS else frozenset())
         found = [e for e in self.entries if e.name in names and not e.below(foreign)]
+        found = [e for e in found if e.name not in ONLY_BELOW or e.below(SCHEDULER)]
         return found if scheduler is None else [e for e in found if e.below(SCHEDULER) is scheduler]
 
     def number(

@@ -317,6 +317,14 @@ def test_what_is_declared_goes_before_all_and_may_use_the_names_of_people() -> N
     assert "a.json: max_steps: 900, but 100 of plan: max_train_steps counts" in plan.not_understood
 
 
+def test_a_declared_schedule_may_have_the_name_that_a_library_gives_it() -> None:
+    declared = Declared({"lr": {"schedule": "CosineAnnealingWarmRestarts", "peak": 1, "period": 50}, "period": 3})
+    plan = read_plan(declared, {})
+    assert plan.lr == {"schedule": "cosine_with_restarts", "peak": 1, "first_cycle": 50}
+    assert plan.not_understood == ("plan.period: unknown key",)
+    assert read_plan(Declared({"lr": {"schedule": "mine"}}), {}).lr == {"schedule": "mine"}
+
+
 def test_a_declared_key_that_cannot_be_used_does_not_spoil_the_others() -> None:
     plan = read_plan(Declared({"max_steps": 0, "epochs": 3, "trainable": 5, "steps_per_epoch": True}), {})
     assert plan.epochs == 3 and plan.max_steps is None
