@@ -91,7 +91,8 @@ def convergence(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Convergence:
     """Whether the training loss of a run improves to its end, settles without swinging, and keeps its noise.
 
     - `plateau`: the loss never improved (its noise leaves room for 3 % at most over the whole run, and neither its
-      first rows nor any later stretch stand out), or stands while the learning rate is 0: a warning, critical where
+      first rows nor any later stretch stand out), or stands while the learning rate is 0, a
+      thousandth of its highest, or the norm of the weights is the same to its last digit: a warning, critical where
       the rate is 0 throughout. It breaks off in the middle of a steady fall, as no sum of decaying parts does: a
       warning. It levelled off long before the end, or set out late: information, since healthy runs do so.
     - `oscillation`: swings of one period (ten cycles or more) that red noise does not explain, and that go from trough

@@ -63,15 +63,17 @@ KINDS = {
     "plateau": Kind(
         "optimisation",
         "the loss stops improving long before the end",
-        needs="a training loss of 30 rows or more (90 for a stop in its midst); the learning rate says more",
+        needs="a training loss of 30 rows or more (90 for a stop in its midst); the learning rate and param_norm, the "
+        "norm of all weights, say more",
         statistic="48 block means of the logarithm with their error. Never improved: neither the first rows nor any "
         "later stretch stand out, and the line through all of it leaves room for the limit at most. Stopped: drops "
         "over equal stretches of any sum of decaying parts satisfy d3 >= d2 * d2 / d1; after a steady fall, a quarter "
         "of that or less came, six standard errors short, and the loss stands to the end, for a fifth of the run at "
         "least",
         severity="critical where the learning rate is 0 throughout; a warning where the loss never improved, stopped "
-        "in the middle of its fall, or the learning rate is 0 for the last tenth or more; info where it levelled off "
-        "smoothly, set out late, or began with trained weights, where the learning rate decayed meanwhile, and in GANs",
+        "in the middle of its fall, or stands for a tenth of the run or more at a learning rate of nothing or at "
+        "weights whose norm is the same to its last digit; info where it levelled off smoothly, set out late, or "
+        "began with trained weights, where the learning rate decayed meanwhile, and in GANs",
         limit=Limit(
             "improvement_at_most",
             0.03,

@@ -57,6 +57,9 @@ def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
         return [_never(signal, flat.improvement, flat.at_most, gauge, throughout)]
     if resting is not None and not throughout:
         return [_at_rest(signal, *resting, gauge)]
+    frozen = _frozen(signal)
+    if frozen is not None:
+        return [_unmoved(signal, *frozen, gauge)]
     stop = sudden_stop(signal.scaled, levels)
     if stop is not None and not _warming(signal, stop):
         return [_stopped(signal, stop, gauge)]
@@ -159,6 +162,24 @@ def _at_rest(signal: Signal, first: int, last: int, gauge: Gauge) -> Finding:
     )
 
 
+def _unmoved(signal: Signal, first: int, last: int, gauge: Gauge) -> Finding:
+    share = (last - first) / len(signal.value)
+    until = "on" if last == len(signal.value) else f"to {signal.step_at(last - 1):,}"
+    rate = "" if signal.rate is None else f", while the learning rate is {np.median(signal.rate[first:last]):.3g}"
+    return _finding(
+        signal,
+        "warning",
+        f"the weights do not move from step {signal.step_at(first):,} {until}: their norm is the same to the last "
+        f"digit for {100 * share:.0f} % of the run, and {signal.name} "
+        f"stays about {np.median(signal.value[first:last]):.4g}",
+        first,
+        _evidence(signal, gauge, 0.0, shape="weights stand still", share=share, rows=last - first),
+        (f"steps of the optimiser do nothing{rate}: skipped, given no gradients, or given other parameters",),
+        _TRY_STOP,
+        last - 1,
+    )
+
+
 def _stopped(signal: Signal, stop: Stop, gauge: Gauge) -> Finding:
     after = min(stop.row + stop.rows, len(signal.value) - 1)
     rate = signal.rate
@@ -249,6 +270,25 @@ def _resting(signal: Signal) -> tuple[int, int] | None:
     # a schedule that glides so low and is not at its end ends there by choice
     glides = first > 0 and rate[first - 1] < 20 * _NOTHING * highest and float(np.max(rate[first:last])) > 0
     return (first, last) if not glides and _stands(signal, first, last) else None
+
+
+def _frozen(signal: Signal) -> tuple[int, int] | None:
+    """First and past-the-last row of the longest stretch in which a norm of the weights that moved stands still.
+
+    A norm of few digits stands still by rounding: nearly every other row must differ from the one before it.
+    """
+    if signal.weights is None or len(signal.weights) < FEWEST or not np.isfinite(signal.weights).all():
+        return None
+    still = np.concatenate([[0], (np.diff(signal.weights) == 0).astype(np.int8), [0]])
+    turns = np.flatnonzero(np.diff(still)).tolist()
+    if not turns:
+        return None
+    first, last = max(zip(turns[::2], turns[1::2], strict=True), key=lambda part: part[1] - part[0])
+    others = len(signal.weights) - 1 - (last - first)
+    moved = others - (int(still.sum()) - (last - first))
+    if last - first < max(2 * _REST_ROWS, _REST * len(signal.weights)) or others < _REST_ROWS or moved < 0.9 * others:
+        return None
+    return (first + 1, last + 1) if _stands(signal, first + 1, last + 1) else None
 
 
 def _stands(signal: Signal, first: int, last: int) -> bool:

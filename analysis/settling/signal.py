@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from parsers.run import Run
 __all__ = ["Signal", "signals_of"]
 
 Floats = NDArray[np.float64]
+#: The norm of all parameters, not of one layer, nor of their updates.
+_WEIGHTS = re.compile(r"(?:^|/)(?:total_|global_)?(?:param|parameter|weight)s?_norm$")
 _BATCH = ("batch_size", "bsz", "global_batch_size", "train_batch_size", "batch-size", "global-batch-size")
 #: Roles in whose company no loss has to fall, or to stand still: two players, or a policy that finds its own data.
 _PLAYERS, _POLICY = {"generator_loss", "discriminator_loss"}, {"policy_loss", "reward"}
@@ -26,8 +29,9 @@ _PLAYERS, _POLICY = {"generator_loss", "discriminator_loss"}, {"policy_loss", "r
 class Signal:
     """A loss without holes: `row` of the series, `value`, its logarithm (`scaled`, None if some are not positive).
 
-    `step` is NaN throughout where the log has none. `rate` is the learning rate in force at each row and `batch` the
-    batch size (None where they are not logged). `company` is `policy` or `players` where losses need not fall.
+    `step` is NaN throughout where the log has none. `rate` is the learning rate in force at each row, `batch` the
+    batch size, `weights` the norm of all parameters (None where they are not logged). `company` is `policy` or
+    `players` where losses need not fall.
     """
 
     series: Series
@@ -37,6 +41,7 @@ class Signal:
     step: Floats
     rate: Floats | None
     batch: Floats | None
+    weights: Floats | None
     config: Mapping[str, Any]
     company: str
 
@@ -82,7 +87,8 @@ def signals_of(run: Run) -> list[Signal]:
         return []
     beside = {name: one.metric for name in ("learning_rate",) if (one := roles[name]).metric is not None}
     batch = next((m for m in run.metrics if m.lower().rsplit("/", 1)[-1] in _BATCH), None)
-    wanted = dict.fromkeys([main.metric, *beside.values(), *([batch] if batch else [])])
+    norm = next((one.metric for one in roles if one.role == "param_norm" and _WEIGHTS.search(one.metric.lower())), None)
+    wanted = dict.fromkeys([main.metric, *beside.values(), *(m for m in (batch, norm) if m)])
     every = list(series_of(run, metrics=list(wanted)))
     losses = [s for s in every if s.metric == main.metric and s.split == main.split and s.side not in ("eval", "test")]
     if not losses:
@@ -90,7 +96,11 @@ def signals_of(run: Run) -> list[Signal]:
     loss = min(losses, key=lambda s: s.rank)
     present = {one.role for one in roles}
     company = "policy" if present & _POLICY else "players" if present & _PLAYERS else ""
-    return [_signal(run, loss, _first(every, beside.get("learning_rate")), _first(every, batch), company)]
+    return [
+        _signal(
+            run, loss, _first(every, beside.get("learning_rate")), _first(every, batch), _first(every, norm), company
+        )
+    ]
 
 
 def _first(every: list[Series], metric: str | None) -> Series | None:
@@ -98,15 +108,17 @@ def _first(every: list[Series], metric: str | None) -> Series | None:
     return min(found, key=lambda s: (s.rank, s.side != "train"), default=None)
 
 
-def _signal(run: Run, loss: Series, rate: Series | None, batch: Series | None, company: str) -> Signal:
+def _signal(
+    run: Run, loss: Series, rate: Series | None, batch: Series | None, norm: Series | None, company: str
+) -> Signal:
     values = loss.values
     row = np.flatnonzero(np.isfinite(values))
     kept = values[row]
     step = loss.frame["step"].cast(pl.Float64).to_numpy()[row]
     scale = choose_scale(kept, multiplicative=True)
     scaled = scale.forward(kept) if scale.name == "log" and len(kept) else None
-    beside = [_beside(step, row, other) for other in (rate, batch)]
-    return Signal(loss, row, kept, scaled, step, beside[0], beside[1], run.config, company)
+    beside = [_beside(step, row, other) for other in (rate, batch, norm)]
+    return Signal(loss, row, kept, scaled, step, beside[0], beside[1], beside[2], run.config, company)
 
 
 def _beside(step: Floats, row: NDArray[np.int64], other: Series | None) -> Floats | None:

@@ -88,6 +88,25 @@ def test_a_rate_that_ends_long_before_the_run_is_a_warning_at_its_step(rest):
     assert "62 % of the run" in found.findings[0].message
 
 
+def test_weights_that_stand_still_to_the_last_digit_are_a_warning_at_their_step():
+    n = 400
+    loss = np.where(np.arange(n) < 200, falling(n), falling(n)[200]) * steady(n, 1.0, 0.1)
+    norm = 30 + np.cumsum(np.where(np.arange(n) < 200, 0.01, 0.0) * np.random.default_rng(0).normal(size=n))
+    found = convergence(run_of({"loss": loss, "param_norm": norm}))
+    assert told(found) == [("plateau", "warning")] and abs(found.findings[0].first_step - 200) <= 1
+    rounded = convergence(run_of({"loss": falling(n), "param_norm": (30 + 0.0001 * np.arange(n)).round(2)}))
+    assert told(rounded) == []
+
+
+def test_a_rate_of_zero_at_first_is_a_warning_until_it_begins():
+    n = 400
+    begins = np.maximum(np.arange(n) - 150, 0)
+    loss = (0.5 + 2.5 * np.exp(-begins / 60)) * steady(n, 1.0)
+    found = convergence(run_of({"loss": loss, "lr": np.where(np.arange(n) < 150, 0.0, 1e-3)}))
+    assert told(found) == [("plateau", "warning")]
+    assert (found.findings[0].first_step, found.findings[0].last_step) == (0, 149)
+
+
 def test_the_last_steps_of_a_schedule_are_no_rest():
     n = 1000
     rate = 1e-3 * (1 + np.cos(np.pi * np.arange(n) / (n - 1))) / 2
