@@ -18,8 +18,9 @@ _CHANCE, _SHARE = 1e-4, 0.25
 _WHOLE, _PIECE, _PIECES = 4096, 2048, 8
 #: Periods of two windows that differ by less than this are the same swings.
 _SAME = 0.15
-#: Cycles that are laid over one another to see their shape, and the part of the way that a sawtooth takes at once.
-_FOLDED, _AT_ONCE = 12, 0.6
+#: Cycles that are laid over one another to see their shape, and the parts of the way that a sawtooth takes at once,
+#: and at most on its way back (a square wave leaps both ways).
+_FOLDED, _AT_ONCE, _BACK = 12, 0.6, 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +117,5 @@ def _is_sawtooth(rest: Floats, period: float) -> bool | None:
     steps = np.diff(np.append(shape, shape[0]))
     leap = int(np.argmax(np.abs(steps)))
     way = float(np.ptp(shape))
-    return bool(abs(steps[leap]) > _AT_ONCE * way and np.sum(np.sign(steps) == np.sign(steps[leap])) <= bins // 2)
+    back = float(np.max(-np.sign(steps[leap]) * steps))
+    return bool(abs(steps[leap]) > _AT_ONCE * way and back < _BACK * way)

@@ -103,6 +103,8 @@ def test_a_sawtooth_is_told_from_a_sine(period):
     tooth, sine = clearest_swing(0.3 * phase + noisy), clearest_swing(0.15 * np.sin(2 * np.pi * phase) + noisy)
     assert tooth is not None and sine is not None
     assert tooth.sawtooth is True and sine.sawtooth is False
+    square = clearest_swing(0.3 * (phase < 0.5) + noisy)
+    assert square is not None and square.sawtooth is False, "it leaps both ways"
 
 
 def test_the_spectrum_finds_the_line_that_scipy_finds():
