@@ -171,7 +171,7 @@ LADDERS: dict[str, Ladder] = {
         None,
         {
             "divergence": "a rate of several times the right one may make the loss diverge",
-            "loss-spike": "or leap",
+            "loss-spike": "or make the loss leap",
             "plateau": "a tenth of the right rate teaches slowly",
         },
     ),
@@ -249,7 +249,7 @@ LADDERS: dict[str, Ladder] = {
             "non-finite": "the gradient norm of those rows is logged as NaN",
             "loss-spike": "a loss that reads exactly 0 for a row is out of place",
             "level-shift": "as is one that reads 0 to the end",
-            "outlier": "the same",
+            "outlier": "a row that reads exactly 0 is out of place",
         },
     ),
     "source-disagreement": Ladder(
