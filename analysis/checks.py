@@ -78,7 +78,19 @@ CHECKS: tuple[Check, ...] = (
         ("missing-input", "missing-output", "forbidden-input", "device-mismatch", "disabled-conditioning"),
     ),
     Check("resources", "analysis.resources", ("memory-growth", "memory-overflow", "throughput-drop")),
-    Check("gan", "analysis.gan", ("mode-collapse", "discriminator-dominance", "generator-dominance")),
+    Check(
+        "gan",
+        "analysis.gan",
+        (
+            "mode-collapse",
+            "discriminator-dominance",
+            "generator-dominance",
+            "discriminator-idle",
+            "player-imbalance",
+            "adversarial-phase",
+            "discriminator-overfitting",
+        ),
+    ),
     Check(
         "speaker_embeddings",
         "analysis.speaker_embeddings",

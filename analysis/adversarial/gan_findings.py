@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.adversarial.gan_signals import Equilibrium, Signal, held_since
+from analysis.adversarial.gan_signals import EQUILIBRIA, Equilibrium, Floats, Signal, held_since
 from analysis.findings import Finding, Severity
 from analysis.generalisation.trend import block_edges
 from analysis.limits import Gauge
@@ -124,15 +124,20 @@ def discriminator_dominance(
 
 
 def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equilibrium, gauge: Gauge) -> Finding | None:
-    """A generator loss near 0 for long while the discriminator does worse than guessing."""
+    """A generator loss near 0 for long while the discriminator does worse than guessing.
+
+    Hinge's generator has no floor: -D(fake) of 0 at balance and of -1, where D takes fake for real, are set on the
+    scale of LSGAN (`_share_of_balance`).
+    """
     g, d = signals["generator_loss"], signals["discriminator_loss"]
     late_d, apart = d.level(1 - _LONG, 1.0), _separation(signals)
-    if balance.generator is None or late_d < 1.2 * balance.discriminator:
+    if late_d < 1.2 * balance.discriminator:
         return None
-    late_g = g.level(1 - _LONG, 1.0)
-    gauge.keep("generator-dominance", max(late_g, 0.0) / balance.generator, g.metric)
+    shares, late_g = _share_of_balance(g.value, balance), g.level(1 - _LONG, 1.0)
+    late = float(np.median(shares[int((1 - _LONG) * len(shares)) :]))
+    gauge.keep("generator-dominance", late, g.metric)
     limit = gauge.limits.of("generator-dominance", g.metric)
-    since = held_since(g.value < limit * balance.generator)
+    since = held_since(shares < limit)
     n = len(g.value)
     if since is None or n - since < _LONG * n:
         return None
@@ -147,7 +152,7 @@ def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equili
         last_step=_step(g, n - 1),
         evidence={
             "late_generator": late_g,
-            "share_of_balance": late_g / balance.generator,
+            "share_of_balance": late,
             "limit": limit,
             "late_discriminator": late_d,
             "generator_equilibrium": balance.generator,
@@ -165,6 +170,15 @@ def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equili
             "check that the discriminator's parameters are in its optimiser and change",
         ),
     )
+
+
+def _share_of_balance(generator: Floats, balance: Equilibrium) -> Floats:
+    """G's loss as a share of its equilibrium; of hinge's, (1 - D(fake))^2, which is LSGAN's with targets -1 and 1."""
+    if balance.generator is not None:
+        return np.maximum(generator, 0.0) / balance.generator
+    of_one = next(one for one in EQUILIBRIA if one.family == balance.family).discriminator
+    mean = generator / (balance.discriminator / of_one)
+    return np.asarray(np.maximum(1 + mean, 0.0) ** 2)
 
 
 def _climb(generator: Signal | None, since: float, balance: Equilibrium) -> float:

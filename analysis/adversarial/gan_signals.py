@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.adversarial.phases import LEADING
 from analysis.generalisation.pairing import OVERFLOWN
 from parsers.naming.role_layout import SeriesRole
 from parsers.run import Run
 
-__all__ = ["EQUILIBRIA", "Equilibrium", "Signal", "equilibrium_of", "find_signals", "held_since"]
+__all__ = ["EQUILIBRIA", "Equilibrium", "Floats", "Signal", "equilibrium_of", "find_signals", "held_since", "signal_of"]
 
 Floats = NDArray[np.float64]
 
@@ -77,12 +78,13 @@ def find_signals(run: Run) -> dict[str, Signal]:
     for role in _ROLES:
         chosen = run.roles[role].series
         if chosen is not None and chosen.side == "train":
-            signals[role] = _signal(run, role, chosen)
+            signals[role] = signal_of(run, role, chosen)
     found = {role: signal for role, signal in signals.items() if len(signal.value)}
     return _as_losses(found) if "g_adversarial" in found else found
 
 
-def _signal(run: Run, role: str, chosen: SeriesRole) -> Signal:
+def signal_of(run: Run, role: str, chosen: SeriesRole) -> Signal:
+    """The finite values of one series, of the first rank, from where they are not exactly 0 on (`phases`)."""
     rows = run.series(chosen.metric, split=chosen.split)
     rows = rows.filter((pl.col("tag") == chosen.tag) & (pl.col("rank") == pl.col("rank").min()))
     rows = rows.filter(pl.col("value").abs() <= OVERFLOWN)
@@ -90,7 +92,15 @@ def _signal(run: Run, role: str, chosen: SeriesRole) -> Signal:
     if has_steps:
         rows = rows.sort("step", maintain_order=True)
     x = rows["step"].cast(pl.Float64).to_numpy() if has_steps else np.arange(float(rows.height))
-    return Signal(role, chosen.metric, x, rows["value"].to_numpy(), has_steps)
+    value = rows["value"].to_numpy()
+    begun = _begun(value)
+    return Signal(role, chosen.metric, x[begun:], value[begun:], has_steps)
+
+
+def _begun(value: Floats) -> int:
+    """The first row of the game: three zeros or more at the beginning are rows before it."""
+    first = int(np.argmax(value != 0)) if value.any() else len(value)
+    return first if first >= LEADING else 0
 
 
 def _as_losses(signals: dict[str, Signal]) -> dict[str, Signal]:

@@ -66,11 +66,9 @@ KINDS = {
     "generator-dominance": Kind(
         "GAN",
         "the generator fools the discriminator outright",
-        needs="losses of generator and discriminator with 20 points or more, of a family whose generator has an "
-        "equilibrium",
-        statistic="the generator's loss as a share of its equilibrium, held to the end for a fifth of the run while "
-        "the "
-        "discriminator's lies a fifth above its own",
+        needs="losses of generator and discriminator with 20 points or more, of a family that has an equilibrium",
+        statistic="the generator's loss as a share of its equilibrium (of hinge's, which has no floor, (1 - D(fake))^2), "
+        "held to the end for a fifth of the run while the discriminator's lies a fifth above its own",
         severity="a warning; critical where the discriminator's loss is three times its equilibrium",
         limit=Limit(
             "share_of_balance",
@@ -89,5 +87,105 @@ KINDS = {
             "check that the discriminator's parameters are in its optimiser and change",
         ),
         reference="I. Goodfellow et al., 'Generative Adversarial Nets' (2014)",
+    ),
+    "discriminator-idle": Kind(
+        "GAN",
+        "the discriminator has learned nothing: it never told real from fake",
+        needs="D's outputs on real and on fake data, or D's loss of a family with an equilibrium, with 20 points or "
+        "more, from the beginning of the training on",
+        statistic="the best skill of any part of the run (blocks of 5, 5, 10, 20, ... records, their medians): D(real) "
+        "- D(fake) as a share of what a perfect discriminator shows, or 1 - D's loss over its equilibrium. A balanced "
+        "game ends there as well, but its discriminator was ahead in the beginning",
+        severity="a warning by D's outputs; an info by its loss alone",
+        limit=Limit(
+            "best_skill",
+            0.02,
+            "share of a perfect discriminator's",
+            "calibrated on trained games of three families: at their best blocks healthy ones are at 0.1 to 0.4, idle "
+            "ones below 0.004",
+            above=False,
+            highest=1.0,
+        ),
+        causes=(
+            "no gradient reaches the discriminator: its loss is detached, its units are dead, or it sees nothing",
+            "real and fake that it is shown are alike: one of them is passed as both",
+            "a gradient or drift penalty holds its outputs at one value",
+        ),
+        suggestions=(
+            "look at one batch as the discriminator gets it: are real and fake the tensors that they should be?",
+            "check that the discriminator's parameters are in its optimiser, and that nothing detaches its loss",
+            "lower its gradient or drift penalty",
+        ),
+        reference="I. Goodfellow et al., 'Generative Adversarial Nets' (2014), section 4: D = 1/2 everywhere is both "
+        "the end of the game and no game at all",
+    ),
+    "player-imbalance": Kind(
+        "GAN",
+        "the gradients of generator and discriminator drifted apart",
+        needs="a gradient norm of each player, above 0, at 20 common steps or more",
+        statistic="the ratio of the two norms, generator over discriminator: its median over the last fifth of the run "
+        "against that over the first fifth, held to the end",
+        severity="info; a warning from ten times the limit (300 times) on",
+        limit=Limit(
+            "ratio_change",
+            30.0,
+            "times",
+            "calibrated on trained games of three families: the ratio of healthy ones changes by less than 5 times, "
+            "that of games that one player won by up to 12 times and, where a player stands still, by 100 and more",
+            lowest=1.0,
+        ),
+        causes=(
+            "one player has won: nothing is left for the other to follow",
+            "learning rates or updates of the two do not fit together",
+        ),
+        suggestions=(
+            "change the pace of one of them, by learning rate or updates",
+            "clip the larger norm, or put a gradient penalty on the discriminator",
+            "look at D(real) - D(fake) at the same steps",
+        ),
+        reference="M. Heusel et al., 'GANs Trained by a Two Time-Scale Update Rule' (2017)",
+    ),
+    "adversarial-phase": Kind(
+        "GAN",
+        "the adversarial phase begins later, or never: its terms are exactly 0",
+        needs="losses of a GAN's players, or parts of them",
+        statistic="three or more records at the beginning that are exactly 0, and the first that is not; beside it the "
+        "start that plan or configuration name (`disc_start`, `start_discriminator`, `adv_start`, ...)",
+        severity="info; a warning where a start was planned, the log goes 5 % beyond it, and the terms are 0 to the "
+        "end",
+        causes=(
+            "the generator is trained alone first, as is usual for vocoders and autoencoders",
+            "the start is counted in another unit than the log's steps",
+            "the condition that starts the phase is never true, or the weight of the term is 0",
+        ),
+        suggestions=(
+            "look where the training loop compares its step with the start of the phase",
+            "look whether the weight of the adversarial term is 0",
+        ),
+        reference="P. Esser et al., 'Taming Transformers for High-Resolution Image Synthesis' (2021), section 3.1; R. "
+        "Yamamoto et al., 'Parallel WaveGAN' (2020), section 3.1",
+    ),
+    "discriminator-overfitting": Kind(
+        "GAN",
+        "the discriminator knows its training data by heart",
+        needs="r_t, the mean sign of D's outputs on training data (`Loss/signs/real` of StyleGAN2-ADA), with 20 points "
+        "or more",
+        statistic="the median of r_t over the last fifth of the run, held to the end",
+        severity="a warning",
+        limit=Limit(
+            "r_t",
+            0.9,
+            "mean sign",
+            "Karras et al. 2020: adaptive augmentation aims at 0.6, and 1 is complete overfitting; 0.9 is 95 % of the "
+            "data called real",
+            lowest=-1.0,
+            highest=1.0,
+        ),
+        causes=("the data are too few for this discriminator",),
+        suggestions=(
+            "adaptive augmentation of what the discriminator sees",
+            "more data, a smaller discriminator, or a stronger gradient penalty",
+        ),
+        reference="T. Karras et al., 'Training Generative Adversarial Networks with Limited Data' (2020), section 3.1",
     ),
 }

@@ -153,19 +153,17 @@ def test_a_wasserstein_gan_is_judged_by_diversity_only():
     values = game(0)
     values["d_loss"] = -values["d_loss"]
     result = gan(run_of(values))
-    assert {n.kind for n in result.not_applicable} == {"discriminator-dominance", "generator-dominance"}
-    assert "Wasserstein" in result.not_applicable[0].reason
-    assert {n.kind for n in gan(run_of(game(0), config={"gan_mode": "wgan-gp"})).not_applicable} == {
-        "discriminator-dominance",
-        "generator-dominance",
-    }
+    unjudged = {n.kind for n in result.not_applicable}
+    assert unjudged >= {"discriminator-dominance", "generator-dominance", "discriminator-idle"}
+    assert "mode-collapse" not in unjudged and "Wasserstein" in result.not_applicable[0].reason
+    assert {n.kind for n in gan(run_of(game(0), config={"gan_mode": "wgan-gp"})).not_applicable} == unjudged
 
 
 def test_what_cannot_be_judged_is_said():
     nothing = gan(run_of({"loss": np.ones(50)}))
-    assert len(nothing.not_applicable) == 3 and "no GAN series" in nothing.not_applicable[0].reason
+    assert len(nothing.not_applicable) == 7 and "no GAN series" in nothing.not_applicable[0].reason
     short = gan(run_of({k: v[:10] for k, v in game(0).items()}))
-    assert all("10 points; 20 are needed" in n.reason for n in short.not_applicable)
+    assert sum("10 points; 20 are needed" in n.reason for n in short.not_applicable) == 3
     half = {n.kind: n.reason for n in gan(run_of({"g_loss": np.ones(50)})).not_applicable}
     assert half["discriminator-dominance"] == "no discriminator loss was logged"
 

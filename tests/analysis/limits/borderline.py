@@ -192,6 +192,20 @@ def generator(share: float) -> Run:
     return run_of({"d_loss": d, "g_loss": g * np.exp(noise(200, 0.01))})
 
 
+def idle(skill: float) -> Run:
+    apart = np.full(200, skill) + noise(200, 1e-4)
+    return run_of({"d_real": 0.5 + apart / 2, "d_fake": 0.5 - apart / 2})
+
+
+def drifting(times: float) -> Run:
+    d = np.where(np.arange(200) < 80, 1.0, 1 / times) * np.exp(noise(200, 0.01))
+    return run_of({"g_grad_norm": np.exp(noise(200, 0.01)), "d_grad_norm": d})
+
+
+def by_heart(r_t: float) -> Run:
+    return run_of({"Loss/signs/real": np.clip(np.linspace(0, 1, 200) * 3, 0, 1) * r_t + noise(200, 0.001)})
+
+
 def curriculum(off: float) -> Run:
     plan = {"max_steps": 40, "loss_weights": {"kd": 0.5, "ce": 0.25}}
     return run_of(losses(weight=0.5 * (1 + off)), plan=plan)
@@ -227,4 +241,7 @@ BORDERLINE: dict[str, tuple[str, Callable[[float], Run], tuple[float, float], tu
     "mode-collapse": ("gan", collapse, (0.4, 0.2), (0.1, 0.45), False),
     "discriminator-dominance": ("gan", discriminator, (0.15, 0.05), (0.02, 0.2), False),
     "generator-dominance": ("gan", generator, (0.15, 0.05), (0.02, 0.2), False),
+    "discriminator-idle": ("gan", idle, (0.03, 0.012), (0.005, 0.04), False),
+    "player-imbalance": ("gan", drifting, (20.0, 60.0), (90.0, 10.0), False),
+    "discriminator-overfitting": ("gan", by_heart, (0.85, 0.95), (0.98, 0.8), False),
 }
