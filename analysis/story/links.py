@@ -226,7 +226,12 @@ _OF_MODELS = [
         "during",
         ("rank",),
     ),
-    *_alike(("mode-collapse", "discriminator-dominance", "generator-dominance"), 20, "one game, several measures"),
+    *_alike(
+        ("mode-collapse", "discriminator-dominance", "generator-dominance", "player-imbalance"),
+        20,
+        "one game, several measures",
+    ),
+    *_each("discriminator-idle", ("mode-collapse",), 0, "nothing asks the generator for variety", "ever", ("rank",)),
     Link("mode-collapse", "quality-degradation", 20, "samples that are all alike", "during", ("rank",)),
     *_each("embedding-collapse", ("low-separation", "mislabelled-sample"), 0, "all vectors point one way", "ever"),
     Link("mislabelled-sample", "low-separation", 0, "wrong labels mix the speakers", "ever"),

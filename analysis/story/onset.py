@@ -34,6 +34,8 @@ _UNSURE: Mapping[str, int] = {
     "mode-collapse": 20,
     "discriminator-dominance": 20,
     "generator-dominance": 20,
+    "player-imbalance": 20,
+    "discriminator-overfitting": 20,
 }
 _COMPONENT = re.compile(r"(?:^|.*/)losses/(.+)/(?:raw|weight|weighted|contribution)$|^curriculum/weight/(.+)$")
 

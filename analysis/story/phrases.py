@@ -16,7 +16,8 @@ _LASTING = {
     "plateau", "oscillation", "vanishing-gradient", "dead-units", "frozen-layer", "overfitting", "memory-growth",
     "throughput-drop", "mode-collapse", "discriminator-dominance", "generator-dominance", "divergence", "clipping",
     "curriculum-off-schedule", "curriculum-bypass", "loss-sum-mismatch", "variance-shift", "train-eval-gap",
-    "lr-schedule", "weight-not-applied", "inactive-component", "rank-divergence", "repeated-data",
+    "discriminator-idle", "player-imbalance", "discriminator-overfitting", "lr-schedule", "weight-not-applied",
+    "inactive-component", "rank-divergence", "repeated-data",
 }  # fmt: skip
 #: Kinds whose beginning is known to within some records only.
 _ABOUT = {"level-shift", "variance-shift", "divergence", "plateau", "oscillation"}
