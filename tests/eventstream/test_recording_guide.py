@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from contextlib import nullcontext
 from pathlib import Path
@@ -37,6 +38,11 @@ def guide_names(steps):
         ids = torch.randint(11, (4, 8), generator=noise)
         return ids, (ids * 3) % 11
 
+    def get_lr(step, peak=6e-4, warmup=200):
+        if step < warmup:
+            return peak * step / warmup
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
     return {
         "GPT": Tiny,
         "config": {"vocabulary": 11, "width": 16},
@@ -44,6 +50,7 @@ def guide_names(steps):
         "dtype": "float32",
         "autocast": nullcontext(),
         "get_batch": get_batch,
+        "get_lr": get_lr,
         "estimate_loss": lambda split: 2.0,
         "accumulation": 2,
         "first_iter": 0,
