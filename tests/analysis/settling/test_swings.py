@@ -87,6 +87,15 @@ def test_swings_without_a_clock_are_found_by_their_hump():
     assert found >= 8
 
 
+def test_a_few_large_cycles_are_found_in_a_short_log():
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        swing = np.where(np.arange(150) >= 40, 0.3 * np.sin(2 * np.pi * np.arange(150) / 25), 0.0)
+        found.append(clearest_swing(np.log(curve("exponential", 150)) + swing + 0.05 * rng.normal(size=150)))
+    assert sum(one is not None and abs(one.period / 25 - 1) < 0.15 for one in found) >= 8
+
+
 def test_swings_of_a_part_are_placed_there():
     n = 2000
     rng = np.random.default_rng(0)
