@@ -29,6 +29,7 @@ KINDS = {
             "make the name of the step that is logged",
             "do not resume from it before its origin is known",
         ),
+        reference="the event-stream contract (docs/event-stream.md), record `checkpoint` in section Kinds",
     ),
     "weight-drift": Kind("checkpoints", "weights moved further than they should"),
 }

@@ -68,6 +68,7 @@ KINDS = {
             "move the whole batch with one call right after loading",
             "make new tensors with the device of an input tensor",
         ),
+        reference="PyTorch notes, CUDA semantics: operations across devices are not allowed by default",
     ),
     "disabled-conditioning": Kind(
         "contracts",
@@ -84,5 +85,6 @@ KINDS = {
             "check the flag that switches it on, and that its encoder is loaded",
             "follow it from where it is made to the stage that reports",
         ),
+        reference="the event-stream contract (docs/event-stream.md), `status` of inputs and outputs in section Kinds",
     ),
 }

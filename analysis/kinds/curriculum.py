@@ -50,5 +50,6 @@ KINDS = {
             "log the weight at the moment of summing, not where the schedule is computed",
             "or declare the effective weight in the plan if the component is meant to be active",
         ),
+        reference="the event-stream contract (docs/event-stream.md), section Plan and record `losses`",
     ),
 }

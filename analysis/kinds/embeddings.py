@@ -58,6 +58,7 @@ KINDS = {
             "train longer or with a larger margin; compare with the step before",
             "if the EER is fine, set the thresholds to what this loss reaches",
         ),
+        reference="L. Wan et al., 'Generalized End-to-End Loss for Speaker Verification' (ICASSP 2018)",
     ),
     "mislabelled-sample": Kind(
         "embeddings",

@@ -88,6 +88,7 @@ KINDS = {
             "evaluate on a training batch with the evaluation code: both losses must agree in eval mode",
             "compare how the two losses are reduced (mean or sum) and which components they hold",
         ),
+        reference="PyTorch, torch.nn.CrossEntropyLoss, parameter reduction (sum or mean)",
     ),
     "suspiciously-good": Kind(
         "generalisation",

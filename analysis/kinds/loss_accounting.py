@@ -34,6 +34,7 @@ KINDS = {
             "declare the aggregation (sum or mean) in the plan",
             "look for regularisation terms that are added to the total and not logged",
         ),
+        reference="the event-stream contract (docs/event-stream.md), record `losses` in section Kinds",
     ),
     "loss-display-mismatch": Kind(
         "loss accounting",
@@ -57,6 +58,7 @@ KINDS = {
             "display the value that is passed to backward()",
             "label the displayed value when it is smoothed or scaled",
         ),
+        reference="the event-stream contract (docs/event-stream.md), record `losses` in section Kinds",
     ),
     "weight-not-applied": Kind(
         "loss accounting",
@@ -82,6 +84,7 @@ KINDS = {
             "compare the weight at the place where the component is multiplied with the one that is logged",
             "log raw, weight and weighted value at the same moment",
         ),
+        reference="the event-stream contract (docs/event-stream.md), record `losses` in section Kinds",
     ),
     "inactive-component": Kind(
         "loss accounting",
@@ -91,5 +94,6 @@ KINDS = {
         severity="a warning where its weight, or the plan's, is above 0 in three records or more; else info",
         causes=("its loss is exactly 0: inputs missing, masked out, or detached",),
         suggestions=("check that the component is computed and added",),
+        reference="the event-stream contract (docs/event-stream.md), record `losses` in section Kinds",
     ),
 }

@@ -7,8 +7,49 @@ from analysis.kinds.kind import Kind, Limit
 __all__ = ["KINDS"]
 
 KINDS = {
-    "non-finite": Kind("numbers", "a metric is NaN or infinite"),
-    "outlier": Kind("numbers", "a value lies outside what its neighbours allow"),
+    "non-finite": Kind(
+        "numbers",
+        "a metric is NaN or infinite",
+        needs="any number",
+        statistic="values that are NaN or infinite, in each series; those of one severity are one finding, since NaN "
+        "spreads from metric to metric, and the one that was first is named",
+        severity="critical for a loss and for a gradient norm; info for a norm that is now and then infinite while "
+        "every loss stays finite, as a loss scaler leaves it (up to a twentieth of the rows); a warning for other "
+        "metrics, info where they never were finite, and for all but the main loss where only the first rows are "
+        "not",
+        causes=(
+            "the metric that was not finite first, where one was",
+            "a step too large: the learning rate, gradients that explode, overflow in float16",
+            "a division by 0, a logarithm or a root of nothing in the loss, or a bad value in the batch",
+        ),
+        suggestions=(
+            "resume from the last checkpoint before the first step named",
+            "look at the batch of that step, and at divisions, logarithms and square roots in the loss",
+            "lower the learning rate, clip gradients, or use bfloat16 instead of float16",
+        ),
+        reference="P. Micikevicius et al., 'Mixed Precision Training' (ICLR 2018)",
+    ),
+    "outlier": Kind(
+        "numbers",
+        "a value lies outside what its neighbours allow",
+        needs="a noisy series of 12 finite values or more that is no loss (whose spikes are `loss-spike`) and follows "
+        "no rule, as learning rates, weights and counters do",
+        statistic="the distance from a running median of 101 rows, on the log scale for norms, times and other wide "
+        "positive metrics, in spreads of its neighbours (1.4826 MAD; z-score and interquartile range on request). The "
+        "bound is where Student's t, fitted to the series' own scores, leaves a healthy run 0.01 flagged values over "
+        "all its series, so that it grows with the length as extremes do; and at least a tenth of the value due",
+        severity="info: one finding for each metric and split",
+        causes=(
+            "one unusual batch, or a pause of the machine, of which the metric tells",
+            "an event that other findings name at the same step (a resume, a change of the learning rate)",
+        ),
+        suggestions=(
+            "look at the rows in the frame of `at.anomalies`, each with its value, its bounds and its score",
+            "look at what else the log tells of that step",
+        ),
+        reference="F. R. Hampel, 'The influence curve and its role in robust estimation', JASA 69 (1974); A. Siffer et "
+        "al., 'Anomaly Detection in Streams with Extreme Value Theory' (KDD 2017), for bounds out of a fitted tail",
+    ),
     "level-shift": Kind(
         "numbers",
         "a metric jumps to another level and stays there",
@@ -40,7 +81,7 @@ KINDS = {
     "variance-shift": Kind(
         "numbers",
         "a metric becomes much noisier, or much quieter, and stays so",
-        needs="a training loss of 120 rows or more, all positive",
+        needs="a training loss of 200 rows or more, all positive",
         statistic="the logarithm of the spread of 40 blocks (or fewer, of 12 rows at least), by how far rows lie "
         "from the middle of their neighbours. It has one step of six standard errors, there in full within three "
         "blocks and kept, which explains it far better than age, level and learning rate do",

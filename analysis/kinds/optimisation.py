@@ -335,5 +335,6 @@ KINDS = {
             "else follow forward from the layer to the loss: detach, no_grad, an output that nobody reads",
             "print the optimizer's groups: which learning rate does the layer have",
         ),
+        reference="PyTorch, DistributedDataParallel, find_unused_parameters: parameters that no loss depends on",
     ),
 }

@@ -52,6 +52,7 @@ KINDS = {
             "compare with the scheduler's log at these steps",
             "do not average over the hole as if it were there",
         ),
+        reference="the event-stream contract (docs/event-stream.md), section Segments",
     ),
     "step-regression": Kind(
         "stream",
@@ -64,6 +65,7 @@ KINDS = {
             "several processes write into one log (many times)",
         ),
         suggestions=("log a global step that never falls", "give each process and each attempt its own file"),
+        reference="W&B refuses steps that fall, too: documentation of wandb.Run.log, parameter step",
     ),
     "clock-skew": Kind(
         "stream",
@@ -103,6 +105,7 @@ KINDS = {
             "look at the scheduler's output for the first error",
             "set a timeout on collectives, so that the loss of one process ends the others with its name",
         ),
+        reference="the event-stream contract (docs/event-stream.md), sections Manifest and Segments",
     ),
     "rank-divergence": Kind(
         "stream",
@@ -199,6 +202,7 @@ KINDS = {
             "look at the loader and the storage at that time",
             "log data time apart from step time",
         ),
+        reference="Amazon SageMaker Debugger, rule StepOutlier, asks the same of steps by their standard deviation",
     ),
     "hidden-non-finite": Kind(
         "stream",
@@ -254,6 +258,7 @@ KINDS = {
             "log the optimizer's step as well",
             "divide the step by the accumulation before comparing with a plan",
         ),
+        reference="transformers, TrainingArguments.gradient_accumulation_steps",
     ),
     "epoch-only": Kind(
         "stream",
@@ -266,6 +271,7 @@ KINDS = {
             "log the training loss every few steps, with the optimiser step",
             "mind that a training value of an epoch is often its mean, an eval value that of the weights at its end",
         ),
+        reference="Keras FAQ, 'Why is my training loss much higher than my testing loss?'",
     ),
     "unfinished-run": Kind(
         "stream",
@@ -319,5 +325,6 @@ KINDS = {
             "look at the learning rate beyond the planned end: a schedule that has ended is 0, or begins again",
             "say the length that was meant in the plan, or with --plan",
         ),
+        reference="the event-stream contract (docs/event-stream.md), section Plan",
     ),
 }
