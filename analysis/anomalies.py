@@ -18,6 +18,7 @@ from analysis.anomaly.levels import Rise, level_changes
 from analysis.anomaly.log_series import Series, series_of
 from analysis.anomaly.non_finite import non_finite_findings
 from analysis.anomaly.open_end import open_end
+from analysis.anomaly.planned_phases import phase_about
 from analysis.anomaly.residuals import Method, Scale
 from analysis.anomaly.rolling import LARGE, load_kernels
 from analysis.anomaly.score_collapse import collapse_findings
@@ -162,7 +163,7 @@ def anomalies(
     load_kernels(sum(s.frame.height for s in noisy))
     chance = settings.false_alarms / max(1, len(noisy))
     judged = list(zip(noisy, _all_detected(noisy, settings, chance, limits), strict=True))
-    findings = [*non_finite_findings(run.name, series), *_loss_findings(judged, series, settings, gauge)]
+    findings = [*non_finite_findings(run.name, series), *_loss_findings(run, judged, series, settings, gauge)]
     findings += _outlier_findings(judged, settings)
     if settings.on == "residual":
         findings += collapse_findings([one for one, _ in judged], gauge)
@@ -199,7 +200,7 @@ def _detected(series: Series, settings: Settings, chance: float, limits: Limits)
 
 
 def _loss_findings(
-    judged: list[tuple[Series, Detection]], series: list[Series], settings: Settings, gauge: Gauge
+    run: Run, judged: list[tuple[Series, Detection]], series: list[Series], settings: Settings, gauge: Gauge
 ) -> list[Finding]:
     """Spikes and level changes of losses; the raw numbers and thresholds of the user's own make outliers only."""
     if settings.on == "raw":
@@ -234,6 +235,7 @@ def _loss_findings(
                     window=settings.window,
                     scale=detection.scale.name if detection.scale else "",
                     limit=gauge.limits.of(kind_of(episode), episode.series.metric),
+                    phase=phase_about(run, episode.steps[0]),
                 )
             )
         if rest:

@@ -138,9 +138,9 @@ def convergence(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Convergence:
 
 
 def _judged(run: Run, signal: Signal, gauge: Gauge) -> tuple[list[Finding], tuple[Any, ...]]:
-    flat = plateau_findings(signal, gauge) if len(signal.value) >= plateau.FEWEST else []
+    flat = plateau_findings(run, signal, gauge) if len(signal.value) >= plateau.FEWEST else []
     swings, swing = swing_findings(run, signal, gauge) if len(signal.value) >= spectrum.FEWEST else ([], None)
-    shifts, shift = spread_findings(signal, gauge) if len(signal.value) >= spread.FEWEST else ([], None)
+    shifts, shift = spread_findings(run, signal, gauge) if len(signal.value) >= spread.FEWEST else ([], None)
     return [*flat, *swings, *shifts], _row(run.name, signal, swing, shift)
 
 

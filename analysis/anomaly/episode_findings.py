@@ -49,17 +49,18 @@ def finding_of(
     window: int,
     scale: str,
     limit: float,
+    phase: str = "",
 ) -> Finding:
     """The finding of one episode.
 
     A spike is a warning; a loss that jumps and stays is a warning, from twice its level on critical; one that climbs
     and does not come back is critical. Changes that the learning rate or a weight explains, drops, and rises of a
-    component beside a main loss (`main` False) are information.
+    component beside a main loss (`main` False) are information; so are those at a planned `phase`, given in words.
     """
     first, last = episode.steps
     return Finding(
         _KINDS[episode.shape],
-        _severity(episode, main, is_planned(episode, context)),
+        _severity(episode, main, bool(phase) or is_planned(episode, context)),
         "",
         _message(episode),
         metric=episode.series.metric,
@@ -85,7 +86,7 @@ def finding_of(
             "scale": scale,
             "also_in": ", ".join(episode.others),
         },
-        causes=causes_of(episode, context),
+        causes=(phase, *causes_of(episode, context)) if phase else causes_of(episode, context),
         suggestions=_TRY[episode.shape],
     )
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.anomaly.planned_phases import phase_about
 from analysis.findings import Finding, Severity
 from analysis.limits import Gauge
 from analysis.settling.blocks import Blocks, blocks_of
 from analysis.settling.plateau import FEWEST, Stop, late_start, levelled_off, never_improved, sudden_stop
 from analysis.settling.signal import Signal
+from parsers.run import Run
 
 __all__ = ["plateau_findings"]
 
@@ -42,7 +44,7 @@ _TRY_STOP = (
 )
 
 
-def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
+def plateau_findings(run: Run, signal: Signal, gauge: Gauge) -> list[Finding]:
     """What is to be said of where a loss stops to improve; at most one finding. The signal has 30 rows or more."""
     if signal.scaled is None:
         return list(_constant(signal, gauge))
@@ -61,7 +63,7 @@ def plateau_findings(signal: Signal, gauge: Gauge) -> list[Finding]:
     if frozen is not None:
         return [_unmoved(signal, *frozen, gauge)]
     stop = sudden_stop(signal.scaled, levels)
-    if stop is not None and not _warming(signal, stop):
+    if stop is not None and not _warming(signal, stop) and not phase_about(run, signal.step_at(stop.row)):
         return [_stopped(signal, stop, gauge)]
     return [*_late(signal, gauge, levels), *_levelled(signal, gauge, levels)][:1]
 

@@ -12,7 +12,7 @@ __all__ = ["FEWEST", "Shift", "spread_shift"]
 Floats = NDArray[np.float64]
 #: Rows of a block at least, blocks at most, and rows below which nothing is judged.
 _ROWS, _MOST = 12, 40
-FEWEST = 120
+FEWEST = 200
 #: Blocks before and after a split at least, and those next to it in which the change must already be there in full.
 _SIDE, _NEAR = 3, 3
 #: The first part of a run has a noise of its own, while the model still says the same of everything.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from analysis.anomaly.planned_phases import phase_about
 from analysis.findings import Finding
 from analysis.limits import Gauge
 from analysis.settling.signal import Signal
 from analysis.settling.spread import Shift, spread_shift
+from parsers.run import Run
 
 __all__ = ["spread_findings"]
 
@@ -21,7 +23,7 @@ _TRY = (
 )
 
 
-def spread_findings(signal: Signal, gauge: Gauge) -> tuple[list[Finding], Shift | None]:
+def spread_findings(run: Run, signal: Signal, gauge: Gauge) -> tuple[list[Finding], Shift | None]:
     """The finding of a loss whose noise changed for good (or none), and the change itself for the frame."""
     if signal.scaled is None:
         return [], None
@@ -32,7 +34,8 @@ def spread_findings(signal: Signal, gauge: Gauge) -> tuple[list[Finding], Shift 
     shift = spread_shift(signal.scaled, context)
     if not gauge.reaches(_KIND, 1.0 if shift is None else shift.factor, signal.metric) or shift is None:
         return [], shift
-    known = _known(signal, shift)
+    phase = phase_about(run, signal.step_at(shift.row))
+    known = (*([phase] if phase else []), *_known(signal, shift))
     way = "noisier" if shift.after > shift.before else "quieter"
     step = signal.step_at(shift.row)
     found = Finding(
