@@ -31,7 +31,9 @@ _PUBLIC = {
     "convergence": "analysis.convergence",
     "curriculum": "analysis.curriculum",
     "diagnose": "analysis.diagnose",
+    "gan": "analysis.gan",
     "gradients": "analysis.gradients",
+    "health": "analysis.health",
     "hidden_facts": "analysis.hidden_facts",
     "learning_rate": "analysis.learning_rate",
     "load": "parsers.loading",
@@ -59,7 +61,9 @@ if TYPE_CHECKING:
     from analysis.diagnose import diagnose as diagnose
     from analysis.findings import Finding as Finding
     from analysis.findings import NotApplicable as NotApplicable
+    from analysis.gan import gan as gan
     from analysis.gradients import gradients as gradients
+    from analysis.health import health as health
     from analysis.hidden_facts import hidden_facts as hidden_facts
     from analysis.kinds import Limit as Limit
     from analysis.learning_rate import learning_rate as learning_rate
