@@ -12,7 +12,7 @@ from analysis.indicators.readings import Reading, level_of, measured, similarity
 from analysis.kinds import KINDS
 from analysis.limits import Limits
 
-__all__ = ["INDICATORS", "Indicator", "State", "Vital", "vital"]
+__all__ = ["INDICATORS", "Indicator", "State", "Vital", "states_of", "vital"]
 
 State = Literal["healthy", "warning", "critical", "unknown"]
 
@@ -67,17 +67,25 @@ INDICATORS: tuple[Indicator, ...] = (
 def vital(indicator: Indicator, diagnosis: Diagnosis, limits: Limits) -> Vital:
     """The indicator by what a diagnosis found: the worst finding of its kinds, `unknown` where none could be judged."""
     found = tuple(f for f in diagnosis.findings if f.kind in indicator.kinds)
-    reading = indicator.reading(diagnosis)
-    judged = [kind for kind in indicator.kinds if kind in diagnosis.judged]
-    why = next((n.reason for n in diagnosis.not_applicable if n.kind in indicator.kinds), "not asked for")
-    if found:
-        state: State = status_of(found)
-        worst = found[0]  # a diagnosis has its findings in order, the worst first
-        return Vital(indicator.name, state, worst.message, _range(indicator, limits), reading, worst.first_step, found)
-    if judged:
-        said = f"looked for and not found: {', '.join(judged)}"
-        return Vital(indicator.name, "healthy", said, _range(indicator, limits), reading, None, ())
-    return Vital(indicator.name, "unknown", why, _range(indicator, limits), reading, None, ())
+    state, first = _state(indicator, diagnosis), None
+    if found:  # a diagnosis has its findings in order, the worst first
+        why, first = found[0].message, found[0].first_step
+    elif state == "healthy":
+        why = f"looked for and not found: {', '.join(k for k in indicator.kinds if k in diagnosis.judged)}"
+    else:
+        why = next((n.reason for n in diagnosis.not_applicable if n.kind in indicator.kinds), "not asked for")
+    return Vital(indicator.name, state, why, _range(indicator, limits), indicator.reading(diagnosis), first, found)
+
+
+def states_of(diagnosis: Diagnosis) -> dict[str, State]:
+    """The state of each indicator without its number: nothing of the run is read."""
+    return {indicator.name: _state(indicator, diagnosis) for indicator in INDICATORS}
+
+
+def _state(indicator: Indicator, diagnosis: Diagnosis) -> State:
+    found = [f for f in diagnosis.findings if f.kind in indicator.kinds]
+    judged = any(kind in diagnosis.judged for kind in indicator.kinds)
+    return status_of(found) if found or judged else "unknown"
 
 
 def _range(indicator: Indicator, limits: Limits) -> str:

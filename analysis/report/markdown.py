@@ -10,6 +10,7 @@ from analysis.findings import Finding, status_of
 from analysis.report.blocks import Block, arrows, blocks_of
 from analysis.report.groups import Group
 from analysis.report.text import clean, counted, span
+from analysis.report.vitals import health_rows
 
 __all__ = ["markdown"]
 
@@ -82,9 +83,16 @@ def _run(diagnosis: Diagnosis) -> Iterator[str]:
             "",
             f"Not readable: {counted(diagnosis.source.rejects.height, 'piece of input', 'pieces of input')}.",
         )
+    if rows := health_rows(diagnosis):
+        yield from _folded("Health", ["| indicator | status | number | healthy |", "|---|---|---|---|", *_health(rows)])
     if diagnosis.not_applicable:
         reasons = [f"* {n.kind}: {escape(n.reason, 300)}" for n in diagnosis.not_applicable]
         yield from _folded("Not judged", reasons)
+
+
+def _health(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for name, state, value, healthy, _ in rows:
+        yield f"| {name} | {state} | {escape(value)} | {escape(healthy, 200)} |"
 
 
 def _block(block: Block) -> Iterator[str]:

@@ -20,6 +20,7 @@ from analysis.report.groups import Group
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
 from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
+from analysis.report.vitals import health_rows
 from parsers.naming.primary_roles import PRIMARY
 from parsers.naming.run_roles import Roles
 from parsers.plan import Plan
@@ -83,6 +84,7 @@ class Section:
     key: str
     diagnosis: Diagnosis
     facts: tuple[tuple[str, str], ...]
+    health: tuple[tuple[str, str, str, str, str], ...]
     told: tuple[Told, ...]
     notes: tuple[Told, ...]
     beyond: tuple[Finding, ...]
@@ -122,6 +124,7 @@ def section(diagnosis: Diagnosis, key: str, drawings: Drawings, *, large: bool =
         key=key,
         diagnosis=diagnosis,
         facts=_facts(diagnosis, curves),
+        health=health_rows(diagnosis),
         told=tuple(one for one in told if one.block.severity != "info"),
         notes=tuple(one for one in told if one.block.severity == "info"),
         beyond=tuple(f for group in beyond for f in group.findings),
