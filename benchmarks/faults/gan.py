@@ -22,7 +22,7 @@ MODES, LATENT, SPREAD = 8, 8, 0.05
 #: The discriminator learns at so many times the generator's rate (Heusel et al. 2017).
 CRITIC = 3.0
 #: A discriminator that is to lose has so much of its rate left.
-SLOW = 0.05
+SLOW = 0.2
 Tensor = torch.Tensor
 
 
@@ -51,8 +51,8 @@ class Bend:
     """What a fault changes from step `onset` on, held at its size by a controller that looks at the last rows.
 
     `thin`: the generator's noise narrows until the diversity is that share of what it was. `gap`: the discriminator is
-    trained only while D(fake) - D(real) is above this, and slowly, and the generator at three times its rate. `won`:
-    the generator is trained only while D's loss is below this, and D sees neither instance noise nor its penalty.
+    trained slowly, and on swapped labels while D(fake) - D(real) is below this. `won`: the generator is trained only
+    while D's loss is below this, and D sees neither instance noise nor its penalty.
     """
 
     onset: int = 10**9
@@ -75,7 +75,7 @@ class Bend:
 
     @property
     def trains_d(self) -> bool:
-        """Whether the discriminator is trained in this step, where the fault is on."""
+        """Whether the discriminator is trained as it should be in this step, where the fault is on."""
         return self.gap is None or self.seen["d_fake"] - self.seen["d_real"] > self.gap
 
     @property
@@ -119,10 +119,10 @@ class _Players:
         loss = self.of_d(on_real, on_fake)
         # a small drift penalty (Karras et al. 2018, appendix A.1) keeps D's outputs near 0; it is not logged
         drift = 0.0 if on and bend.won is not None else 0.2
-        trained = not on or bend.trains_d
-        norm = _descend(
-            loss + drift * ((on_real**2).mean() + (on_fake**2).mean()), self.d_opt, lr, self.critic, trained
-        )
+        swapped = on and not bend.trains_d
+        taught = self.of_d(on_fake, on_real) if swapped else loss
+        taught = taught + drift * ((on_real**2).mean() + (on_fake**2).mean())
+        norm = _descend(taught, self.d_opt, lr, self.critic, trained=True)
         shown = {"d_real": self.shown(on_real).mean().item(), "d_fake": self.shown(on_fake).mean().item()}
         return {"d_loss": loss.item(), **shown, "d_grad_norm": norm}
 
@@ -166,11 +166,10 @@ def train_gan(recipe: Recipe, bend: Bend | None = None) -> Trace:
     for step in range(1, recipe.steps + 1):
         on = step >= bend.onset
         d_rate = CRITIC * rate * (SLOW if on and bend.gap is not None else 1.0)
-        g_rate = rate * (3.0 if on and bend.gap is not None else 1.0)
-        values = players.step_d(d_rate, bend, on) | players.step_g(g_rate, bend, on)
+        values = players.step_d(d_rate, bend, on) | players.step_g(rate, bend, on)
         if step % recipe.every == 0:
             values |= players.drawn(bend, on)
-            trace.rows.append(Row(step, {**values, "lr_g": g_rate, "lr_d": d_rate}, "train"))
+            trace.rows.append(Row(step, {**values, "lr_g": rate, "lr_d": d_rate}, "train"))
         bend.look(values, on)
     return trace
 
