@@ -68,7 +68,7 @@ def inject(
             "unit": fault.unit,
             "step": place.step if place is not None and fault.placed else None,
             "at": at,
-            "metric": str(place.series.metric) if place is not None else metric,
+            "metric": place.series.metric if place is not None and not draft.of_the_log else metric,
             "length": length,
             "consequences": consequences,
             "seed": seed,

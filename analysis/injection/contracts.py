@@ -99,9 +99,8 @@ def _missing(direction: str) -> Callable[[Draft], None]:
 
 def _onset(draft: Draft) -> int | None:
     """The step at which one more event comes."""
-    if not len(draft.run.roles):
-        return draft.run.last_step
-    return draft.begin(max(draft.run.roles, key=lambda one: one.count)).step
+    draft.of_the_log = True
+    return draft.begin(draft.longest(_RECORD)).step if len(draft.run.roles) else draft.run.last_step
 
 
 def _forbidden(draft: Draft) -> None:

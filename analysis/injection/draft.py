@@ -80,6 +80,7 @@ class Draft:
         self.events, self.rejects, self.sources = run.events, run.rejects, run.sources
         self.final_attempt = run.final_attempt
         self.place: Place | None = None
+        self.of_the_log = False  # whether the fault is one of the log as a whole, and of no series
 
     def refused(self, why: str) -> InputError:
         """The error that says what the log lacks."""
@@ -98,6 +99,12 @@ class Draft:
         if primary.series is None:
             raise self.refused(f"the log has no {name.replace('_', ' ')}; {record}")
         return primary.series
+
+    def longest(self, record: str) -> SeriesRole:
+        """The longest series, whose rhythm is that of the log; of training before others."""
+        if not len(self.run.roles):
+            raise self.refused(f"the log holds no numbers; {record}")
+        return max(self.run.roles, key=lambda one: (one.count, one.side == "train"))
 
     def found(self, metric: str) -> SeriesRole | None:
         """The longest series of exactly this metric, training before others; None where there is none."""

@@ -69,9 +69,8 @@ def _out(draft: Draft) -> None:
 def _any(draft: Draft) -> SeriesRole:
     if draft.metric is not None:
         return draft.wanted("train_loss", RECORD_LOSS)
-    if not len(draft.run.roles):
-        raise draft.refused(f"the log holds no numbers; {RECORD_LOSS}")
-    return max(draft.run.roles, key=lambda one: one.count)
+    draft.of_the_log = True
+    return draft.longest(RECORD_LOSS)
 
 
 def _slower(draft: Draft) -> None:

@@ -25,9 +25,8 @@ def _longest(draft: Draft) -> SeriesRole:
     """The longest series, whose rhythm is that of the log."""
     if draft.metric is not None:
         return draft.wanted("train_loss", RECORD_LOSS)
-    if not len(draft.run.roles):
-        raise draft.refused(f"the log holds no numbers; {RECORD_LOSS}")
-    return max(draft.run.roles, key=lambda one: (one.count, one.side == "train"))
+    draft.of_the_log = True
+    return draft.longest(RECORD_LOSS)
 
 
 def _stepped(draft: Draft) -> int:
