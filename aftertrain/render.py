@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # listing runs must not wait for the analyses
     from parsers.listing import Listing
     from parsers.run import RunSet
 
-__all__ = ["DIAGNOSES", "ROLES", "RUNS", "printable"]
+__all__ = ["DIAGNOSES", "ROLES", "RUNS", "grid", "markdown_table", "markdown_text", "printable"]
 
 
 def printable(text: str, limit: int = 300) -> str:
@@ -25,20 +25,24 @@ def printable(text: str, limit: int = 300) -> str:
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
 
-def _grid(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+def grid(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Rows as a table for the terminal."""
     cells = [list(header), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 
 
-def _markdown_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Rows as a table in Markdown, with every cell made safe."""
+
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(_markdown(c) for c in cells) + " |"
+        return "| " + " | ".join(markdown_text(c) for c in cells) + " |"
 
     return "\n".join([line(header), "|" + "---|" * len(header), *[line(row) for row in rows]])
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text from a log that Markdown shows as it is."""
     safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for sign in "\\|`*_[]":
         safe = safe.replace(sign, "\\" + sign)
@@ -191,13 +195,13 @@ def _github(diagnoses: Sequence[Diagnosis]) -> str:
 
 
 RUNS: dict[str, Callable[[Listing], str]] = {
-    "table": lambda runs: _grid(_run_rows(runs), _RUN_COLUMNS),
-    "markdown": lambda runs: _markdown_table(_run_rows(runs), _RUN_COLUMNS),
+    "table": lambda runs: grid(_run_rows(runs), _RUN_COLUMNS),
+    "markdown": lambda runs: markdown_table(_run_rows(runs), _RUN_COLUMNS),
     "json": _runs_json,
 }
 ROLES: dict[str, Callable[[RunSet], str]] = {
-    "table": lambda runs: _grid(_role_rows(runs), _ROLE_COLUMNS),
-    "markdown": lambda runs: _markdown_table(_role_rows(runs), _ROLE_COLUMNS),
+    "table": lambda runs: grid(_role_rows(runs), _ROLE_COLUMNS),
+    "markdown": lambda runs: markdown_table(_role_rows(runs), _ROLE_COLUMNS),
     "json": _roles_json,
 }
 DIAGNOSES: dict[str, Callable[[Sequence[Diagnosis]], str]] = {
