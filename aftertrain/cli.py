@@ -66,6 +66,24 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dialects(check)
     check.set_defaults(call=_check)
 
+    selftest = commands.add_parser(
+        "selftest",
+        help="which faults would have been caught in a run, from which size on, and which it cannot show",
+        epilog="exit status: 0 the run was tested, 2 the call or the input was unusable",
+    )
+    selftest.add_argument("path", metavar="RUN")
+    selftest.add_argument(
+        "--kinds", nargs="+", metavar="KIND", help="only these kinds (default: all; docs/selftest.md)"
+    )
+    selftest.add_argument("--format", choices=("table", "json", "markdown"), default="table")
+    selftest.add_argument("--run", metavar="NAME", help="which of several runs, by name, path or identifier")
+    selftest.add_argument(
+        "--seed", type=int, default=0, help="for what a fault leaves to chance (default: %(default)s)"
+    )
+    _add_plan(selftest)
+    _add_dialects(selftest)
+    selftest.set_defaults(call=_selftest)
+
     convert = commands.add_parser("convert", help="write a run as Parquet, JSONL, CSV, TensorBoard events or a W&B run")
     convert.add_argument("path", metavar="PATH")
     convert.add_argument("-o", "--output", required=True, metavar="OUT")
@@ -248,6 +266,24 @@ def _check(given: argparse.Namespace) -> int:
         return 0
     bar = SEVERITIES.index(given.fail_on)
     return int(any(SEVERITIES.index(f.severity) >= bar for d in diagnoses for f in d.findings))
+
+
+def _selftest(given: argparse.Namespace) -> int:
+    from aftertrain.render_selftest import SELFTESTS
+    from analysis.inject import fault_of
+    from analysis.selftest import selftest
+    from eventstream.errors import InputError
+    from parsers.loading import load
+
+    try:
+        kinds = None if given.kinds is None else [fault_of(kind).kind for kind in given.kinds]
+    except ValueError as error:
+        raise InputError(f"--kinds: {error}") from error
+    run = load(given.path, run=given.run, dialects=given.dialects, plan=given.plan)
+    with _Progress("planting faults") as progress:
+        tested = selftest(run, kinds=kinds, seed=given.seed, progress=progress)
+    print(SELFTESTS[given.format](tested))
+    return 0
 
 
 def _convert(given: argparse.Namespace) -> int:

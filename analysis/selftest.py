@@ -35,6 +35,7 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "found_at": pl.Float64,
     "delay": pl.Float64,
     "said_instead": pl.List(pl.String),
+    "not_judged": pl.String,
     "not_injectable": pl.String,
 }
 _FRAME = pl.Schema(_COLUMNS)
@@ -49,7 +50,8 @@ class SelfTest(Result):
     none was); default_size; default_size_found (at half of the places or more); found_at (share of the places where it
     was, at default size); delay (mean distance of the finding's first step from the onset there, as a share of the run;
     null where the fault has no onset); said_instead (kinds of warning or worse that were reported besides, at default
-    size and the middle place); not_injectable (why it cannot be planted, with what to record; empty where it can).
+    size and the middle place); not_judged (why the diagnosis did not judge the kind there, in its own words; empty where
+    it did); not_injectable (why it cannot be planted, with what to record; empty where it can).
 
     `findings` are none: nothing here is about the run itself. `basis` is the status of the run as it is, and
     `basis_kinds` what it has at warning or worse: a fault beside another one is harder to tell. `judged_at` are the
@@ -191,5 +193,6 @@ def _row(verdict: Verdict) -> tuple[Any, ...]:
         verdict.found_at,
         verdict.delay,
         list(verdict.instead),
+        verdict.unjudged,
         verdict.refused,
     )

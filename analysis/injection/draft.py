@@ -96,6 +96,8 @@ class Draft:
                 raise InputError(f"{self.run.name}: {unknown_name('metric', self.metric, self.run.metrics)}")
             return max(fit, key=lambda one: (one.side == "train", one.count))
         primary = self.run.roles[name]
+        if name == "train_loss" and primary.series is None:  # of a GAN the generator's loss is what is trained
+            primary = self.run.roles["generator_loss"]
         if primary.series is None:
             raise self.refused(f"the log has no {name.replace('_', ' ')}; {record}")
         return primary.series

@@ -27,7 +27,7 @@ _SMALL, _LARGE = 1e-3, 1e3
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of a fault: the smallest size found (None where none, or it has no size), the share of the places where
-    it was found at default size, the mean delay there, what else was said, and why it could not be planted."""
+    it was found at default size, the mean delay there, what else was said, and why it was not judged or could not be planted."""
 
     fault: Fault
     metric: str | None = None
@@ -35,6 +35,7 @@ class Verdict:
     found_at: float = 0.0
     delay: float | None = None
     instead: tuple[str, ...] = ()
+    unjudged: str = ""
     refused: str = ""
 
 
@@ -61,13 +62,15 @@ class Trial:
         self._seen[fault.default] = 2 * found_at >= 1
         delays = [hit[1] for hit in hits if hit is not None and hit[1] is not None]
         middle = list(planted.values())[len(planted) // 2]
+        whole = diagnose(middle)
         return Verdict(
             fault,
             metric=_note(middle).metric,
             smallest=self._smallest(list(planted)) if fault.sized else None,
             found_at=found_at,
             delay=float(np.mean(delays)) if delays else None,
-            instead=self._besides(diagnose(middle)),
+            instead=self._besides(whole),
+            unjudged=next((n.reason for n in whole.not_applicable if n.kind == fault.kind), ""),
         )
 
     def _planted(self) -> tuple[dict[float, Run], list[str]]:
