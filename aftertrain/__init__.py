@@ -35,6 +35,7 @@ _PUBLIC = {
     "gradients": "analysis.gradients",
     "health": "analysis.health",
     "hidden_facts": "analysis.hidden_facts",
+    "inject": "analysis.inject",
     "learning_rate": "analysis.learning_rate",
     "load": "parsers.loading",
     "load_all": "parsers.loading",
@@ -44,6 +45,7 @@ _PUBLIC = {
     "ranks": "analysis.ranks",
     "repeated_data": "analysis.repeated_data",
     "report": "analysis.report",
+    "selftest": "analysis.selftest",
     "sources": "analysis.sources",
     "resources": "analysis.resources",
     "speaker_embeddings": "analysis.speaker_embeddings",
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from analysis.gradients import gradients as gradients
     from analysis.health import health as health
     from analysis.hidden_facts import hidden_facts as hidden_facts
+    from analysis.inject import inject as inject
     from analysis.kinds import Limit as Limit
     from analysis.learning_rate import learning_rate as learning_rate
     from analysis.limits import Measure as Measure
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
     from analysis.repeated_data import repeated_data as repeated_data
     from analysis.report import report as report
     from analysis.resources import resources as resources
+    from analysis.selftest import selftest as selftest
     from analysis.sources import sources as sources
     from analysis.speaker_embeddings import speaker_embeddings as speaker_embeddings
     from analysis.train_eval_gap import train_eval_gap as train_eval_gap
