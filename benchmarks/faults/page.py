@@ -10,7 +10,7 @@ from benchmarks.faults import score as definitions
 from benchmarks.faults.score import INFORMATION, Score
 from benchmarks.faults.score_figures import draw_all, draw_kinds, save
 from benchmarks.faults.score_tables import further, headline, kinds_table, quirks_table, sizes_table, worst_table
-from benchmarks.faults.score_truth import OBVIOUS_TO_MIDDLE, Truth
+from benchmarks.faults.score_truth import MAGNITUDES, OBVIOUS_TO_MIDDLE, Truth
 
 __all__ = ["DOCS", "page", "write"]
 
@@ -34,11 +34,18 @@ Every run here was really trained: {len(families)} families ({", ".join(families
 logged points, written as {", ".join(formats)}. {faulty} runs have one planted fault, of {len(ours.kinds)} kinds, in six
 magnitudes (1 and 2 obvious, 3 and 4 middle, 5 and 6 faint); {healthy} are healthy, with the quirks that fool detectors.
 Seeds part all runs in two: thresholds were set on one part, and this page is made of the other
-({split}), on which nothing was set.
+({split}), on which nothing was set.{_gaps(ours)}
 
 `python -m benchmarks.faults generate` makes the logs, `python -m benchmarks.faults score --split scored --peers
 --write` makes this page.
 """
+
+
+def _gaps(ours: Score) -> str:
+    """What is to be said of a set that is not whole yet."""
+    empty = sum(not ours.cell(kind, [magnitude])[1] for kind in ours.kinds for magnitude in MAGNITUDES)
+    of = len(ours.kinds) * len(MAGNITUDES)
+    return f" **Not all are made yet: {empty} of {of} pairs of fault and magnitude have no run.**" if empty else ""
 
 
 def _headlines(scores: Sequence[Score]) -> str:

@@ -131,3 +131,10 @@ def test_curves_are_the_recall_of_the_tables() -> None:
     everything = draw_all([ours, other]).axes[0]
     assert np.asarray(everything.lines[0].get_ydata()).tolist() == [0.5, 1, 1, 1, 0.5, 0.5]
     assert np.asarray(everything.lines[1].get_ydata()).tolist() == [0] * 6
+
+
+def test_the_page_of_a_set_that_is_not_whole_says_so() -> None:
+    ours, _ = scores()
+    part = score_of("aftertrain", TRUTHS[:5], [one.told for one in ours.outcomes[:5]])
+    assert "1 of 6 pairs of fault and magnitude have no run" in page.page([part], TRUTHS[:5], "scored")
+    assert "have no run" not in page.page(scores(), TRUTHS, "scored")
