@@ -12,8 +12,9 @@ import polars as pl
 
 from analysis.figures import COLOURS, axes, style
 from analysis.findings import NotApplicable
-from analysis.integrity.contract_findings import Mixed, TensorUse, judge_contract, kept_out
+from analysis.integrity.contract_findings import Mixed, Reports, TensorUse, judge_contract, kept_out
 from analysis.integrity.contract_flow import Flow
+from analysis.integrity.lacking_inputs import Attendance
 from analysis.result import Result
 from parsers.run import Run
 
@@ -78,7 +79,7 @@ class _Seen:
     last: int | None = None
     dtypes: set[str] = field(default_factory=set)
     devices: set[str] = field(default_factory=set)
-    statuses: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, Reports] = field(default_factory=dict)
 
 
 def contracts(run: Run) -> Contracts:
@@ -86,11 +87,12 @@ def contracts(run: Run) -> Contracts:
 
     The plan names per stage what it must `require` and `forbid` (shell patterns such as `*_labels` are allowed), and
     so do `contract` events, as `watch_inputs` records them. A required tensor that no event of its stage holds is
-    missing; a forbidden one is reported with its first step and the stage where it came in; one that an earlier stage
-    held and that was taken out on the way is told as info, with the stage that was the first without it. A tensor that
-    one stage reports as not found and another holds points to a blind stage (a callback). Without a plan, statuses
-    (`DISABLED`, `NOT FOUND`) and devices are judged all the same. A stage that the plan names and no event shows cannot
-    be judged, and is said to be missing only by `not_applicable`.
+    missing, and so is an input that some events of one split hold and others lack; a forbidden one is reported with
+    its first step and the stage where it came in; one that an earlier stage held and that was taken out on the way is
+    told as info, with the stage that was the first without it. A tensor that one stage reports as not found and
+    another holds points to a blind stage (a callback). Without a plan, statuses (`DISABLED`, `NOT FOUND`) and devices
+    are judged all the same; a status that turns to these at one step and stays counts however late that is. A stage
+    that the plan names and no event shows cannot be judged, and is said to be missing only by `not_applicable`.
 
     Events whose payload is no object are passed over. Events alike in all but step and time are read once, so that a
     million of them take a second. Without any event every kind is `not_applicable`. Source of the contract's form: the
@@ -103,14 +105,15 @@ def contracts(run: Run) -> Contracts:
     >>> [f.kind for f in contracts(finish("r", "r", "aftertrain", events=events, plan=plan)).findings]
     ['forbidden-input', 'missing-input']
     """
-    uses, mixed, flow = _gather(run)
+    uses, mixed, flow, attendance = _gather(run)
     if not uses:
         reason = _nothing_held(flow)
         return Contracts(run.name, _FRAME.to_frame(), not_applicable=_unjudged(dict.fromkeys(_KINDS, reason)))
     rules = _all_rules(run)
     table = _with_plan(uses, rules)
     forbidden = {stage: names for stage, (_, names) in rules["inputs"].items() if names}
-    findings = judge_contract(run.name, table, mixed, flow) + kept_out(run.name, table, forbidden, flow)
+    findings = judge_contract(run.name, table, mixed, flow) + attendance.findings(run.name, rules["inputs"])
+    findings += kept_out(run.name, table, forbidden, flow)
     told = {f.kind for f in findings}
     return Contracts(
         run=run.name,
@@ -135,13 +138,13 @@ def _nothing_held(flow: Flow) -> str:
     )
 
 
-def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed], Flow]:
-    """Every (direction, stage, name) with what was seen of it, the batches whose tensors lie on several devices, and
-    the way of the inputs through the stages.
+def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed], Flow, Attendance]:
+    """Every (direction, stage, name) with what was seen of it, the batches whose tensors lie on several devices, the
+    way of the inputs through the stages, and which of them the events of each stage held.
     """
     uses: dict[tuple[str, str, str], _Seen] = {}
     mixed: list[Mixed] = []
-    flow = Flow()
+    flow, attendance = Flow(), Attendance()
     alike = (
         run.events.filter(pl.col("kind").is_in(["inputs", "outputs"]))
         .group_by("kind", "split", "payload", maintain_order=True)
@@ -151,6 +154,7 @@ def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed], F
         stage, tensors, statuses = _parse(payload)
         if direction == "inputs":
             flow.add(split or "", stage, tensors, first)
+            attendance.add(split or "", stage, (*tensors, *statuses), first, last, count)
         devices: set[str] = set()
         for name, about in tensors.items():
             use = _mark(uses.setdefault((direction, stage, name), _Seen()), first, last, count)
@@ -160,14 +164,14 @@ def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed], F
             use.devices |= {str(described["device"])} if described.get("device") else set()
         for name, status in statuses.items():
             use = uses.setdefault((direction, stage, name), _Seen())
-            use.statuses[str(status)] = use.statuses.get(str(status), 0) + count
+            use.statuses[str(status)] = use.statuses.get(str(status), Reports()).with_more(count, first, last)
             use.first = first if use.first is None else use.first
         if direction == "inputs" and len(devices) > 1:
             mixed.append(Mixed(stage, ", ".join(sorted(devices)), first, last, count))
     for counted in _records(run, "watched"):
         stages = counted.get("stages")
         flow.count(stages if isinstance(stages, dict) else {})
-    return uses, mixed, flow
+    return uses, mixed, flow, attendance
 
 
 def _records(run: Run, kind: str) -> list[dict[str, Any]]:

@@ -10,10 +10,27 @@ from fnmatch import fnmatchcase
 from analysis.findings import Finding
 from analysis.integrity.contract_flow import Flow
 
-__all__ = ["Mixed", "TensorUse", "judge_contract", "kept_out"]
+__all__ = ["Mixed", "Reports", "TensorUse", "judge_contract", "kept_out"]
 
 _DISABLED = re.compile(r"\b(disabled|switched off|inactive)\b", re.IGNORECASE)
+#: So many reports at the end, with none before, are no chance batch.
+_LASTING = 2
 _ABSENT = re.compile(r"\b(not[ _-]?found|missing|absent)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """How often one status was reported, and its first and last step."""
+
+    count: int = 0
+    first: int | None = None
+    last: int | None = None
+
+    def with_more(self, count: int, first: int | None, last: int | None) -> Reports:
+        """With so many further reports, between two steps."""
+        firsts = [step for step in (self.first, first) if step is not None]
+        lasts = [step for step in (self.last, last) if step is not None]
+        return Reports(self.count + count, min(firsts, default=None), max(lasts, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +46,7 @@ class TensorUse:
     last: int | None = None
     dtypes: Set[str] = frozenset()
     devices: Set[str] = frozenset()
-    statuses: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, Reports] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -179,12 +196,17 @@ def _kept_out(run: str, table: Sequence[TensorUse], stage: str, name: str, flow:
 
 
 def _status(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | None:
-    disabled = sum(n for status, n in use.statuses.items() if _DISABLED.search(status))
-    absent = sum(n for status, n in use.statuses.items() if _ABSENT.search(status) and not _DISABLED.search(status))
-    total = sum(use.statuses.values())
+    off_ones = [reports for status, reports in use.statuses.items() if _DISABLED.search(status)]
+    none_there = [
+        reports for status, reports in use.statuses.items() if _ABSENT.search(status) and not _DISABLED.search(status)
+    ]
+    disabled, absent = (sum(one.count for one in reports) for reports in (off_ones, none_there))
+    total = sum(one.count for one in use.statuses.values())
     if not disabled and not absent:
         return None
     off = disabled >= absent
+    hit = off_ones if off else none_there
+    since = _since(hit, [one for one in use.statuses.values() if one not in hit])
     kind = "disabled-conditioning" if off else "missing-input" if use.direction == "inputs" else "missing-output"
     count, said = (disabled, "disabled") if off else (absent, "not found")
     elsewhere = _elsewhere(use, table)
@@ -193,18 +215,20 @@ def _status(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | N
         "reports": total,
         "affected": count,
         "statuses": "; ".join(use.statuses),
+        "to_the_end_from": since,
     }
     if elsewhere is not None:
         evidence |= {"held_by": elsewhere.stage, "held": elsewhere.seen}
     return Finding(
         kind,
-        "info" if count <= total / 2 else "critical" if use.planned == "require" else "warning",
+        "info" if count <= total / 2 and since is None else "critical" if use.planned == "require" else "warning",
         run,
         f"{use.direction.removesuffix('s')} {use.label} is {said} in {count} of {total} status reports"
+        + (f", all from step {since} to the end" if since is not None else "")
         + (f", while stage {elsewhere.stage!r} held it in {_events(elsewhere.seen)}" if elsewhere else ""),
         metric=use.name,
-        first_step=use.first,
-        last_step=use.last,
+        first_step=min((one.first for one in hit if one.first is not None), default=use.first),
+        last_step=max((one.last for one in hit if one.last is not None), default=use.last),
         evidence=evidence,
         causes=(
             *_blind(use, elsewhere),
@@ -219,6 +243,21 @@ def _status(run: str, use: TensorUse, table: Sequence[TensorUse]) -> Finding | N
             f"follow {use.name!r} from where it is made to {f'stage {use.stage!r}' if use.stage else 'the model'}",
         ),
     )
+
+
+def _since(hit: Sequence[Reports], others: Sequence[Reports]) -> int | None:
+    """The step from which every report, two or more of them, is of the one sort, after others before; else None.
+
+    Conditioning that is dropped at random (for guidance without a classifier) comes back: that is none of this.
+    """
+    if not others or sum(one.count for one in hit) < _LASTING:
+        return None
+    starts, ends = [one.first for one in hit], [one.last for one in others]
+    known = [step for step in (*starts, *ends) if step is not None]
+    if len(known) < len(starts) + len(ends):
+        return None
+    first = min(step for step in starts if step is not None)
+    return first if first > max(step for step in ends if step is not None) else None
 
 
 def _elsewhere(use: TensorUse, table: Sequence[TensorUse]) -> TensorUse | None:

@@ -9,10 +9,11 @@ __all__ = ["KINDS"]
 KINDS = {
     "missing-input": Kind(
         "contracts",
-        "a required input was never seen",
+        "a required input is not there",
         needs="recorded `inputs` events, and a plan or contract that names what a stage requires",
-        statistic="whether any recorded event of the stage holds the required key (shell patterns are allowed)",
-        severity="critical",
+        statistic="whether any recorded event of the stage holds the required key (shell patterns are allowed), and "
+        "whether others of the same split lack it",
+        severity="critical; a warning where half of the events or fewer lack it",
         causes=(
             "the key is dropped on the way (collate function, unused-column removal, a renamed argument)",
             "the stage records only a part of its tensors",
@@ -76,7 +77,8 @@ KINDS = {
         needs="status reports of conditioning inputs (DISABLED, NOT FOUND) in the event stream or a debug log",
         statistic="the share of status reports that call the input disabled or not found; whether another stage held "
         "it",
-        severity="info up to half of the reports; a warning above, critical where the plan requires the input",
+        severity="info up to half of the reports; a warning above, or where all are from one step to the end, critical "
+        "where the plan requires the input",
         causes=(
             "the input is computed but switched off by configuration",
             "an earlier stage does not hand it on, or the flag or module that makes it was not loaded",

@@ -206,3 +206,42 @@ def test_stages_that_were_handed_nothing_are_no_kept_contract_and_the_reason_say
     result = contracts(run_of([("inputs", 3, {"stage": "on_log", "tensors": {}})]))
     assert not result.findings and len(result.not_applicable) == 5
     assert all("the only stage recorded (on_log) was handed no inputs" in n.reason for n in result.not_applicable)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_required_input_that_batches_lack_from_a_step_on_is_told_with_that_step(seed: int):
+    since = random.Random(seed).randrange(1, 100)
+    events = [("inputs", s, batch("forward", "mask", *(["input_ids"] if s < since else []))) for s in range(100)]
+    (finding,) = contracts(run_of(events)).findings
+    assert (finding.kind, finding.metric, finding.first_step) == ("missing-input", "input_ids", since)
+    assert finding.severity == ("critical" if since < 50 else "warning")
+    assert (finding.evidence["lacking"], finding.evidence["seen"]) == (100 - since, since)
+
+
+def test_what_evaluation_is_never_given_and_what_a_blind_callback_sees_is_no_missing_input():
+    trained = [("inputs", s, batch("forward", "input_ids")) for s in range(20)]
+    blind = [("inputs", s, {"stage": "forward", "tensors": {}}) for s in range(20)]
+    frame = run_of(trained + blind).events
+    evaluated = run_of([("inputs", s, batch("forward", "mask")) for s in range(20)]).events
+    events = pl.concat([frame, evaluated.with_columns(split=pl.lit("eval"))])
+    assert contracts(finish("r", "r", "aftertrain", events=events, plan=PLAN)).status == "healthy"
+
+
+@pytest.mark.parametrize("off", [2, 5, 40])
+def test_conditioning_that_is_switched_off_at_a_step_and_stays_off_counts_however_late(off: int):
+    told = [
+        ("inputs", s, batch("forward", status={"spk": "active" if s < 100 - off else "DISABLED"})) for s in range(100)
+    ]
+    (finding,) = contracts(run_of(told, {})).findings
+    assert (finding.kind, finding.severity, finding.first_step) == ("disabled-conditioning", "warning", 100 - off)
+    assert finding.last_step == 99 and finding.evidence["to_the_end_from"] == 100 - off
+
+
+def test_conditioning_that_is_dropped_at_random_is_no_warning():
+    for seed in range(200):
+        rng = random.Random(seed)
+        told = [
+            ("inputs", s, batch("forward", status={"spk": "DISABLED" if rng.random() < 0.2 else "active"}))
+            for s in range(60)
+        ]
+        assert contracts(run_of(told, {})).status == "healthy"
