@@ -58,10 +58,11 @@ class GanHealth(Result):
     none), family, begins (the first step; of a term that was exactly 0 before, the first at which it is not).
 
     Roles: generator_loss, discriminator_loss, d_real, d_fake, diversity, then `skill` (how well D tells real from fake:
-    0 is a guess, 1 a perfect D), g_grad_norm, d_grad_norm, gradient_ratio, g_learning_rate, d_learning_rate,
-    feature_matching, adversarial, ada_r_t, each where it is logged. `signals` are the series behind, by role, and
-    `skill` the discriminator's. `ratios` are late numbers of one player beside the other (`imbalance.ratios_of`);
-    `starts` tell when each adversarial term began, `family` which losses they are (empty where unknown).
+    0 is a guess, 1 outputs as far apart as their targets), g_grad_norm, d_grad_norm, gradient_ratio, g_learning_rate,
+    d_learning_rate, feature_matching, adversarial, ada_r_t, each where it is logged. `signals` are the series of the
+    first five, and `skill` is the discriminator's. `ratios` are late numbers of one player beside the other
+    (`imbalance.ratios_of`); `starts` tell when each adversarial term began, `family` which losses they are (empty where
+    unknown).
     """
 
     signals: Mapping[str, Signal]

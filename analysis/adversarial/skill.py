@@ -18,17 +18,18 @@ __all__ = ["FEWEST", "Skill", "begins", "blocks", "discriminator_idle", "skill_o
 FEWEST = 20
 #: Rows of the first block; each further one holds as many as all before it.
 _FIRST = 5
-#: D(real) - D(fake) of a perfect discriminator: hinge has margins at 1 and -1; the slope of a sigmoid at 0 is 1 / 4.
-_SPANS = {"probabilities": 1.0, "lsgan": 1.0, "hinge": 2.0, "logits": 4.0}
+#: D(real) - D(fake) that counts as 1: the distance of the targets of LSGAN and the margins of hinge. BCE has none: two
+#: logits as of hinge, and about half as probabilities, whose slope in the middle is a fourth.
+_SPANS = {"probabilities": 0.5, "lsgan": 1.0, "hinge": 2.0, "logits": 2.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """How well D tells real from fake in each block of the run: 0 for a guess, about 1 for a perfect one.
+    """How well D tells real from fake in each block of the run: 0 for a guess, about 1 for outputs at their targets.
 
-    `by` says from what: `separation` (D(real) - D(fake) over that of a perfect D) or `loss` (1 - D's loss over its
-    equilibrium). `levels` are the medians of blocks of 5, 5, 10, 20, 40, ... rows: what D could only in the beginning
-    counts however long the run goes on.
+    `by` says from what: `separation` (D(real) - D(fake), over the distance of their targets) or `loss` (1 - D's loss
+    over its equilibrium). `levels` are the medians of blocks of 5, 5, 10, 20, 40, ... rows: what D could only in the
+    beginning counts however long the run goes on.
     """
 
     by: str
@@ -64,8 +65,7 @@ def blocks(n: int) -> list[tuple[int, int]]:
 def skill_of(signals: Mapping[str, Signal], balance: Equilibrium | None) -> Skill | None:
     """The skill by D's outputs where both are logged, else by its loss; None with neither or fewer than 20 points.
 
-    Outputs between 0 and 1 are probabilities, or LSGAN's, whose targets are 0 and 1; others are hinge's or logits. A
-    Wasserstein critic's have no scale: None.
+    Outputs between 0 and 1 are probabilities where the family is not known; a Wasserstein critic's have no scale.
     """
     real, fake = signals.get("d_real"), signals.get("d_fake")
     if real is not None and fake is not None:
@@ -81,7 +81,7 @@ def skill_of(signals: Mapping[str, Signal], balance: Equilibrium | None) -> Skil
 
 
 def _span(real: Floats, fake: Floats, balance: Equilibrium | None) -> float | None:
-    """D(real) - D(fake) of a perfect discriminator; None for a critic, whose outputs have no scale."""
+    """The distance of D's targets; None for a critic, whose outputs have no scale."""
     family = balance.family.removesuffix("-mean") if balance is not None else ""
     if family in ("lsgan", "hinge"):
         return _SPANS[family]

@@ -67,8 +67,8 @@ KINDS = {
         "GAN",
         "the generator fools the discriminator outright",
         needs="losses of generator and discriminator with 20 points or more, of a family that has an equilibrium",
-        statistic="the generator's loss as a share of its equilibrium (of hinge's, which has no floor, (1 - D(fake))^2), "
-        "held to the end for a fifth of the run while the discriminator's lies a fifth above its own",
+        statistic="the generator's loss as a share of its equilibrium (of hinge's, which has no floor, "
+        "(1 - D(fake))^2), held to the end for a fifth of the run while the discriminator's lies a fifth above its own",
         severity="a warning; critical where the discriminator's loss is three times its equilibrium",
         limit=Limit(
             "share_of_balance",
@@ -94,15 +94,15 @@ KINDS = {
         needs="D's outputs on real and on fake data, or D's loss of a family with an equilibrium, with 20 points or "
         "more, from the beginning of the training on",
         statistic="the best skill of any part of the run (blocks of 5, 5, 10, 20, ... records, their medians): D(real) "
-        "- D(fake) as a share of what a perfect discriminator shows, or 1 - D's loss over its equilibrium. A balanced "
-        "game ends there as well, but its discriminator was ahead in the beginning",
+        "- D(fake) as a share of the distance of their targets (0.5 for probabilities of BCE), or 1 - D's loss over "
+        "its equilibrium. A balanced game ends there as well, but its discriminator was ahead in the beginning",
         severity="a warning by D's outputs; an info by its loss alone",
         limit=Limit(
             "best_skill",
             0.02,
-            "share of a perfect discriminator's",
-            "calibrated on trained games of three families: at their best blocks healthy ones are at 0.1 to 0.4, idle "
-            "ones below 0.004",
+            "of the distance of D's targets",
+            "calibrated on trained games of three families: in their best blocks healthy discriminators are at 0.06 to "
+            "0.4, idle ones at 0.015 or below",
             above=False,
             highest=1.0,
         ),

@@ -194,7 +194,7 @@ def generator(share: float) -> Run:
 
 def idle(skill: float) -> Run:
     apart = np.full(200, skill) + noise(200, 1e-4)
-    return run_of({"d_real": 0.5 + apart / 2, "d_fake": 0.5 - apart / 2})
+    return run_of({"d_real": 0.5 + apart / 4, "d_fake": 0.5 - apart / 4})
 
 
 def drifting(times: float) -> Run:
