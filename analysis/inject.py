@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from analysis.injection import accounting, adversarial, contracts, evaluations, gradients, losses, processes, stream
 from analysis.injection.draft import Draft
 from analysis.injection.fault import Fault
@@ -59,7 +61,8 @@ def inject(
     chosen = fault.checked(size)
     _check_place(at, length)
     draft = Draft(run, kind, at, chosen, metric, length, consequences, seed)
-    fault.plant(draft)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what floats cannot hold becomes infinite
+        fault.plant(draft)
     place = draft.place
     return draft.finished(
         {

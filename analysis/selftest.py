@@ -50,8 +50,9 @@ class SelfTest(Result):
     none was); default_size; default_size_found (at half of the places or more); found_at (share of the places where it
     was, at default size); delay (mean distance of the finding's first step from the onset there, as a share of the run;
     null where the fault has no onset); said_instead (kinds of warning or worse that were reported besides, at default
-    size and the middle place); not_judged (why the diagnosis did not judge the kind there, in its own words; empty where
-    it did); not_injectable (why it cannot be planted, with what to record; empty where it can).
+    size and the middle place; the kind itself where it was placed elsewhere); not_judged (why the diagnosis did not
+    judge the kind there, in its own words; empty where it did); not_injectable (why it cannot be planted, with what to
+    record; empty where it can).
 
     `findings` are none: nothing here is about the run itself. `basis` is the status of the run as it is, and
     `basis_kinds` what it has at warning or worse: a fault beside another one is harder to tell. `judged_at` are the
@@ -134,7 +135,8 @@ def selftest(
     what else comes of it. Then the smallest size that is still found at half of the places or more is searched on a
     geometric grid of 10 % steps, by bisection. Found means: a finding of that kind, warning or worse (of kinds that are
     information by design: any), that the run as it is does not have, and that begins within a tenth of the run from the
-    onset (more for faults that grow slowly, see `analysis.injection`). What is not found at default size is tried up to
+    onset (more for faults that grow slowly, see `analysis.injection`). The search takes it that what is larger is not
+    harder to find. What is not found at default size is tried up to
     a thousand times of it. 1,000 points of ten series take some ten seconds.
 
     `progress` is called as `progress(done, total, kind)`. A run that is not healthy is a poor basis, which `basis`

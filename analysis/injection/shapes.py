@@ -47,7 +47,8 @@ def parted(values: Floats) -> Parted:
     if not len(known):
         return Parted(np.zeros(len(values)), np.zeros(len(values)), times=False)
     times = bool((values[known] > 0).all())
-    told = np.log(values[known]) if times else values[known]
+    # beyond 1e290 a sum of neighbours would be infinite
+    told = np.log(values[known]) if times else np.clip(values[known], -1e290, 1e290)
     full = np.interp(np.arange(len(values)), known, told)
     width = int(np.clip(len(values) * _SHARE, _SHORTEST, _LONGEST)) | 1
     middle = median_filter(full, size=width, mode="nearest")

@@ -26,8 +26,9 @@ _SMALL, _LARGE = 1e-3, 1e3
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a fault: the smallest size found (None where none, or it has no size), the share of the places where
-    it was found at default size, the mean delay there, what else was said, and why it was not judged or could not be planted."""
+    """What came of a fault: the smallest size found (None where none, or it has no size), the share of the places at
+    which it was found at default size, the mean delay there, what else was said, and why it was not
+    judged, or could not be planted."""
 
     fault: Fault
     metric: str | None = None
@@ -69,7 +70,7 @@ class Trial:
             smallest=self._smallest(list(planted)) if fault.sized else None,
             found_at=found_at,
             delay=float(np.mean(delays)) if delays else None,
-            instead=self._besides(whole),
+            instead=self._besides(whole, hits[len(planted) // 2] is not None),
             unjudged=next((n.reason for n in whole.not_applicable if n.kind == fault.kind), ""),
         )
 
@@ -125,11 +126,14 @@ class Trial:
             low, high = (low, half) if self._is_found(sizes[half], places) else (half, high)
         return sizes[high]
 
-    def _besides(self, diagnosis: Diagnosis) -> tuple[str, ...]:
-        """Kinds of warning or worse beside the one that was planted, and that the run has not by itself."""
+    def _besides(self, diagnosis: Diagnosis, hit: bool) -> tuple[str, ...]:
+        """Kinds of warning or worse that the run has not by itself, without the one that was planted and found.
+
+        That kind is among them where it was reported, and for another place.
+        """
         own = {_key(f) for f in self.basis.findings}
         said = (f for f in diagnosis.findings if f.severity != "info" and _key(f) not in own)
-        return tuple(sorted({f.kind for f in said} - {self.fault.kind}))
+        return tuple(sorted({f.kind for f in said} - ({self.fault.kind} if hit else set())))
 
 
 def grid(fault: Fault) -> list[float]:
