@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,8 @@ _LFS_SIZE = re.compile(r"^size (\d+)", re.MULTILINE)
 _FOREIGN = re.compile(
     rb"\s*(?:[{\[]\s*[\"{\[\]}]|<[?!a-zA-Z]|%PDF|PK\x03\x04|\x1f\x8b|\x28\xb5\x2f\xfd|\x89PNG|PAR1|SQLite)"
 )
+#: Where the plan was read that the lines tell in passing.
+_LINES = "the lines of the log"
 #: File names so general that the folder tells more.
 _GENERAL = re.compile(
     r"(?:train(?:er)?(?:_\d+)?(?:_?log)?|output|out|stdout|stderr|log|logs|main|loss_log|console|run)", re.IGNORECASE
@@ -145,7 +148,7 @@ def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
     if reader.settings:
         events.insert(0, (0, 0, 0, None, None, None, "", "config", payload_text(_config(reader))))
     reader.rejects.sort(key=lambda r: (r.file, r.line or 0))
-    return finish(
+    run = finish(
         name,
         str(path),
         format,
@@ -154,6 +157,8 @@ def _run(path: Path, reader: Reader, tail: str, format: str, parts: int) -> Run:
         rejects=reader.rejects,
         config=_config(reader),
     )
+    # What each line counts towards is no setting of the program's, whose own may say "as many as there is data for".
+    return replace(run, beside={_LINES: {"max_steps": reader.planned_steps}}) if reader.planned_steps else run
 
 
 def _note(reader: Reader, parts: int) -> tuple[Any, ...]:

@@ -74,7 +74,10 @@ def with_configuration(run: Run, where: Path) -> Run:
         )
     return _replaced(
         run,
-        beside={n: content for n, content in found.items() if content and _MODEL.isdisjoint(content)},
+        beside={
+            **{n: content for n, content in found.items() if content and _MODEL.isdisjoint(content)},
+            **run.beside,
+        },
         beside_unread=tuple(unread),
         config_source=_source(run, taken, where),
     )

@@ -69,24 +69,25 @@ PAIRS: dict[str, str] = {
 
 #: Groups of a pattern that say where a number belongs; every other named group is a number itself.
 PLACE = ("step", "epoch", "time", "split", "rank")
-_SPECIAL = {*PLACE, "total", "pairs", "key", "value"}
+_SPECIAL = {*PLACE, "total", "planned_steps", "pairs", "key", "value"}
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """One kind of line. `literal` must stand in it; `regex` has named groups, in the syntax of Rust's `regex`.
 
-    The groups `step`, `epoch`, `time`, `split` and `rank` place the line; `total` is the number of batches in an
-    epoch; `pairs` is a text of names and values (`style`, one of `PAIRS`); `key` and `value` are one name and its
-    number; any other named group is a number under that name. `roles` tells which names of `pairs` are a step or an
-    epoch. A line that matches `opening` and not `regex` is a damaged line. `setting` marks lines of configuration, and
-    `event` is the kind of event that a line is instead of numbers; `start` is one that the program writes
-    at each start, which opens another attempt. `prefix` stands before the names of `pairs`.
-    A line that does not end with `closing` (blanks apart) does not match: told apart from `regex` because that is
-    faster. Groups `eta__h`, `eta__min` and the like are parts of one duration `eta`, in seconds. Lines of a pattern
-    that `shares` are left for the patterns after it too: one line then tells of two splits. `redrawn` finds the count
-    of a bar that is drawn over itself: of drawings on one line of the file that follow one another with the same count
-    only the last is read; where it has a second group, the count to be reached, only those that have reached it.
+    The groups `step`, `epoch`, `time`, `split` and `rank` place the line; `total` is the number of batches in an epoch;
+    `planned_steps` is how many steps the whole training is to have (`step 7/100`); `pairs` is a text of names and
+    values (`style`, one of `PAIRS`); `key` and `value` are one name and its number; any other named group is a number
+    under that name. `roles` tells which names of `pairs` are a step or an epoch. A line that matches `opening` and not
+    `regex` is a damaged line. `setting` marks lines of configuration, and `event` is the kind of event that a line is
+    instead of numbers; `start` is one that the program writes at each start, which opens another attempt. `prefix`
+    stands before the names of `pairs`. A line that does not end with `closing` (blanks apart) does not match: told
+    apart from `regex` because that is faster. Groups `eta__h`, `eta__min` and the like are parts of one duration `eta`,
+    in seconds. Lines of a pattern that `shares` are left for the patterns after it too: one line then tells of two
+    splits. `redrawn` finds the count of a bar that is drawn over itself: of drawings on one line of the file that
+    follow one another with the same count only the last is read; where it has a second group, the count to be reached,
+    only those that have reached it.
     """
 
     literal: str

@@ -21,9 +21,10 @@ def from_toml(path: str | Path) -> tuple[Dialect, ...]:
     """The dialects that a TOML file declares.
 
     Each `[[dialect]]` has a `name` and one or more `[[dialect.pattern]]` with `regex`: a regular expression with named
-    groups. `step`, `epoch`, `time`, `split` and `rank` place the line; every other group is a number under its name;
-    `pairs` holds a sequence of names and numbers in a `style` (one of `parsers.text_logs.dialect.PAIRS`); `key` and
-    `value` are one name and its number. Optional: `contains` (a text that must stand in the line: faster), `opening`
+    groups. `step`, `epoch`, `time`, `split` and `rank` place the line; `planned_steps` is the number
+    of steps that it counts towards (`step 7/100`); every other group is a number under its name; `pairs` holds a
+    sequence of names and numbers in a `style` (one of `parsers.text_logs.dialect.PAIRS`); `key` and `value` are one
+    name and its number. Optional: `contains` (a text that must stand in the line: faster), `opening`
     (what begins such a line: lines that match it and not the whole are said to be damaged), `split`, `roles`,
     `setting`; for the dialect `what`, `names`, `metrics`, `scale` (name to factor), `carry` and `first_step`, as in
     `parsers.text_logs.dialect.Dialect`.

@@ -12,6 +12,7 @@ __all__ = ["DIALECTS", "from_toml"]
 
 _N, _I, _C = NUMBER, INTEGER, COMMAS
 _STEP, _EPOCH = rf"(?P<step>{_I})", rf"(?P<epoch>{_I})"
+_OF = rf"/ *(?P<planned_steps>{_I})"
 MEGATRON = Dialect(
     "megatron",
     "Megatron-LM, Megatron-DeepSpeed, GPT-NeoX",
@@ -19,14 +20,14 @@ MEGATRON = Dialect(
         Pattern(
             "| elapsed time per iteration",
             rf"^(?:\[default(?P<rank>{_I})\]:)? +(?:\[(?P<time>{TIME})\] +)?"
-            rf"iteration +{_STEP}/ *{_I} *\|(?P<pairs>.*)$",
+            rf"iteration +{_STEP}{_OF} *\|(?P<pairs>.*)$",
             "bars",
             opening=rf"iteration +{_I}/ *{_I} *\|",
             closing="|",
         ),
         Pattern(
             " elapsed time per iteration",
-            rf"^[^|]{{0,80}}?(?:samples/sec: {_N} \|)? *iteration +{_STEP}/ *{_I} *\|(?P<pairs>.*)$",
+            rf"^[^|]{{0,80}}?(?:samples/sec: {_N} \|)? *iteration +{_STEP}{_OF} *\|(?P<pairs>.*)$",
             "bars",
             closing="|",
         ),
@@ -52,14 +53,14 @@ LLMC = Dialect(
     (
         Pattern(
             "| norm ",
-            rf"^step +{_STEP}/{_I} \| loss +(?P<loss>{_N}) \((?P<loss_z>{_N})z\)\| norm +(?P<norm>{_N}) "
+            rf"^step +{_STEP}{_OF} \| loss +(?P<loss>{_N}) \((?P<loss_z>{_N})z\)\| norm +(?P<norm>{_N}) "
             rf"\((?P<norm_z>{_N})z\)\| lr (?P<lr>{_N}) \| (?P<ms>{_N}) ms \|(?: (?P<mfu>{_N})% [a-z0-9]+ MFU \|)? "
             rf".*?(?P<tok_per_s>{_N}) tok/s$",
             opening=rf"^step +{_I}/{_I} \| loss ",
         ),
         Pattern(
             "| train loss ",
-            rf"^step +{_STEP}/{_I} \| train loss +(?P<loss>{_N}) \| norm +(?P<norm>{_N}) \| lr (?P<lr>{_N}) "
+            rf"^step +{_STEP}{_OF} \| train loss +(?P<loss>{_N}) \| norm +(?P<norm>{_N}) \| lr (?P<lr>{_N}) "
             rf"\(?(?P<ms>{_N}) ms.*$",
             opening=rf"^step +{_I}/{_I} \| train loss ",
         ),
@@ -97,7 +98,7 @@ MODDED = Dialect(
     (
         Pattern(
             "step:",
-            rf"^step:{_STEP}/{_I} (?P<pairs>(?:[a-z_]+:\S+ )*step_avg:{_N}ms)$",
+            rf"^step:{_STEP}{_OF} (?P<pairs>(?:[a-z_]+:\S+ )*step_avg:{_N}ms)$",
             "colon",
             opening=rf"^step:{_I}/{_I}",
         ),
@@ -111,7 +112,7 @@ NANOCHAT = Dialect(
     (
         Pattern(
             "| loss: ",
-            rf"^step {_STEP}(?:/{_I})? \({_N}%\) \| (?P<pairs>.*?total time: {_N}m(?: \| eta: .*)?)$",
+            rf"^step {_STEP}(?:{_OF})? \({_N}%\) \| (?P<pairs>.*?total time: {_N}m(?: \| eta: .*)?)$",
             "bars",
             opening=rf"^step {_I}(?:/{_I})? \({_N}%\) \|",
             roles={"epoch": "epoch"},
@@ -129,7 +130,7 @@ OLMO = Dialect(
     (
         Pattern(
             "[step=",
-            rf"^(?P<time>{TIME})\s+\S+?(?::(?P<rank>{_I}))?\s.*\[step={_STEP}(?:/{_I})?(?:,epoch={_EPOCH}(?:/{_I})?)?\]$",
+            rf"^(?P<time>{TIME})\s+\S+?(?::(?P<rank>{_I}))?\s.*\[step={_STEP}(?:{_OF})?(?:,epoch={_EPOCH}(?:/{_I})?)?\]$",
             opening=r"\[step=",
         ),
         Pattern(

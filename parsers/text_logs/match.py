@@ -75,6 +75,8 @@ class Matcher:
     names: Mapping[str, str] = field(default_factory=dict)
     #: Lines that began as this pattern and did not go on as it; the reader drops those that another pattern took.
     broken: list[pl.DataFrame] = field(default_factory=list)
+    #: How many steps the training is to have, as the last line found says.
+    planned_steps: int | None = None
     _templates: list[_Template] = field(default_factory=list)
     _numeric: set[str] = field(default_factory=set)
     _first_epoch: float | None = None
@@ -170,6 +172,9 @@ class Matcher:
                 _damaged(lines, given, column, file, rejects)
             columns.append(column.alias(name))
         frame = pl.DataFrame(columns)
+        if "planned_steps" in groups.columns:
+            told = groups["planned_steps"].drop_nulls().tail(1).cast(pl.Int64, strict=False).drop_nulls()
+            self.planned_steps = told[0] if len(told) else self.planned_steps
         if "total" in groups.columns:
             frame = self._counted(frame, groups["total"])
         return frame.with_columns(split=pl.lit(self.pattern.split)) if self.pattern.split else frame

@@ -191,6 +191,12 @@ class Reader:
         scaled = long.with_columns(pl.col("value") * factor) if self.chosen.scale else long
         return [scaled["tag"], scaled["value"]]
 
+    @property
+    def planned_steps(self) -> int | None:
+        """How many steps the lines say that the training is to have (`step 7/100`); None where they do not."""
+        told = [m.planned_steps for m in self._matchers if m.planned_steps]
+        return told[0] if told else None
+
     def table(self, run: str) -> pl.DataFrame:
         """All numbers in the columns of `SCALARS`, names brought to the field's words, attempts numbered."""
         self.pieces.named = partial(_canonical, self.chosen or AUTO)

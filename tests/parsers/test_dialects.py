@@ -165,6 +165,27 @@ def test_carriage_returns_at_line_ends_and_a_byte_order_mark_change_nothing(name
     assert load(wide).scalars.drop("run").equals(plain)
 
 
+@pytest.mark.parametrize(
+    ("name", "planned"),
+    [("megatron", 100), ("llm.c", 19560), ("modded-nanogpt", 5100), ("nanochat", 21400), ("olmo", 1000)],
+)
+def test_lines_that_count_towards_a_number_of_steps_tell_the_planned_length(
+    name: str, planned: int, tmp_path: Path
+) -> None:
+    plan = load(written(tmp_path, CASES[name][0])).planned
+    assert (plan.max_steps, plan.sources["max_steps"]) == (planned, "the lines of the log: max_steps")
+
+
+def test_the_number_of_batches_in_an_epoch_is_no_planned_length(tmp_path: Path) -> None:
+    assert load(written(tmp_path, CASES["fairseq"][0])).planned.max_steps is None
+
+
+def test_a_configuration_beside_a_log_leaves_what_its_lines_say(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_steps": -1, "lr": 1e-3}')
+    plan = load(written(tmp_path, CASES["llm.c"][0])).planned
+    assert (plan.max_steps, plan.lr["peak"]) == (19560, 1e-3)
+
+
 def test_fairseq_json_lines_give_updates_and_epochs(tmp_path: Path) -> None:
     line = '{"epoch": 1, "update": 0.1, "loss": "9.5", "ppl": "724.1", "num_updates": "100", "lr": "1e-05"}'
     valid = '{"epoch": 1, "valid_loss": "8.3", "valid_num_updates": "1000"}'
