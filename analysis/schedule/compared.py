@@ -14,6 +14,8 @@ __all__ = ["Compared", "compare", "conventions", "envelope", "lasting", "rising_
 
 #: An end that was not said may be up to this share of the peak: a tenth is usual (nanoGPT, Megatron, OLMo).
 _FREE_END = 0.105
+#: Below this share of the peak a rate does not tell the peak.
+_LEAST_SHARE = 0.01
 #: Rates that differ by less of the peak are the same.
 _SAME = 0.01
 
@@ -107,7 +109,10 @@ def conventions(schedule: Schedule, rate: Rate) -> Iterator[Schedule]:
     """
     if rate.multiplier or "peak" not in schedule.stated:
         schedule = replace(schedule, peak=float(rate.values.max(initial=0.0)) or 1.0)
-    readings = [schedule, *rising_in_a_line(schedule)]
+        beyond = [replace(schedule, peak=peak) for peak in _peaks_beyond(schedule, rate)]
+    else:
+        beyond = []
+    readings = [schedule, *beyond, *rising_in_a_line(schedule)]
     readings += [replace(one, anneal=shape) for one in readings[:1] for shape in shapes_of(schedule)]
     if schedule.warmup > 0 and schedule.name in ("step", "multistep", "exponential"):
         readings += [replace(one, after_warmup=True) for one in readings]
@@ -117,6 +122,21 @@ def conventions(schedule: Schedule, rate: Rate) -> Iterator[Schedule]:
     if "start" not in schedule.stated and (start := _start(schedule, rate)) is not None:
         readings += [replace(one, start=start) for one in readings]
     return iter(readings)
+
+
+def _peaks_beyond(schedule: Schedule, rate: Rate) -> Iterator[float]:
+    """Peaks that nobody said and the log does not reach: it ends within the warm-up, or begins after it.
+
+    The rate at its end, or at its beginning, is then the share of the peak that the plan has there.
+    """
+    if not len(rate.values):
+        return
+    ticks = rate.steps[[0, -1]] / schedule.tick
+    shares = schedule.at(ticks) / schedule.peak
+    if ticks[-1] < schedule.warmup and shares[-1] > _LEAST_SHARE:
+        yield float(rate.values[-1] / shares[-1])
+    elif ticks[0] > schedule.warmup and shares[0] > _LEAST_SHARE:
+        yield float(rate.values[0] / shares[0])
 
 
 def rising_in_a_line(schedule: Schedule) -> Iterator[Schedule]:

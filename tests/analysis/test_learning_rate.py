@@ -150,6 +150,21 @@ def test_the_number_of_processes_or_micro_batches_names_the_cause():
     assert scaled.evidence["number"] == pytest.approx(8) and "8 processes" in scaled.causes[0]
 
 
+@pytest.mark.parametrize("part", [slice(0, 60), slice(90, 100), slice(400, 700)])
+def test_a_part_of_a_schedule_whose_peak_nobody_said_is_no_fault_but_a_fast_one_is(part: slice):
+    plan = {"schedule": "cosine", "warmup_steps": 100, "total_steps": 1000}
+    steps = np.arange(1000)
+
+    def log(ticks: np.ndarray) -> Run:
+        shape = np.where(ticks < 100, (ticks + 1) / 100, 0.5 * (1 + np.cos(np.pi * (ticks - 100) / 900)))
+        frame = pl.DataFrame({"tag": "lr", "step": steps[part], "value": 6e-4 * shape[part]})
+        return finish("r", "r", "jsonl", frame, plan={"lr": plan})
+
+    assert told(learning_rate(log(steps))) == []
+    if part.start > 100:
+        assert told(learning_rate(log(np.minimum(1.4 * steps, 1000.0)))) != []
+
+
 def test_ten_times_the_planned_peak_is_critical_and_three_times_a_warning():
     values = rates(LINEAR.make, 200)
     assert told(learning_rate(run_of(12 * values, PLAN)), severity="critical") == ["wrong-peak"]
