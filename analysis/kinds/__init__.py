@@ -17,7 +17,7 @@ from analysis.kinds.resources import KINDS as _RESOURCES
 from analysis.kinds.samples import KINDS as _SAMPLES
 from analysis.kinds.stream import KINDS as _STREAM
 
-__all__ = ["KINDS", "Kind", "Limit"]
+__all__ = ["BUILT_IN", "KINDS", "Kind", "Limit"]
 
 KINDS: dict[str, Kind] = {
     **_STREAM,
@@ -34,3 +34,6 @@ KINDS: dict[str, Kind] = {
     **_SAMPLES,
     **_COMPARISON,
 }
+
+#: The kinds of this package: those of a user's own checks join `KINDS` when they are registered.
+BUILT_IN: tuple[str, ...] = tuple(KINDS)
