@@ -90,8 +90,11 @@ def _display(draft: Draft) -> None:
     shown = draft.found(_SHOWN)
     if shown is None:
         raise draft.refused("no displayed loss is logged beside the total; record it: rec.losses(..., displayed=shown)")
+    components = _components(draft, "weighted")
     draft.begin(shown)
-    draft.scale(shown, lambda rows: np.where(rows >= 0, 1 + draft.size, 1.0))
+    own = _values(draft, components[_largest(draft, components, "weighted")]["weighted"]).filter("inside")
+    left_out = own.with_columns(delta=pl.col("own") * -draft.size)
+    draft.change(shown, lambda part: part.value + _at(left_out, part))
 
 
 def _unweighted(draft: Draft) -> None:
@@ -165,8 +168,8 @@ FAULTS = (
     ),
     Fault(
         "loss-display-mismatch",
-        "the displayed loss is larger than the total by `size` of itself",
-        _display, "share of the total", 0.1, 0.0, 0.0, 1e3,
+        "the displayed loss leaves `size` of the largest component out",
+        _display, "share of the component", 1.0, 0.0, 0.0, 1.0,
     ),
     Fault(
         "weight-not-applied",

@@ -36,7 +36,7 @@ FOUND: list[tuple[str, str, Callable[[], Run], float]] = [
     ("divergence", "rich", rich, 0.6),
     ("level-shift", CHARLM, of(CHARLM), 0.6),
     ("plateau", "falling", falling, 0.5),
-    ("oscillation", "falling", falling, 0.3),
+    ("oscillation", CHARLM, of(CHARLM), 0.6),
     ("variance-shift", "falling", falling, 0.6),
     ("non-finite", CHARLM, of(CHARLM), 0.9),
     ("hidden-non-finite", CHARLM, of(CHARLM), 0.6),
