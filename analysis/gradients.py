@@ -119,7 +119,8 @@ def gradients(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Gradients:
     - `frozen-layer`: an update of exactly 0 while other layers move. What the plan (`freeze`, `trainable`,
       `unfreeze_step`) holds is expected. Layers that no gradient ever reaches are information.
     - `clipping`: nearly all steps clipped (a warning from norms of 100 times the limit on); norms logged after it.
-    - `amp-collapse`: a loss scale that ends at 1 or below after ten halvings; a twentieth of all steps skipped.
+    - `amp-collapse`: a loss scale that ends at 1 or below after ten halvings, or falls as far after a rest; a twentieth
+      of all steps skipped.
     - `update-ratio` (information): weights that move by less than 1e-5 or more than 1e-1 a step, layers 100 times apart
       from the others; the rule of thumb of 1e-3 is A. Karpathy's (CS231n notes, "Neural Networks Part 3").
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,10 +60,33 @@ def clipping(scene: Scene, model: Model) -> list[Finding] | str:
         return _by_rate(scene, model, rate, norm)
     if norm is None:
         return "no gradient norm and no clip rate is logged"
+    derived = _rate_of(scene, model, norm)
+    if derived is not None:
+        return _by_rate(scene, model, derived, norm)
     limit = clipped_at(norm)
     if limit is None:
-        return "no clip rate is logged, and the gradient norm stands at no limit"
+        return "no clip rate is logged, no limit is stated that the norm exceeds, and the norm stands at none"
     return [_logged_after(scene, model, norm, limit)]
+
+
+def _rate_of(scene: Scene, model: Model, norm: Track) -> Track | None:
+    """Which rows of a norm were clipped (1) and which were not, where that is not logged as such.
+
+    Told by the norm that was left after clipping, or else by the stated limit. A norm that never exceeds that limit was
+    logged after clipping, or had no need of it: None.
+    """
+    after = model.get("grad_norm_after_clip")
+    if after is not None and len(after.values) == len(norm.values):
+        limit = after.values
+    elif scene.clip_norm is not None:
+        limit = np.full(len(norm.values), scene.clip_norm)
+    else:
+        return None
+    known = np.isfinite(norm.values) & np.isfinite(limit)
+    clipped = np.where(known, norm.values > limit * (1 + _EQUAL), np.nan)
+    if known.sum() < _FEWEST or not (clipped > 0).any():
+        return None
+    return replace(norm, quantity="clip_rate", values=clipped)
 
 
 def _by_rate(scene: Scene, model: Model, rate: Track, norm: Track | None) -> list[Finding]:
@@ -73,7 +96,7 @@ def _by_rate(scene: Scene, model: Model, rate: Track, norm: Track | None) -> lis
         return []
     after = model.get("grad_norm_after_clip")
     late = _late(norm)
-    limit = float(np.median(_late(after))) if after is not None and len(_late(after)) else None
+    limit = float(np.median(_late(after))) if after is not None and len(_late(after)) else scene.clip_norm
     usual = float(np.median(late)) if len(late) else None
     times = usual / limit if usual is not None and limit else None
     far = times is not None and times >= _FAR_ABOVE
@@ -85,7 +108,7 @@ def _by_rate(scene: Scene, model: Model, rate: Track, norm: Track | None) -> lis
             scene.run,
             f"{share:.0%} of the steps{_of(model)} in the later half were clipped{said}",
             metric=rate.metric,
-            first_step=rate.step_at(len(rate.values) // 2),
+            first_step=rate.step_at(_first(rate)),
             last_step=rate.step_at(len(rate.values) - 1),
             evidence={
                 "model": model.name,
@@ -98,7 +121,7 @@ def _by_rate(scene: Scene, model: Model, rate: Track, norm: Track | None) -> lis
                 "norm_p90": float(np.quantile(late, 0.9)) if len(late) else None,
                 "split": rate.split,
             },
-            causes=(_why(times, limit),),
+            causes=_why(model, times, limit),
             suggestions=(
                 f"set the limit near the 90 % quantile of the norm ({np.quantile(late, 0.9):.3g})"
                 if len(late)
@@ -110,10 +133,20 @@ def _by_rate(scene: Scene, model: Model, rate: Track, norm: Track | None) -> lis
     ]
 
 
-def _why(times: float | None, limit: float | None) -> str:
+def _first(rate: Track) -> int:
+    """The row from which on steps are clipped: the one that parts clipped rows from others with the fewest mistakes."""
+    clipped = np.where(np.isfinite(rate.values), rate.values, 0.5)
+    mistakes = np.concatenate([[0.0], np.cumsum(clipped)[:-1]]) + np.cumsum(1.0 - clipped[::-1])[::-1]
+    return int(np.argmin(mistakes))
+
+
+def _why(model: Model, times: float | None, limit: float | None) -> tuple[str, ...]:
     if times is None or limit is None:
-        return "the limit is below nearly every norm; record grad_norm and grad_norm_after_clip to know by how much"
-    return f"the limit ({limit:.3g}) is below nearly every norm: the median is {times:,.1f} times as large"
+        return ("the limit is below nearly every norm; record grad_norm and grad_norm_after_clip to know by how much",)
+    said = f"the limit ({limit:.3g}) is below nearly every norm: the median is {times:,.1f} times as large"
+    if model.get("loss_scale") is not None and times >= _FAR_ABOVE:
+        return (said, "a loss scale is logged: the norm may have been taken before unscale_, and be smaller in truth")
+    return (said,)
 
 
 def _late(track: Track | None) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -15,6 +15,8 @@ _KIND = "amp-collapse"
 #: A scaler begins high (2^16 in PyTorch, 2^32 in DeepSpeed) and finds its level in some halvings. Ten and more that end
 #: at 1 or below are no search: the smallest gradients are then lost, and each further halving loses more.
 _HALVINGS, _LEVEL = 10, 1.0
+#: Rows for which a scale has rested: as many halvings after that are no search either, wherever they end.
+_RESTED = 20
 #: Of the steps, what a scaler skips in health is one in 2,000: it doubles that often, and the next step overflows.
 #: (The limit of the kind is a hundred times that.) Fewer skipped steps than these are the search for a scale.
 _FEWEST_SKIPPED = 10
@@ -44,15 +46,25 @@ def amp_collapse(scene: Scene, model: Model) -> list[Finding] | str:
 
 
 def _fallen(scale: Track) -> tuple[float, float, int] | None:
-    """The highest scale, the last, and the row from which on it is at its end; None where it did not collapse."""
-    known = scale.values[np.isfinite(scale.values) & (scale.values >= 0)]
+    """The highest scale, the last, and the row at which its fall begins; None where it did not collapse."""
+    rows = np.flatnonzero(np.isfinite(scale.values) & (scale.values >= 0))
+    known = scale.values[rows]
     if len(known) < 3:
         return None
     high, last = float(known.max()), float(known[-3:].max())
-    if last > _LEVEL or high < _LEVEL * 2**_HALVINGS:
+    if high < max(last, _LEVEL) * 2**_HALVINGS:
         return None
-    low = np.flatnonzero(np.isfinite(scale.values) & (scale.values > _LEVEL))
-    return high, last, int(low[-1]) + 1 if len(low) else 0
+    begins = _begins(known, high)
+    # above the last bit a fall must come out of a rest: a scaler that begins high halves its way down at once
+    if last > _LEVEL and (np.count_nonzero(known[:begins] >= high / 2) < _RESTED or last > 2 * known.min()):
+        return None
+    return high, last, int(rows[begins])
+
+
+def _begins(known: NDArray[np.float64], high: float) -> int:
+    """The first row below the highest scale, or below half of it where it rested there for long."""
+    whole, half = (int(np.flatnonzero(known >= level)[-1]) + 1 for level in (high, high / 2))
+    return min(whole if half - whole <= max(_RESTED, len(known) // 20) else half, len(known) - 1)
 
 
 def _skipped(track: Track) -> tuple[float | None, float | None]:

@@ -42,7 +42,10 @@ class Meant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """One run as the judges see it; `gauge` holds the limits, and keeps what is measured."""
+    """One run as the judges see it; `gauge` holds the limits, and keeps what is measured.
+
+    `clip_norm` is the limit of the gradient's norm that the plan or the configuration states; None without one.
+    """
 
     run: str
     models: tuple[Model, ...]
@@ -50,6 +53,7 @@ class Scene:
     rates: tuple[Track, ...]
     meant: Meant
     gauge: Gauge = field(default_factory=Gauge)
+    clip_norm: float | None = None
 
     def limit(self, kind: str, track: Track) -> float:
         """From where on a kind is reported of a series, by its name or that of its layer."""
@@ -79,7 +83,17 @@ def scene_of(run: Run, gauge: Gauge | None = None) -> Scene:
     loss = standing_for(run, "train_loss") if models else None
     levels = LossLevels(np.empty(0), np.empty(0)) if loss is None else LossLevels(loss.steps, loss.values)
     rates = rates_of(run) if models else ()
-    return Scene(run.name, models, levels, rates, meant_of(run), Gauge() if gauge is None else gauge)
+    return Scene(
+        run.name, models, levels, rates, meant_of(run), Gauge() if gauge is None else gauge, _clip_norm_of(run)
+    )
+
+
+def _clip_norm_of(run: Run) -> float | None:
+    """The stated limit of the gradient's norm; None also where single numbers are clipped and not their norm."""
+    stated = (run.plan, run.config, *run.beside.values())
+    if any(one.get("gradient_clip_algorithm") == "value" for one in stated):
+        return None
+    return run.planned.clip_norm
 
 
 def meant_of(run: Run) -> Meant:

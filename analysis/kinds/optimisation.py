@@ -179,7 +179,8 @@ KINDS = {
     "clipping": Kind(
         "optimisation",
         "nearly every step is clipped, or the gradient norm was logged after it was",
-        needs="a clip rate over 10 records; or a gradient norm that stands at a round limit",
+        needs="over 10 records a clip rate, or a gradient norm beside what clipping left of it or a stated limit "
+        "(`clip_norm` of the plan); or a norm that stands at a round limit",
         statistic="the share of the steps in the later half that were clipped; the share of norms that equal their "
         "maximum",
         severity="info; a warning where the usual norm is 100 times what clipping leaves of it",
@@ -202,8 +203,8 @@ KINDS = {
         "optimisation",
         "the loss scale of mixed precision falls to nothing, or steps are skipped again and again",
         needs="a loss scale, or a count of skipped steps, over 3 records",
-        statistic="a scale that ends at 1 or below after ten halvings; the share of the later half's steps that were "
-        "skipped, ten at least",
+        statistic="a scale that ends at 1 or below after ten halvings, or falls by as many after a rest; the share "
+        "of the later half's steps that were skipped, ten at least",
         severity="a warning; critical where the scale falls a thousandfold further, half of the steps are skipped, or "
         "the loss ends infinite",
         limit=Limit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -232,6 +234,21 @@ def test_clipping_every_step_is_information_and_far_above_the_limit_a_warning() 
     assert of(1.0, 0.3) == [] and of(5.0, 1.0) == [("clipping", "info")] and of(300.0, 1.0) == [("clipping", "warning")]
 
 
+def test_a_stated_limit_or_what_it_left_tells_that_every_step_is_clipped_and_from_where_on() -> None:
+    def of(columns: dict[str, np.ndarray], **config: Any) -> list[tuple[str, str, int | None]]:
+        found = gradients(run_of({"loss": FALLING, **columns}, config=config)).findings
+        return [(f.kind, f.severity, f.first_step) for f in found if f.kind == "clipping"]
+
+    assert of({"grad_norm": 30 * NOISE}, max_grad_norm=1.0) == [("clipping", "info", 0)]
+    assert of({"grad_norm": 1000 * NOISE}, gradient_clip_val=1.0) == [("clipping", "warning", 0)]
+    assert of({"grad_norm": 30 * NOISE, "grad_norm_after_clip": np.ones(N)}) == [("clipping", "info", 0)]
+    late = np.where(np.arange(N) >= N // 3, 30 * NOISE, 0.01 * NOISE)
+    assert of({"grad_norm": late}, max_grad_norm=1.0) == [("clipping", "info", N // 3)]
+    assert of({"grad_norm": NOISE}, max_grad_norm=1.0) == []  # now and then, as a limit is meant
+    assert of({"grad_norm": 30 * NOISE}, gradient_clip_val=1.0, gradient_clip_algorithm="value") == []
+    assert of({"grad_norm": 30 * NOISE}) == []
+
+
 def test_a_norm_that_was_logged_after_clipping_is_told_and_not_judged_for_explosion() -> None:
     result = gradients(run_of({"loss": RISING, "grad_norm": np.minimum(3 * NOISE, 1.0)}))
     (finding,) = result.findings
@@ -256,6 +273,13 @@ def test_a_loss_scale_that_halves_down_to_nothing_is_found(last: float, severity
     scale[-20:] = last
     (finding,) = gradients(run_of({"loss": FALLING[:100], "amp_scale": scale})).findings
     assert (finding.kind, finding.severity, finding.evidence["last_scale"]) == ("amp-collapse", severity, last)
+    assert finding.first_step == 41
+
+
+def test_a_loss_scale_that_falls_a_thousandfold_out_of_a_rest_is_found_wherever_it_stops() -> None:
+    for rest, found in ((40, ["amp-collapse"]), (0, [])):  # from the start on it is the search for a scale
+        scale = np.maximum(2.0**24 / 2.0 ** np.maximum(np.arange(100) - rest, 0), 2.0**12)
+        assert [f.kind for f in gradients(run_of({"loss": FALLING[:100], "amp_scale": scale})).findings] == found
 
 
 @pytest.mark.parametrize(
