@@ -16,6 +16,8 @@ __all__ = ["FAULTS"]
 
 _PART = re.compile(r"losses/(?P<name>.+)/(?P<what>raw|weight|weighted|contribution)")
 _TOTAL, _SHOWN = "losses/total", "losses/displayed"
+#: Rows that tell with how many decimals a number is printed.
+_FEWEST = 10
 _RECORD = "record the account of the loss: rec.losses(step, {'kd': (raw, weight)}, total=total)"
 
 
@@ -57,21 +59,40 @@ def _at(table: pl.DataFrame, part: Part) -> Floats:
     return rows["delta"].fill_null(0.0).to_numpy()
 
 
-def _enter(draft: Draft, table: pl.DataFrame) -> None:
-    """Add `delta` to the total and to what is displayed of it."""
-    for name in (_TOTAL, _SHOWN):
-        series = draft.found(name)
-        if series is not None:
-            draft.change(series, lambda part: part.value + _at(table, part))
+def _enter(draft: Draft, table: pl.DataFrame, *, shown_too: bool = True) -> None:
+    """Add `delta` to the total, and show the new total wherever the old one was shown."""
+    total, shown = draft.found(_TOTAL), draft.found(_SHOWN)
+    if total is not None:
+        old = _values(draft, total)
+        draft.change(total, lambda part: part.value + _at(table, part))
+        if shown is not None and shown_too:
+            draft.change(shown, lambda part: _shown(part, _at(old.with_columns(delta="own"), part), _at(table, part)))
+
+
+def _shown(part: Part, total: Floats, delta: Floats) -> Floats:
+    """What a display shows once `delta` is added: the rounded total where it showed that."""
+    decimals = _printed(part)
+    if decimals is None:
+        return part.value + delta
+    told = np.abs(part.value - total) <= 0.50001 * 10.0**-decimals
+    return np.where(delta == 0, part.value, np.round(np.where(told, total, part.value) + delta, decimals))
+
+
+def _printed(part: Part) -> int | None:
+    """The decimals that a series is printed with, two to ten, where ten rows or more tell; a display that suddenly
+    shows more of them would be another fault."""
+    known = part.value[np.isfinite(part.value)]
+    fits = (n for n in range(2, 11) if np.array_equal(np.round(known, n), known))
+    return next(fits, None) if len(known) >= _FEWEST else None
 
 
 def _largest(draft: Draft, components: dict[str, dict[str, SeriesRole]], what: str) -> str:
-    """The component whose numbers are the largest, in the median over the rows behind the onset."""
+    """The component whose numbers are the largest behind the onset: in nine rows of ten, then in the median."""
 
-    def size(name: str) -> float:
-        rows = [p.value[p.inside & np.isfinite(p.value)] for p in draft.parts(components[name][what])]
-        rows = [one for one in rows if len(one)]
-        return float(np.median(np.abs(np.concatenate(rows)))) if rows else 0.0
+    def size(name: str) -> tuple[float, float]:
+        rows = [np.abs(p.value[p.inside & np.isfinite(p.value)]) for p in draft.parts(components[name][what])]
+        known = np.concatenate(rows) if rows else np.empty(0)
+        return (float(np.quantile(known, 0.1)), float(np.median(known))) if len(known) else (0.0, 0.0)
 
     return max(components, key=size)
 
@@ -80,10 +101,8 @@ def _sum(draft: Draft) -> None:
     total = _total(draft)
     _components(draft, "weighted")
     draft.begin(total)
-    draft.scale(total, lambda rows: np.where(rows >= 0, 1 + draft.size, 1.0))
-    shown = draft.found(_SHOWN)
-    if draft.consequences and shown is not None:
-        draft.scale(shown, lambda rows: np.where(rows >= 0, 1 + draft.size, 1.0))
+    more = _values(draft, total).filter("inside").with_columns(delta=pl.col("own") * draft.size)
+    _enter(draft, more, shown_too=draft.consequences)
 
 
 def _display(draft: Draft) -> None:
@@ -94,7 +113,9 @@ def _display(draft: Draft) -> None:
     draft.begin(shown)
     own = _values(draft, components[_largest(draft, components, "weighted")]["weighted"]).filter("inside")
     left_out = own.with_columns(delta=pl.col("own") * -draft.size)
-    draft.change(shown, lambda part: part.value + _at(left_out, part))
+    total = draft.found(_TOTAL)
+    told = None if total is None else _values(draft, total).with_columns(delta="own")
+    draft.change(shown, lambda part: _shown(part, part.value if told is None else _at(told, part), _at(left_out, part)))
 
 
 def _unweighted(draft: Draft) -> None:
