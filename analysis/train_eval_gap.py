@@ -115,7 +115,8 @@ def train_eval_gap(
     epochs serve, without either the record numbers where train and eval have equally many. Fewer than 5 evals are
     shown in `frame` but not judged; a run without a pair gives an empty frame and `not_applicable`. An unknown
     `metric` raises `ValueError`. With a curriculum, jumps at its phase changes are taken out, and the size of the gap
-    alone is no warning, since the plan changes the training loss. Method: see `find_turn` and `find_mismatch`;
+    alone is no warning, since the plan changes the training loss; nor is it where train logs components that eval does
+    not (`sum_on_train`). Method: see `find_turn` and `find_mismatch`;
     intervals of slopes are Sen's (JASA 63, 1968).
 
     >>> from parsers.finish import finish
@@ -147,7 +148,7 @@ def train_eval_gap(
         factor = find_mismatch(pair.x, pair.eval, pair.train, lower=pair.lower, large=1.0)
         counted = factor if factor is not None and factor.counts(mine.factor) else None
         summaries[pair.metric] = _summary(pair, turn, counted)
-        findings += judge_gap(run.name, pair, summaries[pair.metric], turn, mine, by_plan)
+        findings += judge_gap(run.name, pair, summaries[pair.metric], turn, mine, by_plan or sum_on_train(run, pair))
         measure_gap(gauge, pair, summaries[pair.metric], turn, factor)
     reason = "; ".join(problems[:3]) or "no loss or accuracy was logged on both train and eval"
     return TrainEvalGap(
@@ -169,6 +170,19 @@ def phase_changes(run: Run) -> NDArray[np.float64]:
     phases = events.select("step", phase=pl.col("payload").str.json_path_match("$.phase"))
     changed = phases.filter(pl.col("phase").ne_missing(pl.col("phase").shift()))
     return changed["step"].cast(pl.Float64).to_numpy()[1:]
+
+
+def sum_on_train(run: Run, pair: Pair) -> bool:
+    """Whether train logs two or more components of its loss that eval does not: eval may be another sum, or one part.
+
+    Distillation is evaluated by the loss of its task alone, and that is no fault.
+    """
+    sides: dict[str, set[str]] = {}
+    for one in run.roles:
+        if one.role == "component_loss":
+            sides.setdefault(one.side, set()).add(shared_name(one.metric))
+    of_total = any(one.role == "loss" and shared_name(one.metric) == pair.metric for one in run.roles)
+    return pair.lower and of_total and len(sides.get("train", set()) - sides.get(pair.split, set())) >= 2
 
 
 def _summary(pair: Pair, turn: Turn, mismatch: Mismatch | None) -> GapSummary:

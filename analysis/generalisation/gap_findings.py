@@ -44,6 +44,14 @@ class Bounds:
         """What `gap_ratio` is of accuracies: a difference, 0.1 where it is 1.5."""
         return (self.gap_ratio - 1.0) * _ONE
 
+    @property
+    def least_excess(self) -> float:
+        """What `gap_ratio` is of the first train loss for a warning: a quarter of it where the ratio is 1.5.
+
+        A model that is sure of what it knows has a large ratio of two small losses, and all but learned its task.
+        """
+        return (self.gap_ratio - 1.0) / 2
+
     def moved(self, limits: Limits, metric: str) -> Bounds:
         """The same with the limits that are set for a metric, which move the milder and the severer alike."""
         rise, gap = limits.scale("overfitting", metric), limits.scale("train-eval-gap", metric)
@@ -95,7 +103,9 @@ class GapSummary:
 
 
 def judge_gap(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: Bounds, by_plan: bool) -> list[Finding]:
-    """Findings of one pair. `by_plan`: a curriculum changed the training loss, so that its size proves less."""
+    """Findings of one pair. `by_plan`: a curriculum changed the training loss, or it is a sum of parts that eval does
+    not log: its size proves less.
+    """
     found: list[Finding | None] = [_overfitting(run, pair, summary, turn, bounds)]
     if summary.mismatch is not None and not (by_plan and summary.mismatch.kind == "offset"):
         found.append(_mismatch(run, pair, summary, summary.mismatch, bounds))
@@ -212,7 +222,8 @@ def _mismatch(run: str, pair: Pair, summary: GapSummary, mismatch: Mismatch, bou
         run,
         f"{pair.split} {pair.metric} {text}",
         metric=pair.metric,
-        first_step=_step(pair.step[0]),
+        # how a loss is computed does not begin with the first eval, which only shows it
+        first_step=_step(min(pair.train_x[0], pair.step[0]) if pair.axis == "step" else pair.step[0]),
         last_step=_step(pair.step[-1]),
         evidence={
             "form": mismatch.kind,
@@ -304,6 +315,13 @@ def gap_of(pair: Pair) -> float:
     return 1.0 + (train - evaluated) / (_ONE * scale)
 
 
+def _apart_since(pair: Pair, size: float) -> int:
+    """The first eval from which the gap stays above half of its final size, in the mean of three."""
+    gap = np.pad(pair.eval - pair.train if pair.lower else pair.train - pair.eval, 1, mode="edge")
+    near = np.flatnonzero((gap[:-2] + gap[1:-1] + gap[2:]) / 3 <= size / 2)
+    return min(int(near[-1]) + 1, len(pair.x) - 1) if len(near) else 0
+
+
 def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_plan: bool) -> Finding | None:
     late = slice(-max(len(pair.x) // 3, 2), None)
     train, evaluated = float(np.median(pair.train[late])), float(np.median(pair.eval[late]))
@@ -312,7 +330,7 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
     if pair.lower:
         if train <= 0 or evaluated < bounds.gap_ratio * train:
             return None
-        if evaluated > 0.5 * start and train < 0.2 * start and not by_plan:
+        if evaluated - train >= bounds.least_excess * start and not by_plan:
             severity = "warning"
         said = f"{evaluated:.4g} against {train:.4g} ({evaluated / train:.3g} times)"
     else:
@@ -328,7 +346,7 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
         run,
         f"{pair.split} {pair.metric} ends far from train: {said}, over the last third; train began at {start:.4g}",
         metric=pair.metric,
-        first_step=_step(pair.step[late][0]),
+        first_step=_step(pair.step[_apart_since(pair, abs(evaluated - train))]),
         last_step=_step(pair.step[-1]),
         evidence={
             "eval": evaluated,

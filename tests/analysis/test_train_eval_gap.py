@@ -172,6 +172,33 @@ def test_memorising_without_learning_is_a_large_gap_with_a_warning():
     assert all(kinds(gap_run(s, shape, train=train)).get("train-eval-gap") == "warning" for s in range(SEEDS))
 
 
+@pytest.mark.parametrize(("excess", "severity"), [(0.7, "warning"), (0.3, "info")])
+def test_a_gap_of_a_quarter_of_the_first_train_loss_is_a_warning_and_begins_where_it_opens(
+    excess: float, severity: str
+):
+    """Other eval data: the gap opens while both fall, without any rise of eval."""
+
+    def shape(t: np.ndarray) -> np.ndarray:
+        return falling(t) + excess * np.clip((t - 0.2) / 0.1, 0, 1)
+
+    for seed in range(SEEDS):
+        found = {f.kind: f for f in train_eval_gap(gap_run(seed, shape, noise=0.01)).findings}
+        gap = found["train-eval-gap"]
+        assert gap.severity == severity and 2000 <= (gap.first_step or 0) <= 3500
+
+
+@pytest.mark.parametrize("parts", [["kd_loss", "hard_loss"], []])
+def test_eval_by_one_part_of_a_loss_that_train_adds_up_is_no_mismatch(parts: list[str]):
+    for seed in range(SEEDS):
+        steps = np.arange(200)
+        rng = np.random.default_rng(seed)
+        train = (np.exp(-steps / 60) + 0.4) * np.exp(0.05 * rng.normal(size=200))
+        evaluated = (train + 0.6)[9::10]
+        series = {"loss": (steps, train), "eval_loss": (steps[9::10], evaluated)}
+        said = kinds(from_series(series | dict.fromkeys(parts, (steps, train / 2))))
+        assert set(said.values()) == ({"info"} if parts else {"warning"}), said
+
+
 # ---- healthy runs -------------------------------------------------------------------------------------------------
 
 BUMP = (lambda t: falling(t) * (1 + 0.8 * np.exp(-(((t - 0.4) / 0.08) ** 2))), falling)
