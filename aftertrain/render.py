@@ -100,11 +100,11 @@ def _table(diagnoses: Sequence[Diagnosis]) -> str:
 
     blocks = []
     for d in diagnoses:
-        lines = [f"{d.status.upper()}  {printable(d.run)}  ({d.source.format}, {printable(d.source.path)})"]
+        lines = [f"{d.verdict.upper()}  {printable(d.run)}  ({d.source.format}, {printable(d.source.path)})"]
         lines += lines_of(d.incidents, printable)
         planned = d.source.planned.summary
         lines += [] if planned == "no plan" else [f"  plan: {printable(planned)}"]
-        lines.append(f"  judged {len(d.judged)} kinds; {_not_judged(d)}; {d.source.rejects.height} rejects")
+        lines.append(f"  {printable(d.summary)}; {_not_judged(d)}; {d.source.rejects.height} rejects")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

@@ -30,6 +30,8 @@ __all__ = ["Diagnosis", "diagnose"]
 
 #: Lines of incidents in a repr: a screen full.
 _LINES = 60
+#: Judged in every log, whatever it holds: it says nothing about the training.
+OF_ANY_LOG = frozenset({"truncated-stream"})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,12 +51,24 @@ class Diagnosis(Result):
         """The findings as stories, the worst first; each finding is in exactly one (see `analysis.incidents`)."""
         return join_findings(self.source, self.findings)
 
+    @cached_property
+    def summary(self) -> str:
+        """What was found and what could not be judged, in one sentence: `healthy` alone would not say that."""
+        from analysis.summary import summary_of
+
+        return summary_of(self)
+
+    @property
+    def verdict(self) -> str:
+        """The status in words; `not judged` in place of healthy where nothing asked for could be looked at."""
+        return self.status if self.findings or set(self.judged) - OF_ANY_LOG else "not judged"
+
     def __repr__(self) -> str:
         from analysis.story.listing import lines_of, plain
 
         found = f"{len(self.findings)} findings in {len(self.incidents)} incidents"
-        head = f"<Diagnosis of {plain(self.run)}: {self.status}, {found}>"
-        left = f"  judged {len(self.judged)} kinds, {len(self.not_applicable)} could not be judged"
+        head = f"<Diagnosis of {plain(self.run)}: {self.verdict}, {found}>"
+        left = f"  {plain(self.summary)}"
         return "\n".join([head, *itertools.islice(lines_of(self.incidents), _LINES), left])
 
     def _repr_html_(self) -> str:
@@ -109,10 +123,10 @@ def diagnose(
     kinds = [kind for name in wanted for kind in known[name].kinds]
     found = [_with_limit(f, limits) for result in results.values() for f in result.findings]
     findings, left_out = ruled.applied(found, kinds)
-    findings += _nothing_to_judge(run)  # whatever the rules say: such a run is never healthy
-    findings.sort(key=_worst_first)
     skipped = (*left_out, *_not_applicable(results, found, {n.kind for n in left_out}))
     unjudged = {n.kind for n in skipped}
+    findings += _nothing_to_judge(run, set(kinds) - unjudged)  # whatever the rules say: such a run is never healthy
+    findings.sort(key=_worst_first)
     return Diagnosis(
         run=run.name,
         frame=findings_frame(findings),
@@ -139,9 +153,12 @@ def _with_limit(finding: Finding, limits: Limits) -> Finding:
     return replace(finding, message=f"{finding.message} ({taught.told})")
 
 
-def _nothing_to_judge(run: Run) -> list[Finding]:
-    if run.catalogue.height or run.events.height:
+def _nothing_to_judge(run: Run, judged: set[str]) -> list[Finding]:
+    """What is said of a log without a number: that nothing was recorded, or nothing that any check could judge."""
+    if run.catalogue.height or (run.events.height and judged - OF_ANY_LOG):
         return []
+    if run.events.height:
+        return [_only_events(run)]
     return [
         Finding(
             "truncated-stream",
@@ -153,6 +170,21 @@ def _nothing_to_judge(run: Run) -> list[Finding]:
             suggestions=("look at the rejects of the run", "check the path that the job wrote to"),
         )
     ]
+
+
+def _only_events(run: Run) -> Finding:
+    counted = run.events["kind"].value_counts().sort("count", "kind", descending=[True, False]).head(5)
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in counted.iter_rows())
+    return Finding(
+        "truncated-stream",
+        "warning",
+        run.name,
+        f"nothing could be judged: the log holds no number, and its {run.events.height} events ({kinds}) are none that "
+        "the checks asked for look at",
+        evidence={"events": run.events.height, "rejects": run.rejects.height},
+        causes=("the numbers of the training were written elsewhere, or not at all",),
+        suggestions=("give the log that holds the loss, or record it (docs/recording.md)",),
+    )
 
 
 def _worst_first(finding: Finding) -> tuple[int, int, str, str]:

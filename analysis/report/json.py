@@ -22,9 +22,9 @@ def diagnosis_json(diagnoses: Iterable[Diagnosis]) -> dict[str, Any]:
     """The judgement of several runs as one object of plain dicts, lists, strings, finite numbers, true, false and null.
 
     Keys: `version` (1), `status` (of the worst run; healthy for no run) and `runs`, one object a run with `run`,
-    `path`, `format`, `status`, `findings` (worst first), `incidents`, `not_applicable`, `rejects` (how many), `health`
-    (the status of each indicator of `at.health` that is known), `plan` (`understood`: each entry of the plan with where
-    it was read; `not_understood`: sentences). Each of `incidents`
+    `path`, `format`, `status`, `summary` (a sentence), `findings` (worst first), `incidents`, `not_applicable`,
+    `rejects` (how many), `health` (the status of each indicator of `at.health` that is known), `plan` (`understood`:
+    each entry of the plan with where it was read; `not_understood`: sentences). Each of `incidents`
     (worst first) has `story`, `severity`, `first_step`, `last_step`, `root` and `followers` (places in `findings`, from
     0; every finding is in exactly one incident), `why` (one reason a follower), `causes` and `suggestions`. NaN and
     infinities are the strings "NaN", "Infinity" and "-Infinity"; a file name that is not Unicode has U+FFFD where it is
@@ -45,6 +45,7 @@ def _run(diagnosis: Diagnosis) -> dict[str, Any]:
             "path": diagnosis.source.path,
             "format": diagnosis.source.format,
             "status": diagnosis.status,
+            "summary": diagnosis.summary,
             "findings": [f.to_dict() for f in diagnosis.findings],
             "incidents": [i.to_dict(diagnosis.findings) for i in diagnosis.incidents],
             "not_applicable": [n.to_dict() for n in diagnosis.not_applicable],

@@ -69,7 +69,7 @@ def _run(diagnosis: Diagnosis) -> Iterator[str]:
     told = [block for block in blocks if block.severity != "info"]
     notes = [f for block in blocks if block.severity == "info" for f in block.findings]
     if not blocks:
-        yield f"Nothing found among {len(diagnosis.judged)} kinds of fault that could be judged."
+        yield f"{escape(diagnosis.summary[0].upper() + diagnosis.summary[1:], 400)}."
     for block in told[:CARDS]:
         yield from _block(block)
     if len(told) > CARDS:

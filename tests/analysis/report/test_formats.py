@@ -29,7 +29,19 @@ def test_the_json_has_exactly_the_keys_that_are_promised(spiky: Diagnosis, healt
     made = strict(report([spiky, healthy], format="json").text)
     assert list(made) == ["version", "status", "runs"]
     assert (made["version"], made["status"]) == (1, "critical")
-    keys = ["run", "path", "format", "status", "findings", "incidents", "not_applicable", "rejects", "health", "plan"]
+    keys = [
+        "run",
+        "path",
+        "format",
+        "status",
+        "summary",
+        "findings",
+        "incidents",
+        "not_applicable",
+        "rejects",
+        "health",
+        "plan",
+    ]
     assert list(made["runs"][0]) == keys
     assert [run["status"] for run in made["runs"]] == ["critical", "healthy"]
     assert made["runs"][0]["rejects"] == 1
