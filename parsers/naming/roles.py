@@ -147,7 +147,7 @@ ALIASES: tuple[Alias, ...] = (
     Alias(
         "discriminator_loss",
         rf"\b{_D} (?:loss|err|total)\b|\b(?:loss|losses|err) {_D}\b|\b(?:dloss|lossd|errd|discloss)\b",
-        r"\bacc(?:uracy)?\b",
+        r"\bacc(?:uracy)?\b|\b(?:reg|penalty|gp)$",
     ),
     Alias(
         "generator_loss",
