@@ -16,7 +16,8 @@ PLAYERS = frozenset({"generator_loss", "discriminator_loss", "d_real", "d_fake",
 #: part, sub-discriminators, feature matching, and what StyleGAN logs of D's outputs (`Loss/scores/fake`).
 _TERM = re.compile(
     r"\b(?:adv|advloss|adversarial|gan|ganloss|disc|dis|discriminators?|mpd|msd|mrd|mbd|mcd|cqtd|fm|gp|r1|r2)\b"
-    r"|\bfeat(?:ure)?s? ?match(?:ing)?\b|\bfmap\b|\bgradient penalty\b|\bloss (?:scores|signs)\b|\b[dg] (?:real|fake)\b"
+    r"|\bfeat(?:ure)?s? ?match(?:ing)?\b|\bfmap\b|\b(?:gradient|pl) penalty\b|\bloss (?:scores|signs)\b"
+    r"|\b[dg] (?:real|fake|reg)\b"
 )
 
 

@@ -109,7 +109,7 @@ def test_the_players_of_a_gan_are_whom_the_user_says() -> None:
     run = run_of({"alpha": [1.2 * 0.98**i for i in range(200)], "beta": [0.7 * 1.02**i for i in range(200)]})
     assert gan(run).frame.is_empty()
     health = gan(run.with_roles({"alpha": "discriminator_loss", "beta": "generator_loss"}))
-    assert set(health.frame["role"]) == {"discriminator_loss", "generator_loss"}
+    assert set(health.signals) == {"discriminator_loss", "generator_loss"}
     assert "discriminator-dominance" in kinds(health)
 
 

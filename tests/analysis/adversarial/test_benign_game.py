@@ -7,6 +7,7 @@ import pytest
 
 from analysis.adversarial.terms import adversarial_terms
 from analysis.diagnose import diagnose
+from analysis.gan import gan
 from parsers.run import Run
 from tests.analysis.adversarial.games import run_of
 from tests.analysis.adversarial.test_phases import vocoder
@@ -61,3 +62,27 @@ def test_the_losses_of_an_autoencoder_with_a_discriminator_are_told_apart() -> N
     names = ("rec_loss", "kl_loss", "disc_loss", "g_loss", "disc_real_loss", "loss_fm", "r1_penalty_loss", "total_loss")
     terms = {one.metric for one in adversarial_terms(run_of({name: np.ones(5) for name in names}).roles)}
     assert terms == {"disc_loss", "g_loss", "disc_real_loss", "loss_fm", "r1_penalty_loss"}
+
+
+def stylegan(seed: int, n: int = 200) -> dict[str, np.ndarray]:
+    """The names of StyleGAN2-ADA, in a game as it should be: r_t at its target, scores apart."""
+    rng = np.random.default_rng(seed)
+    noise = np.exp(0.1 * rng.normal(size=(5, n)))
+    outputs = {"Loss/scores/real": 0.6, "Loss/scores/fake": -0.6, "Loss/signs/real": 0.6, "Loss/signs/fake": -0.6}
+    return {
+        "Loss/G/loss": 0.8 * noise[0],
+        "Loss/D/loss": 1.1 * noise[1],
+        "Loss/D/reg": np.linspace(0.1, 0.01, n) * noise[2],
+        "Loss/r1_penalty": np.linspace(0.02, 0.2, n) * noise[3],
+        "Loss/pl_penalty": np.linspace(0.5, 0.02, n) * noise[4],
+        "Progress/augment": np.linspace(0, 0.4, n),
+        **{name: level + 0.1 * rng.normal(size=n) for name, level in outputs.items()},
+    }
+
+
+def test_the_penalty_of_a_discriminator_is_not_taken_for_its_loss() -> None:
+    result = gan(run_of(stylegan(0)))
+    assert result.signals["discriminator_loss"].metric == "Loss/D/loss" and not result.findings
+    assert result.ratios["ada_r_t"] == pytest.approx(0.6, abs=0.05)
+    for seed in range(SEEDS):
+        assert warned(run_of(stylegan(seed))) == []
