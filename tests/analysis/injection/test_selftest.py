@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -143,5 +145,10 @@ def test_the_command_line_gives_a_table_markdown_and_strict_json(capsys: pytest.
     assert [row["kind"] for row in told["faults"]] == ["missing-input", "stall", "dead-units"]
 
 
-def test_the_page_has_the_table_of_the_code():
-    assert faults_table() in (ROOT / "docs" / "selftest.md").read_text(encoding="utf-8")
+def test_the_page_has_the_table_of_the_code_and_its_code_runs():
+    page = (ROOT / "docs" / "selftest.md").read_text(encoding="utf-8")
+    assert faults_table() in page
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code.replace("runs/exp-1", str(SAMPLES / "charlm-healthy")), "selftest.md", "exec"), names)
+    assert names["at"].diagnose(names["worse"]).status == "warning"
