@@ -148,7 +148,7 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1, limits:
     findings += phase_findings(run.name, starts, planned_starts(run))
     if not starts:
         reasons.append(NotApplicable("adversarial-phase", "no adversarial term in this run"))
-    if not any(finding.kind == "discriminator-dominance" for finding in findings) and (apart := won(run)):
+    if not any(finding.kind == "discriminator-dominance" for finding in findings) and (apart := won(run, family)):
         findings += apart
         reasons = [reason for reason in reasons if reason.kind != "discriminator-dominance"]
     shown = {**signals, **({"skill": skill.signal} if skill else {}), **extras}

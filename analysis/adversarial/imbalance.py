@@ -16,7 +16,7 @@ from parsers.run import Run
 
 __all__ = ["extras_of", "gradient_ratio", "player_imbalance", "ratios_of"]
 
-_G, _D = r"\b(?:g|gen|generator|net ?g)\b", r"\b(?:d|disc|discr|discriminator|net ?d)\b"
+_G, _D = r"\b(?:g|gen|generator|net ?g)\b", r"\b(?:d|disc|discr|discriminator|net ?d|mpd|msd|mrd|mbd)\b"
 #: What is looked at beside the losses: role of the signal, role of the series in the run, words of its name.
 _EXTRAS = (
     ("g_grad_norm", "grad_norm", _G),

@@ -124,7 +124,8 @@ def adversaries(*, winners: int = 0, collapse: bool = False, d_loss: str = "sum"
 @pytest.mark.parametrize("d_loss", ["sum", "parts"])
 def test_a_gan_in_balance_is_silent_and_looked_at_in_all_respects(tmp_path: Path, d_loss: str):
     result = gan(recorded(tmp_path / "gan", adversaries(d_loss=d_loss)))
-    assert result.findings == () and result.not_applicable == ()
+    assert result.findings == ()
+    assert {n.kind for n in result.not_applicable} == {"discriminator-overfitting"}, "r_t is no part of `rec.gan`"
     roles = dict(zip(result.frame["role"], result.frame["metric"], strict=True))
     assert roles["d_real"] == "d_real (mean of 5)"
     assert roles["discriminator_loss"] == ("d_loss" if d_loss == "sum" else "d_loss (mean of 5)")

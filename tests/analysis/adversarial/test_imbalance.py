@@ -82,3 +82,25 @@ def test_a_discriminator_that_knows_its_data_by_heart_is_found(name: str, late: 
 def test_what_is_missing_is_said_with_what_to_record() -> None:
     reasons = {n.kind: n.reason for n in gan(run_of({"g_loss": np.ones(50), "d_loss": np.ones(50)})).not_applicable}
     assert "record both" in reasons["player-imbalance"] and "no r_t" in reasons["discriminator-overfitting"]
+
+
+def subs(winners: int, n: int = 120, level: float = 0.5) -> dict[str, np.ndarray]:
+    """Losses of five LSGAN sub-discriminators, of which the first few win at the half."""
+    rng = np.random.default_rng(0)
+    falls = np.where(np.arange(n) < n // 2, 1.0, 0.01)
+    made = {f"d_loss/mpd.{i}": level * np.exp(0.1 * rng.normal(size=n)) for i in range(5)}
+    return {name: values * falls if i < winners else values for i, (name, values) in enumerate(made.items())}
+
+
+@pytest.mark.parametrize(("winners", "severity"), [(0, []), (2, ["info"]), (4, ["warning"])])
+def test_sub_discriminators_that_won_are_named_by_their_losses_too(winners: int, severity: list[str]) -> None:
+    told = [f for f in gan(run_of(subs(winners)), family="lsgan").findings if f.kind == "discriminator-dominance"]
+    assert [f.severity for f in told] == severity
+    for finding in told:
+        assert (
+            f"{winners} of 5 sub-discriminators" in finding.message and "mpd.0 (0.01 since step 60)" in finding.message
+        )
+
+
+def test_critics_of_a_wasserstein_gan_have_no_equilibrium_to_fall_below() -> None:
+    assert gan(run_of(subs(4)), family="wgan").findings == ()
