@@ -114,8 +114,9 @@ def gradients(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Gradients:
       layer that set out first is named. One spike is none, nor is growth while the loss falls (information).
     - `vanishing-gradient`: the norm falls a thousandfold while the loss has not fallen by 5 %, is exactly 0 from some
       step on, or below 1e-7 throughout; early layers of a stack (names that differ in numbers) a thousandfold below
-      the late ones all along: a warning where these layers stand still or the loss does not fall, else information.
-    - `dead-units`: half of a layer's units without any gradient in the last third of the observations.
+      the late ones all along: a warning where these layers stand still, the loss does not fall, or the ends lie ten
+      thousandfold apart, nothing shows that the layers move, and the loss has not halved; else information.
+    - `dead-units`: many of a layer's units without any gradient in the last third of the observations.
     - `frozen-layer`: an update of exactly 0 while other layers move. What the plan (`freeze`, `trainable`,
       `unfreeze_step`) holds is expected. Layers that no gradient ever reaches are information.
     - `clipping`: nearly all steps clipped (a warning from norms of 100 times the limit on); norms logged after it.

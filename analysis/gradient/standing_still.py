@@ -19,6 +19,9 @@ _OBSERVED = 5
 #: Share of a layer's units: half is where Amazon SageMaker Debugger's rule DeadRelu speaks; nine of ten are no layer.
 #: From a fifth on it is told (the limit of the kind, with which the other two move).
 _GONE, _NEARLY_ALL, _HALF = 0.999, 0.9, 0.5
+#: A warning from two fifths on, of which the CS231n notes ("Neural Networks Part 1") speak as of a fault of too high a
+#: rate; a layer of few units shows that share as three of eight.
+_MANY = 0.375
 #: Observations that a layer needs to be judged at all.
 _FEWEST = 5
 #: Share of zeros in a gradient above which an even sample of the weights may miss what moved (rows of an embedding).
@@ -70,9 +73,11 @@ def _dead_finding(scene: Scene, model: Model, found: list[tuple[float, str, Trac
     share, layer, track = found[0]
     limit = scene.limit("dead-units", track)
     scale = scene.gauge.limits.scale("dead-units", track.metric, layer)
-    nearly_all, half = (min(bar * scale, _GONE) for bar in (_NEARLY_ALL, _HALF))
-    severity: Severity = "critical" if share >= nearly_all else "warning" if share >= half else "info"
-    first = first_lasting(track.values >= min(share, _HALF) * 0.999) or 0
+    nearly_all, many_units = (min(bar * scale, _GONE) for bar in (_NEARLY_ALL, _MANY))
+    severity: Severity = "critical" if share >= nearly_all else "warning" if share >= many_units else "info"
+    # where the larger part of the way from its lowest share was done; a share that only ever wavers was there at once
+    lowest = float(np.min(track.values, initial=share, where=np.isfinite(track.values)))
+    first = first_lasting(track.values >= min((lowest + share) / 2, 0.8 * share)) or 0
     step = track.step_at(first)
     many = [name for part, name, _ in found if part >= _HALF]
     also = f"; half or more are in {some(many[1:])} too" if len(many) > 1 else ""

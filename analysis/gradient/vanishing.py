@@ -24,6 +24,9 @@ _LEARNED = 0.05
 _NOTHING = 1e-7
 #: A thousandth of the usual thousandth: a layer that changes by less a step stands still.
 _STANDS_STILL = 1e-6
+#: Decades between the ends of a stack that are ten times the usual thousandfold: a warning unless the loss has fallen
+#: by half, or it is logged that the early layers move.
+_FAR_APART, _HALF = 4.0, 0.5
 _FEWEST = 5
 _TRY_STACK = (
     "replace sigmoid or tanh by ReLU or GELU, or normalise between the layers",
@@ -83,10 +86,10 @@ def _of(model: Model) -> str:
     return f" of {model.name}" if model.name and model.name != "grad_norm" else ""
 
 
-def _learned(scene: Scene) -> bool:
+def _learned(scene: Scene, share: float = _LEARNED) -> bool:
     """Whether the loss has fallen by something worth it since the start."""
     first = scene.loss.first
-    return bool(scene.loss.last < first - _LEARNED * abs(first))
+    return bool(scene.loss.last < first - share * abs(first))
 
 
 def _fitted(scene: Scene, level: float) -> bool:
@@ -180,7 +183,10 @@ _Third = Literal["first", "middle", "last"]
 def _distance(
     logs: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]], stack: list[str], part: slice | str
 ) -> float:
-    """Decades from the early third of a stack to its late third, by the medians of one part of the rows."""
+    """Decades from the early third of a stack to its late third, by the medians of one part of the rows.
+
+    From the first layer to the last where no layer's norm lies below that of the one before.
+    """
     medians = []
     for layer in stack:
         values = logs[layer]
@@ -191,6 +197,8 @@ def _distance(
         if len(known) == 0:
             return 0.0
         medians.append(float(np.median(known)))
+    if len(stack) > 3 and all(np.diff(medians) >= 0):  # each layer takes its share: the ends tell how much in all
+        return medians[-1] - medians[0]
     third = max(len(stack) // 3, 1)
     early, late = float(np.median(medians[:third])), float(np.median(medians[-third:]))
     return late - early if early <= min(medians[third:]) else 0.0
@@ -202,7 +210,10 @@ def _stack_finding(scene: Scene, model: Model, tracks: dict[str, Track], stack: 
     ratio = float(np.median(moves.values[np.isfinite(moves.values)])) if moves is not None else None
     stuck = scene.lone and len(scene.loss) >= ROWS and not _learned(scene)
     still = ratio is not None and ratio <= _STANDS_STILL
-    severity: Severity = "warning" if still or (stuck and (ratio is None or ratio <= 10 * _STANDS_STILL)) else "info"
+    slowed = scene.lone and len(scene.loss) >= ROWS and not _learned(scene, _HALF)
+    at_a_loss = ratio is None and (stuck or (slowed and gap >= _FAR_APART))
+    slow = stuck and ratio is not None and ratio <= 10 * _STANDS_STILL
+    severity: Severity = "warning" if still or slow or at_a_loss else "info"
     small, large = (float(np.median(tracks[layer].values)) for layer in (early, late))
     message = (
         f"gradients vanish towards the input: {model.title(early)} has a norm of {small:.2g} where {model.title(late)} "

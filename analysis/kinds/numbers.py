@@ -14,9 +14,9 @@ KINDS = {
         statistic="values that are NaN or infinite, in each series; those of one severity are one finding, since NaN "
         "spreads from metric to metric, and the one that was first is named",
         severity="critical for a loss and for a gradient norm; info for a norm that is now and then infinite while "
-        "every loss stays finite, as a loss scaler leaves it (up to a twentieth of the rows); a warning for other "
-        "metrics, info where they never were finite, and for all but the main loss where only the first rows are "
-        "not",
+        "every loss stays finite, as a loss scaler leaves it (up to a twentieth of the rows), a warning where three "
+        "rows running are; a warning for other metrics, info where they never were finite, and for all but the main "
+        "loss where only the first rows are not",
         causes=(
             "the metric that was not finite first, where one was",
             "a step too large: the learning rate, gradients that explode, overflow in float16",

@@ -155,7 +155,8 @@ KINDS = {
         statistic="the fall of the norm's level while the loss has not fallen by 5 %; norms of exactly 0, or below "
         "1e-7; early layers of a stack that lie below the late ones all along",
         severity="critical where the loss never fell; a warning where it rose as the norm went, and for early layers "
-        "that stand still; info for early layers that move all the same",
+        "that stand still, or lie ten thousandfold below the last with no sign that they move while the loss has not "
+        "halved; info for early layers that move all the same",
         limit=Limit(
             "times",
             1000.0,
@@ -291,13 +292,14 @@ KINDS = {
         "units that never respond",
         needs="shares of dead units over more than 5 observations, as at.watch records them",
         statistic="the median share of a layer's units without any gradient in the last third of the observations",
-        severity="info from the limit on; a warning from half of the units, critical from nine of ten (both move with "
-        "the limit)",
+        severity="info from the limit on; a warning from three of eight units, critical from nine of ten (both move "
+        "with the limit)",
         limit=Limit(
             "share",
             0.2,
             "share of a layer's units",
-            "half, where it warns, is where Amazon SageMaker Debugger's rule DeadRelu speaks; a fifth is worth a word",
+            "it warns at two fifths, the share that the CS231n notes name (three of eight in a small layer; Amazon "
+            "SageMaker Debugger's rule DeadRelu speaks at half); a fifth is worth a word",
             highest=1.0,
         ),
         causes=(

@@ -28,7 +28,11 @@ from benchmarks.faults.score_truth import OBVIOUS_TO_MIDDLE, Truth
 __all__ = ["INFORMATION", "PLACED", "Figure", "Outcome", "Score", "outcome_of", "score_of"]
 
 #: Kinds whose findings are told as information, since they are facts about a log and no faults of a training.
-INFORMATION = frozenset({"outlier", "sampled-series", "micro-batch-steps", "epoch-only", "update-ratio", "clipping"})
+#: Values that are carried on are of their sort: a way of logging, told as such, and no harm unless they hide how few
+#: evaluations there are (then it is a warning).
+INFORMATION = frozenset(
+    {"outlier", "sampled-series", "micro-batch-steps", "epoch-only", "stale-values", "update-ratio", "clipping"}
+)
 #: So near to the onset, as a share of the run, a finding is placed.
 PLACED = 0.05
 

@@ -238,6 +238,15 @@ def test_infinite_gradient_norms_of_a_loss_scaler_are_information():
     assert "loss scaler" in next(f for f in result.findings if f.kind == "non-finite").causes[0]
 
 
+@pytest.mark.parametrize(("first", "count", "status"), [(150, 2, "healthy"), (150, 5, "warning"), (0, 5, "healthy")])
+def test_gradient_norms_that_stay_broken_are_more_than_a_loss_scaler_skips_but_for_its_search(first, count, status):
+    norm = noise("lognormal", 0.2, 300, np.random.default_rng(15))
+    norm[first : first + count] = np.nan
+    result = anomalies(run_of({"loss": healthy(300, 15), "grad_norm": norm}))
+    assert result.status == status
+    assert [(f.kind, f.first_step) for f in result.findings] == [("non-finite", first)]
+
+
 def test_a_gradient_norm_that_leaps_alone_is_information():
     norm = noise("lognormal", 0.2, 600, np.random.default_rng(16))
     norm[300] = 80

@@ -158,12 +158,37 @@ MOVES = {"update_ratio/a": np.full(OBSERVED, 1e-3), "grad_norm/a": np.ones(OBSER
 
 
 @pytest.mark.parametrize(
-    ("share", "severity"), [(1.0, "critical"), (0.92, "critical"), (0.6, "warning"), (0.3, "info")]
+    ("share", "severity"), [(1.0, "critical"), (0.92, "critical"), (0.6, "warning"), (0.4, "warning"), (0.3, "info")]
 )
 def test_dead_units_count_by_their_share(share: float, severity: str) -> None:
     values = np.where(np.arange(OBSERVED) >= 12, share, 0.0)
     (finding,) = gradients(run_of({"dead_units/fc1": values, "dead_units/fc2": 0 * values}, every=100)).findings
     assert (finding.kind, finding.severity, finding.first_step) == ("dead-units", severity, 1200)
+
+
+def test_units_that_die_are_placed_where_most_of_them_did_and_a_share_that_wavers_at_the_start() -> None:
+    dying = np.clip(0.02 + 0.04 * np.maximum(np.arange(OBSERVED) - 10, 0), 0, 0.5)
+    (finding,) = gradients(run_of({"dead_units/fc1": dying, "dead_units/fc2": 0 * dying})).findings
+    assert finding.first_step == 16
+    wavering = 0.48 - 0.06 * (np.arange(OBSERVED) < 10)
+    (finding,) = gradients(run_of({"dead_units/fc1": wavering, "dead_units/fc2": 0 * dying})).findings
+    assert finding.first_step == 0
+
+
+@pytest.mark.parametrize(
+    ("decades", "moves", "expected"),
+    [(5.0, None, ["warning"]), (3.5, None, ["info"]), (2.0, None, []), (5.0, 1e-3, ["info"])],
+)
+def test_a_stack_whose_ends_lie_far_apart_under_a_slow_loss_is_a_warning_unless_its_layers_are_seen_to_move(
+    decades: float, moves: float | None, expected: list[str]
+) -> None:
+    columns = {"loss": np.linspace(1.3, 1.0, N) * NOISE**0.1, "grad_norm": NOISE}
+    for i in range(6):
+        columns[f"grad_norm/blocks.{i}.fc"] = NOISE * 10.0 ** (-decades * (5 - i) / 5)
+        if moves is not None:
+            columns[f"update_ratio/blocks.{i}.fc"] = moves * NOISE
+    found = gradients(run_of(columns)).findings
+    assert [f.severity for f in found if f.kind == "vanishing-gradient"] == expected
 
 
 def test_units_that_came_back_or_of_the_output_alone_are_not_dead() -> None:
