@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="which faults would have been caught in a run, from which size on, and which it cannot show",
         epilog="exit status: 0 the run was tested, 2 the call or the input was unusable",
     )
-    selftest.add_argument("path", metavar="RUN")
+    selftest.add_argument("paths", nargs=1, metavar="RUN")
     selftest.add_argument(
         "--kinds", nargs="+", metavar="KIND", help="only these kinds (default: all; docs/selftest.md)"
     )
@@ -80,7 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
     selftest.add_argument(
         "--seed", type=int, default=0, help="for what a fault leaves to chance (default: %(default)s)"
     )
+    _add_norms(selftest)
     _add_plan(selftest)
+    _add_config(selftest)
     _add_dialects(selftest)
     selftest.set_defaults(call=_selftest)
 
@@ -274,14 +276,17 @@ def _selftest(given: argparse.Namespace) -> int:
     from analysis.selftest import selftest
     from eventstream.errors import InputError
     from parsers.loading import load
+    from parsers.run import RunSet
 
     try:
         kinds = None if given.kinds is None else [fault_of(kind).kind for kind in given.kinds]
     except ValueError as error:
         raise InputError(f"--kinds: {error}") from error
-    run = load(given.path, run=given.run, dialects=given.dialects, plan=given.plan)
+    rules, norms = _rules(given), _norms(given)
+    run = load(given.paths[0], run=given.run, dialects=given.dialects, plan=given.plan)
+    (run,), _ = _settings(given).applied(RunSet((run,)))
     with _Progress("planting faults") as progress:
-        tested = selftest(run, kinds=kinds, seed=given.seed, progress=progress)
+        tested = selftest(run, kinds=kinds, rules=rules, norms=norms, seed=given.seed, progress=progress)
     print(SELFTESTS[given.format](tested))
     return 0
 

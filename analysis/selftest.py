@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from analysis.checks import CHECKS
-from analysis.diagnose import Diagnosis, diagnose
+from analysis.diagnose import Diagnosis
 from analysis.figures import COLOURS, axes, style
 from analysis.findings import Status
 from analysis.inject import FAULTS, fault_of
-from analysis.injection.trial import Trial, Verdict
+from analysis.injection.trial import Judge, Trial, Verdict
 from analysis.kinds import KINDS
 from analysis.result import Result
+from analysis.rules import Rules, rules_of
 from parsers.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from analysis.norms import Norms
 
 __all__ = ["SelfTest", "selftest"]
 
@@ -125,6 +129,8 @@ def selftest(
     *,
     kinds: Iterable[str] | None = None,
     at: Sequence[float] = (0.3, 0.6, 0.9),
+    rules: Rules | Mapping[str, Any] | None = None,
+    norms: Norms | Path | str | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> SelfTest:
@@ -139,9 +145,10 @@ def selftest(
     harder to find. What is not found at default size is tried up to
     a thousand times of it. 1,000 points of ten series take some ten seconds.
 
-    `progress` is called as `progress(done, total, kind)`. A run that is not healthy is a poor basis, which `basis`
-    says; a log without any number can show nothing, and every row says so. Raises `ValueError` for an unknown kind and
-    for places that are none.
+    `rules` and `norms` are those of `diagnose`: what a project ignores is not found here either, and its own limits
+    count. `progress` is called as `progress(done, total, kind)`. A run that is not healthy is a poor basis, which
+    `basis` says; a log without any number can show nothing, and every row says so. Raises `ValueError` for an unknown
+    kind and for places that are none.
 
     >>> import numpy as np, polars as pl
     >>> from parsers.finish import finish
@@ -159,12 +166,13 @@ def selftest(
     if not places:
         raise ValueError("at is empty: give one place or more, as shares of the run (0.6) or steps (4200)")
     _ = run.scalars  # read once: every fault is planted into the same numbers
-    basis = diagnose(run)
+    judge = Judge(rules if isinstance(rules, Rules) else rules_of(rules or {}), _norms_of(norms))
+    basis = judge(run)
     rows = []
     for number, kind in enumerate(wanted):
         if progress is not None:
             progress(number, len(wanted), kind)
-        rows.append(_row(Trial(run, FAULTS[kind], _check_of(kind), basis, places, seed).verdict()))
+        rows.append(_row(Trial(run, FAULTS[kind], _check_of(kind), judge, basis, places, seed).verdict()))
     return SelfTest(
         run=run.name,
         frame=pl.DataFrame(rows, schema=_FRAME, orient="row"),
@@ -172,6 +180,15 @@ def selftest(
         basis_kinds=_alarms(basis),
         judged_at=places,
     )
+
+
+def _norms_of(norms: Norms | Path | str | None) -> Norms | None:
+    """The norms, read once."""
+    if norms is None:
+        return None
+    from analysis.norms import Norms, read_norms
+
+    return norms if isinstance(norms, Norms) else read_norms(norms)
 
 
 def _check_of(kind: str) -> str:

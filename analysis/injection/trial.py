@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,14 @@ from analysis.diagnose import Diagnosis, diagnose
 from analysis.findings import Finding
 from analysis.inject import inject
 from analysis.injection.fault import Fault
+from analysis.rules import Rules
 from eventstream.errors import InputError
 from parsers.run import Run
 
-__all__ = ["Trial", "Verdict", "found_in", "grid"]
+if TYPE_CHECKING:
+    from analysis.norms import Norms
+
+__all__ = ["Judge", "Trial", "Verdict", "found_in", "grid"]
 
 #: Sizes of the grid are this far apart: what they do to the log, over its smallest effect.
 _STEP = 1.1
@@ -40,13 +45,26 @@ class Verdict:
     refused: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Judge:
+    """The diagnosis, with the rules and norms of a project."""
+
+    rules: Rules
+    norms: Norms | None = None
+
+    def __call__(self, run: Run, *checks: str) -> Diagnosis:
+        """The judgement of a run, by some checks or (without any) by all."""
+        return diagnose(run, checks=checks or None, rules=self.rules, norms=self.norms)
+
+
 @dataclass(slots=True, eq=False)
 class Trial:
-    """A fault, the check that should find it, the diagnosis of the run as it is, and where to plant."""
+    """A fault, the check that should find it, who judges, the diagnosis of the run as it is, and where to plant."""
 
     run: Run
     fault: Fault
     check: str
+    judge: Judge
     basis: Diagnosis
     places: Sequence[float]
     seed: int = 0
@@ -63,7 +81,7 @@ class Trial:
         self._seen[fault.default] = 2 * found_at >= 1
         delays = [hit[1] for hit in hits if hit is not None and hit[1] is not None]
         middle = list(planted.values())[len(planted) // 2]
-        whole = diagnose(middle)
+        whole = self.judge(middle)
         return Verdict(
             fault,
             metric=_note(middle).metric,
@@ -86,7 +104,7 @@ class Trial:
         return planted, reasons
 
     def _hit(self, made: Run, *checks: str) -> tuple[Finding, float | None] | None:
-        findings = diagnose(made, checks=checks).findings
+        findings = self.judge(made, *checks).findings
         return found_in(findings, self.basis.findings, self.fault, _note(made).step, self._span)
 
     @property

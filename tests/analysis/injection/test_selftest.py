@@ -152,3 +152,18 @@ def test_the_page_has_the_table_of_the_code_and_its_code_runs():
     names: dict[str, Any] = {}
     exec(compile(code.replace("runs/exp-1", str(SAMPLES / "charlm-healthy")), "selftest.md", "exec"), names)
     assert names["at"].diagnose(names["worse"]).status == "warning"
+
+
+def test_the_rules_of_a_project_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = sample("charlm-healthy")
+    mild, strict = (
+        at.selftest(run, kinds=["stall"], at=(0.5,), rules={"threshold": {"stall": times}}).frame["smallest_found"][0]
+        for times in (300.0, 30.0)
+    )
+    assert mild == pytest.approx(10 * strict, rel=0.25)
+    settings = tmp_path / "aftertrain.toml"
+    settings.write_text('[findings]\nignore = ["stall"]\n')
+    call = ["selftest", str(SAMPLES / "charlm-healthy"), "--kinds", "stall", "--config", str(settings)]
+    assert main(call) == 0
+    out = capsys.readouterr().out
+    assert "0 of 1 faults" in out and "not judged: ignored" in out
