@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from analysis.integrity.rhythm import (
     usual_interval,
     usual_step,
 )
+from analysis.integrity.set_back import set_back
 from analysis.integrity.stream_findings import Part, judge_parts, truncation
 from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
@@ -131,6 +133,7 @@ def stream(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Stream:
         *truncation(run, sum(part.records for part in parts)),
         *judge_parts(run.name, parts, gauge),
         *judge_gaps(run.name, gaps, limits.scale("missing-steps")),
+        *set_back(run, parts),
     ]
     reasons: list[NotApplicable] = []
     if not any(part.every for part in parts):
@@ -157,18 +160,26 @@ def _told(findings: list[Any], kind: str) -> bool:
 
 
 def _parts(run: Run, gauge: Gauge) -> Iterator[Part]:
-    longest = run.catalogue.sort("count", descending=True).unique(["rank", "split"], keep="first", maintain_order=True)
+    first_logs = run.catalogue.filter(~_beside(pl.col("metric"), run))
+    longest = first_logs.sort("count", descending=True).unique(["rank", "split"], keep="first", maintain_order=True)
     marks: dict[int, NDArray[np.float64]] = {}
     for row in longest.sort("rank", "split").iter_rows(named=True):
         rank, split, tag = row["rank"], row["split"], row["tag"]
         here = (pl.col("rank") == rank) & (pl.col("split") == split)
-        rows = run.lazy().filter(here & (pl.col("tag") == tag)).select("attempt", "step", "time").collect()
+        series = here & (pl.col("tag") == tag) & ~_beside(pl.col("metric"), run)
+        rows = run.lazy().filter(series).select("attempt", "step", "time").collect()
         sampled = _is_sample(run, row)
         if rank not in marks:
             marks[rank] = _marks(run, rank, longest)
         for (attempt,), part in rows.group_by("attempt", maintain_order=True):
             pausing = marks[rank] if split in ("", "train") else np.empty(0)
             yield _part(run, int(str(attempt)), row, part, pausing, sampled, gauge)
+
+
+def _beside(metric: pl.Expr, run: Run) -> pl.Expr:
+    """Whether a series is one that disagrees with another log of the run, which stands beside it with the same tag."""
+    names = [f"{Path(source.path).name}/" for source in run.sources[1:]]
+    return pl.any_horizontal([pl.lit(False), *(metric.str.starts_with(name) for name in names)])
 
 
 def _marks(run: Run, rank: int, longest: pl.DataFrame) -> NDArray[np.float64]:
