@@ -19,6 +19,8 @@ _LEVELS = 4096
 _LEAST_ROWS = 30
 #: Rows that stand for the beginning of a loss that leaps away from it at once.
 _FIRST, _AT_ONCE = 1, 5
+#: Rows that say where a loss began, and the share of a climb that it may give back on the way, as one over this.
+_BEGUN, _TURNS = 2, 10.0
 #: Least rise worth a word, as a factor of the level before: a climb that stays, one that came back, a drop at once.
 STAYING, PASSING, DROPPING = 1.3, 1.5, 1.2
 
@@ -52,7 +54,9 @@ def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING) -> 
     level by more than `4 + sqrt(2 ln(independent levels))` of its noise (the second part is how far the least of so
     many levels lies below the middle by chance) and by a factor of `staying` (a hump by 1.15 times as much). A loss
     that leaps at once, within its first rows, to twice its beginning and never comes back has no level before it: its
-    very first rows stand for that. Series under 30 rows have no changes.
+    very first rows stand for that. A level that moves all the time, smoothly, is no noise: a loss that ends above its
+    first rows, up a last climb of a third of the log that gives back a tenth of itself at most, has diverged too.
+    Series under 30 rows have no changes.
     """
     scaled, block = _blocks(scale.forward(values))
     if len(scaled) < _LEAST_ROWS:
@@ -64,7 +68,9 @@ def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING) -> 
     span = max(float(np.quantile(scaled, 0.95) - np.quantile(scaled, 0.05)), float(level[0] - level.min()))
     found = _lasting(scaled, level, window, max(bar, _least(scale, staying, span)))
     if found is None and scale.name == "log":
-        found = _from_start(scaled, level, window, bar)
+        found = _from_start(scaled, level, window, bar) or _worse_than_begun(
+            scaled, level, window, float(np.log(staying))
+        )
     if found is None:
         found = _passing(level, window, max(bar, _least(scale, staying * PASSING / STAYING, span)))
     rises = [found] if found is not None else []
@@ -134,6 +140,27 @@ def _from_start(scaled: Floats, level: Floats, window: int, bar: float) -> _Foun
         return None  # it crept up: a mean that began at 0, as some loggers keep it
     onset = int(np.flatnonzero(scaled > first + 0.1 * (level[-1] - first))[0])
     return "climb", max(onset - 1, 0), len(scaled) - 1, first, float(level[-1])
+
+
+def _worse_than_begun(scaled: Floats, level: Floats, window: int, least: float) -> _Found | None:
+    """A climb to above where the loss began, that goes on from the best level to the end and hardly ever turns back.
+
+    Its own turns are the measure of its noise, since the levels before it may have moved as far, and as smoothly.
+    """
+    best = int(np.argmin(level))
+    way = level[best:]
+    rise = float(way[-1] - way[0])
+    chance = (4.0 + np.sqrt(2.0 * np.log(len(scaled) / window))) * 1.2533 * neighbour_noise(scaled) / window**0.5
+    begun = float(np.max(scaled[:_BEGUN]))
+    if best < window or len(way) < max(4 * window, len(level) // 3):
+        return None  # from the first row on it is a mean that began at 0, or a climb that `_lasting` sees
+    if not rise > max(chance, least) or way[-1] - begun < least:
+        return None
+    back = float(np.max(np.maximum.accumulate(way) - way))
+    if back > rise / _TURNS:
+        return None
+    onset = best + int(np.flatnonzero(way <= way[0] + 0.1 * rise)[-1]) + window // 2
+    return "climb", onset, len(scaled) - 1, float(way[0]), float(way[-1])
 
 
 def _steepest(scaled: Floats, first: int, last: int, arm: int) -> tuple[int, float]:

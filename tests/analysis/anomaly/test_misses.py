@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from analysis.anomalies import anomalies
+from analysis.anomaly import levels
+from analysis.anomaly.residuals import Scale
 from analysis.limits import Limits
 from benchmarks.training_curves import curve, noise, run_of
 from parsers.finish import finish
@@ -44,6 +46,43 @@ def test_a_mean_that_began_at_zero_creeps_up_and_has_not_diverged_from_its_first
         mean = 0.7 * mean + 0.3 * value
         loss.append(mean)
     assert alarms(anomalies(run_of({"loss": np.array(loss)}))) == []
+
+
+@pytest.mark.parametrize("n", [60, 200, 1000])
+@pytest.mark.parametrize("sigma", [0.0, 0.01, 0.05])
+def test_a_loss_that_falls_and_climbs_smoothly_to_above_its_beginning_has_diverged(n, sigma):
+    share = np.arange(n) / n
+    for leap in (0.0, 1.2):  # with a leap in its first rows, whose long way back hides the climb, and without
+        shape = np.where(share < 0.5, np.maximum(leap - 2.4 * (share - 0.03), -1.6 * share), 0.0)
+        shape[share >= 0.5] = shape[share < 0.5][-1] + 2.4 * (share[share >= 0.5] - 0.5)
+        shape[:2] = 0.0
+        loss = 12 * np.exp(shape) * noise("lognormal", sigma, n, np.random.default_rng([n, 1]))
+        (found,) = [f for f in anomalies(run_of({"loss": loss})).findings if f.kind == "divergence"]
+        assert found.severity == "critical"
+        assert 0.4 * n <= found.first_step <= 0.7 * n
+
+
+@pytest.mark.parametrize("ends", [0.95, 1.2])
+def test_a_loss_that_climbs_back_to_where_it_began_or_a_little_beyond_is_no_divergence_by_that(ends):
+    share = np.arange(200) / 200
+    loss = 2.0 * np.where(share < 0.5, 1 - 0.1 * share, 0.95 + (ends - 0.95) * (2 * share - 1))
+    assert alarms(anomalies(run_of({"loss": loss * noise("lognormal", 0.05, 200, np.random.default_rng(0))}))) == []
+
+
+@pytest.mark.parametrize("shape", ["flat", "power"])
+def test_the_rule_for_a_last_climb_adds_no_alarm_to_losses_that_only_wander(shape, monkeypatch):
+    logs = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        drift = np.zeros(60)
+        for k in range(1, 60):
+            drift[k] = 0.9 * drift[k - 1] + 0.2 * 0.19**0.5 * rng.normal()
+        logs.append(curve(shape, 60) * np.exp(drift))
+    scale = Scale("log")
+    all_rules = [[r.shape for r in levels.level_changes(log, scale).changes] for log in logs]
+    monkeypatch.setattr(levels, "_worse_than_begun", lambda *_: None)
+    others = [[r.shape for r in levels.level_changes(log, scale).changes] for log in logs]
+    assert all_rules == others
 
 
 def test_first_rows_of_one_step_each_scatter_more_than_means_of_a_thousand():
