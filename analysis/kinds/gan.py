@@ -101,7 +101,7 @@ KINDS = {
             "best_skill",
             0.02,
             "of the distance of D's targets",
-            "calibrated on trained games of three families: in their best blocks healthy discriminators are at 0.06 to "
+            "calibrated on trained games of three families: in their best blocks healthy discriminators are at 0.04 to "
             "0.4, idle ones at 0.015 or below",
             above=False,
             highest=1.0,

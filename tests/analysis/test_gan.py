@@ -111,6 +111,17 @@ def test_a_generator_that_fools_the_discriminator_outright_is_found(family: str)
         assert set(found(run_of(values, config={"gan_loss": family}))) == {"generator-dominance"}
 
 
+def test_a_hinge_generator_that_fools_the_discriminator_is_found_and_a_loss_below_0_alone_is_none():
+    for seed in range(SEEDS):
+        rng = np.random.default_rng(seed)
+        values = game(seed, "hinge")
+        values["g_loss"][150:] = -2.0 + 0.3 * rng.normal(size=150)
+        assert found(run_of(values, config={"gan_loss": "hinge"})) == {}, "D(fake) above its margin, D at balance"
+        values["d_loss"][150:] = 4.5 * np.exp(0.2 * rng.normal(size=150))
+        told = gan(run_of(values, config={"gan_loss": "hinge"})).findings
+        assert [f.kind for f in told] == ["generator-dominance"] and abs((told[0].first_step or 0) - 1500) <= 50
+
+
 def test_losses_at_balance_are_shown_beside_it_and_not_judged():
     rng = np.random.default_rng(0)
     for family in ("bce", "lsgan", "hinge"):
