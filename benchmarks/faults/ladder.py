@@ -202,7 +202,11 @@ LADDERS: dict[str, Ladder] = {
         "eval loss over what it would be without the leak",
         (0.01, 0.05, 0.1, 0.2, 0.4, 0.6),
         None,
-        {"train-eval-gap": "train and eval do lie apart"},
+        {
+            "train-eval-gap": "train and eval do lie apart",
+            "train-eval-scale-mismatch": "a share of answers that are given away makes eval a constant share of what "
+            "it was, from the untrained model on: a log cannot tell that from a loss that is divided",
+        },
     ),
     "loss-sum-mismatch": Ladder("share of the total that no component explains", (0.5, 0.2, 0.1, 0.05, 0.02, 0.005)),
     "loss-display-mismatch": Ladder("displayed loss over the total", (3.0, 1.5, 1.2, 1.1, 1.03, 1.01)),
@@ -227,7 +231,8 @@ LADDERS: dict[str, Ladder] = {
     ),
     "missing-steps": Ladder("share of the rows, in one hole (2 rows; 1 row)", (0.3, 0.1, 0.05, 0.02, 2, 1)),
     "step-regression": Ladder("share of the run by which the step goes back (3 rows; 1 row)",
-                              (0.5, 0.2, 0.1, 0.05, 3, 1)),
+                              (0.5, 0.2, 0.1, 0.05, 3, 1), None,
+                              {"unfinished-run": "a counter that was set back does not reach the stated steps"}),
     "clock-skew": Ladder("seconds that the clock goes back", (86400.0, 7200.0, 600.0, 120.0, 20.0, 5.0)),
     "stall": Ladder(
         "seconds without a record", (43200.0, 14400.0, 3600.0, 1200.0, 300.0, 60.0), (2000, 500, 150, 60, 20, 8)
@@ -238,7 +243,8 @@ LADDERS: dict[str, Ladder] = {
         None,
         {"unfinished-run": "the log ends before the step that was stated"},
     ),
-    "unfinished-run": Ladder("share of the stated steps that was reached", (0.2, 0.4, 0.6, 0.8, 0.9, 0.97)),
+    "unfinished-run": Ladder("share of the stated steps that was reached", (0.2, 0.4, 0.6, 0.8, 0.9, 0.97), None,
+                             {"truncated-stream": "a process that is killed writes no end record (event stream)"}),
     "repeated-data": Ladder("rows whose data was fed before", (400.0, 300.0, 200.0, 120.0, 64.0, 32.0)),
     "stale-values": Ladder("rows that carry each evaluation on", (50.0, 25.0, 10.0, 5.0, 3.0, 2.0)),
     "hidden-non-finite": Ladder(

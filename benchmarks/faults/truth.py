@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faults.ladder import ladder_of
+
 __all__ = ["FOLDER", "RunTruth", "complete", "write_index"]
 
 #: Where the logs stand unless another folder is named; git ignores it.
@@ -71,11 +73,21 @@ def complete(folder: Path) -> bool:
 
 
 def write_index(folder: Path, ids: Iterable[str]) -> int:
-    """Writes `index.json` with the truths of the runs that are complete, in the order of `ids`; returns how many."""
+    """Writes `index.json` with the truths of the runs that are complete, in the order of `ids`; returns how many.
+
+    What the ladder accepts beside a fault is that of the ladder as it stands: it holds for runs that are there as well.
+    """
     found = []
     for name in ids:
         path = folder / "runs" / name / "truth.json"
         if path.exists():
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            found.append(_accepting(json.loads(path.read_text(encoding="utf-8"))))
     (folder / "index.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return len(found)
+
+
+def _accepting(row: dict[str, Any]) -> dict[str, Any]:
+    if row["fault"] is None:
+        return row
+    known = dict.fromkeys([*row["accepted"], *ladder_of(row["fault"], row["variant"]).accepted])
+    return row | {"accepted": [one for one in known if one != row["fault"]]}

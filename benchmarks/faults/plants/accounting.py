@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.faults.effects import level
+from benchmarks.faults.effects import jump, level, log_noise
 from benchmarks.faults.loop import Hook, State, train
 from benchmarks.faults.planting import STREAM, Draw, NotPlantedError, Planted, close_to, plants
 from benchmarks.faults.tasks.distillation import COMPONENTS, Distillation, curriculum_of
@@ -123,7 +123,18 @@ def off_schedule(draw: Draw) -> Planted:
             account["weight"] = {**account["weight"], name: account["weight"][name] * factor}
 
     first = max(onset, starts[1]) if name == "feature" else onset
-    return _planted(draw, train(draw.recipe, [_Bent(bend)]), first, draw.size, name)
+    trace = train(draw.recipe, [_Bent(bend)])
+    planted = _planted(draw, trace, first, draw.size, name)
+    planted.accepted = ("level-shift", "loss-spike") if _leaps(trace, planted.onset) else ()
+    return planted
+
+
+def _leaps(trace: Trace, onset: int) -> bool:
+    """Whether another weight makes the logged loss leap: by a tenth, and four times what its neighbours scatter."""
+    steps, values = trace.series("loss")
+    at = int(np.searchsorted(steps, onset))
+    leap = abs(np.log(jump(values, at, 5))) if 5 <= at <= len(values) - 5 else 0.0
+    return bool(leap > max(np.log(1.1), 4 * log_noise(values)))
 
 
 @plants("curriculum-bypass", families=("distillation",), formats=STREAM, points=POINTS)

@@ -84,9 +84,25 @@ def train_eval_gap(draw: Draw) -> Planted:
     size = close_to(_gap(trace), draw.size, 1.2, "eval over train")
     values = _smooth(trace.series("loss", "eval")[1])
     rises = float(values[-1] / values.min())
-    accepted = ("overfitting",) if rises > 1.05 else ()
+    accepted = [
+        *(["overfitting"] if rises > 1.05 else []),
+        *(["train-eval-scale-mismatch"] if _constant(trace) else []),
+    ]
     first = trace.where("eval")[0].step
-    return Planted(trace, size, first, accepted=accepted, extra={"eval_rise": rises})
+    return Planted(trace, size, first, accepted=tuple(accepted), extra={"eval_rise": rises})
+
+
+def _constant(trace: Trace) -> bool:
+    """Whether eval lies above train by the same number from the first fifth of the evals on.
+
+    Wrong targets add a constant to a squared error as soon as the model has learned something: that is the picture of a
+    component that train lacks, and no log tells the two apart.
+    """
+    steps, values = trace.series("loss", "eval")
+    at, train_values = trace.series("loss")
+    above = _smooth(values - np.interp(steps, at, _smooth(train_values)))
+    fifth = above[: max(2, len(above) // 5)]
+    return bool(np.mean(fifth) > above[-1] / 2 and np.std(above[len(fifth) :]) < 0.25 * above[-1])
 
 
 def _gap(trace: Trace) -> float:

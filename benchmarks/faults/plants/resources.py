@@ -59,7 +59,8 @@ def memory_overflow(draw: Draw) -> Planted:
     for row in rows:
         row.values["gpu_memory_total_mb"] = limit
     values = trace.series(NAME)[1]
-    near = np.flatnonzero(values >= 0.97 * values.max())
+    # where it ran out, it did so at the end; else the fault is there from where the use stands at its height
+    near = [len(rows) - 1] if draw.magnitude == 1 else np.flatnonzero(values >= 0.97 * values.max())
     accepted = ("unfinished-run",) if draw.magnitude == 1 else ()
     size = 1.0 if draw.magnitude == 1 else float(np.median(np.sort(values)[-5:])) / limit
     return Planted(trace, size, rows[int(near[0])].step, metric=NAME, accepted=accepted)
