@@ -120,14 +120,14 @@ def page(
     silent = runs - len({one.file for one in found})
     head = (
         "# Logs of strangers, looked at\n\n"
-        "What `aftertrain check` says about real logs of public repositories, and what an eye says about it. The logs "
-        "are under their owners' licences and no part of this repository. Of every run with three values or more, warned "
-        "of or not, up to seven series (losses, rates, norms, scores) were drawn and looked at; for warnings about the "
-        "log itself its lines were read. `python -m benchmarks.wild_review FOLDER --write` makes this page, and fails "
-        "while a warning is not judged.\n\n"
-        "What this is not: a measure of precision. The detectors were made with these logs at hand, wrong warnings on "
-        "them were mended until few were left, and one reader judged, who knew the verdicts and mended some of them. "
-        "Rates on generated runs that are kept apart for scoring are in [faults.md](faults.md).\n\n"
+        "What `aftertrain check` says about real logs of public repositories, and what an eye says about it. The "
+        "logs are under their owners' licences and no part of this repository. Of every run with three values or "
+        "more, warned of or not, up to seven series (losses, rates, norms, scores) were drawn and looked at; for "
+        "warnings about the log itself its lines were read. `python -m benchmarks.wild_review FOLDER --write` "
+        "makes this page, and fails while a warning is not judged.\n\n"
+        "What this is not: a measure of precision. The detectors were made with these logs at hand, wrong "
+        "warnings on them were mended until few were left, and one reader judged, who knew the verdicts and "
+        "mended some of them. Rates on generated runs are in [faults.md](faults.md).\n\n"
         f"Runs: {runs}, without a warning: {silent}. Warnings: {len(found)}, of them "
         + ", ".join(f"{words[word]} {word}" for word in (*WORDS, "not judged") if words[word] or word in WORDS[:2])
         + ".\n\n## Warnings\n"
