@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from analysis.injection import accounting, adversarial, contracts, evaluations, gradients, losses, processes, stream
@@ -25,7 +27,7 @@ def inject(
     run: Run,
     kind: str,
     *,
-    at: float = 0.6,
+    at: float | np.integer[Any] = 0.6,
     size: float | None = None,
     metric: str | None = None,
     seed: int = 0,
@@ -59,8 +61,9 @@ def inject(
     """
     fault = fault_of(kind)
     chosen = fault.checked(size)
-    _check_place(at, length)
-    draft = Draft(run, kind, at, chosen, metric, length, consequences, seed)
+    onset = int(at) if isinstance(at, np.integer) else at
+    _check_place(onset, length)
+    draft = Draft(run, kind, onset, chosen, metric, length, consequences, seed)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what floats cannot hold becomes infinite
         fault.plant(draft)
     place = draft.place
@@ -70,7 +73,7 @@ def inject(
             "size": chosen if fault.sized else None,
             "unit": fault.unit,
             "step": place.step if place is not None and fault.placed else None,
-            "at": at,
+            "at": onset,
             "metric": place.series.metric if place is not None and not draft.of_the_log else metric,
             "length": length,
             "consequences": consequences,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from analysis.injection.draft import Draft
 
 __all__ = ["Fault"]
@@ -44,7 +46,11 @@ class Fault:
             return self.default
         if not self.sized:
             raise ValueError(f"{self.kind} is there or it is not: it takes no size, and was given {size!r}")
-        if isinstance(size, bool) or not isinstance(size, int | float) or not self.lowest <= size <= self.highest:
+        if (
+            isinstance(size, bool)
+            or not isinstance(size, int | float | np.integer)
+            or not self.lowest <= size <= self.highest
+        ):
             limits = f"{self.lowest:g} to {self.highest:g} {self.unit}"
             raise ValueError(f"the size of {self.kind} is a number from {limits}, not {size!r}")
         if self.counted and size != int(size):

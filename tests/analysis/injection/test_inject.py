@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -189,6 +191,21 @@ def test_a_series_can_be_chosen():
     assert set(new.filter(~new["value"].eq_missing(old["value"]))["metric"]) == {"accuracy"}
 
 
+def test_steps_and_sizes_may_be_numbers_of_numpy():
+    told = at.inject(rich(), "non-finite", at=np.int64(300), size=np.int64(4), length=None)
+    assert told.scalars.equals(at.inject(rich(), "non-finite", at=300, size=4).scalars)
+
+
 def test_a_ramp_begins_at_its_first_row_and_ends_after_its_length():
     assert ramp(np.arange(-2.0, 5.0), 4).tolist() == [0, 0, 0.25, 0.5, 0.75, 1, 1]
     assert fault_of("loss-spike").checked(None) == 3.0
+
+
+def test_what_is_planted_shares_no_code_with_what_detects():
+    folder = Path(__file__).parents[3] / "analysis"
+    for path in [folder / "inject.py", *(folder / "injection").glob("*.py")]:
+        if path.name == "trial.py":  # which asks the diagnosis, and plants nothing
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("analysis"):
+                assert str(node.module).startswith(("analysis.injection", "analysis.kinds")), (path.name, node.module)
