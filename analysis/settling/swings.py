@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.settling.spectrum import FEWEST, Peak, clearest_peak, detrended, slow_peak
+from analysis.settling.swing_onset import swing_onset
 
 __all__ = ["Swing", "clearest_swing"]
 
@@ -51,9 +52,10 @@ class _Window:
 def clearest_swing(scaled: Floats) -> Swing | None:
     """The largest regular swings of a loss (logarithms, no holes), or None where nothing is regular.
 
-    Looked at are the whole series and its halves; of a series beyond 4,096 rows eight pieces of 2,048, and means of
-    blocks for slower swings, so that the time taken does not grow with the length beyond reading it once. Fewer than
-    80 rows, or four cycles, show no rhythm; four to nine must hold nearly all of what moves the loss.
+    Looked at are the whole series and its halves (two thirds of a short one); of a series beyond 4,096 rows eight
+    pieces of 2,048, and means of blocks for slower swings, so that the time taken does not grow with the length beyond
+    reading it once. Fewer than 80 rows, or four cycles, show no rhythm; four to ten must hold most of what moves the
+    loss. `first` is where they set in, to the row unless the log is long and the swings are slow.
 
     >>> row = np.arange(1500)
     >>> noise = np.exp(0.03 * np.random.default_rng(0).normal(size=1500))
@@ -77,15 +79,19 @@ def clearest_swing(scaled: Floats) -> Swing | None:
     best, rest, window = max(found, key=lambda one: (one[0].height, one[0].cycles))
     same = [one for one, _, part in found if abs(one.period / best.period - 1) < _SAME and part != windows[0]] or [best]
     shape = _is_sawtooth(rest, best.period / window.block)
-    return replace(best, first=min(s.first for s in same), last=max(s.last for s in same), sawtooth=shape)
+    first, last = min(s.first for s in same), max(s.last for s in same)
+    if window.block == 1:  # a coarse look at a long log cannot tell the row
+        first = swing_onset(scaled, best.period, last) or first
+    return replace(best, first=first, last=last, sawtooth=shape)
 
 
 def _windows(n: int) -> list[_Window]:
     if n < FEWEST:
         return []
     if n <= _WHOLE:
-        halves = [_Window(0, n // 2, 1), _Window(n - n // 2, n, 1)] if n >= 4 * FEWEST else []
-        return [_Window(0, n, 1), *halves]
+        part = n // 2 if n >= 4 * FEWEST else max(FEWEST, 2 * n // 3)  # swings may set in late in a short log
+        parts = [_Window(0, part, 1), _Window(n - part, n, 1)] if n >= 5 * FEWEST // 4 else []
+        return [_Window(0, n, 1), *parts]
     starts = np.linspace(0, n - _PIECE, _PIECES).round().astype(int)
     return [_Window(0, n, -(-n // _WHOLE)), *(_Window(int(s), int(s) + _PIECE, 1) for s in starts)]
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from analysis.settling.spectrum import FEWEST, clearest_peak, detrended
+from analysis.settling.spectrum import FEWEST, clearest_peak, detrended, slow_peak
 from analysis.settling.swings import clearest_swing
 from benchmarks.training_curves import CURVES, NOISES, curve, noise
 
@@ -94,6 +94,31 @@ def test_a_few_large_cycles_are_found_in_a_short_log():
         swing = np.where(np.arange(150) >= 40, 0.3 * np.sin(2 * np.pi * np.arange(150) / 25), 0.0)
         found.append(clearest_swing(np.log(curve("exponential", 150)) + swing + 0.05 * rng.normal(size=150)))
     assert sum(one is not None and abs(one.period / 25 - 1) < 0.15 for one in found) >= 8
+
+
+@pytest.mark.parametrize("n", [100, 300])
+def test_red_noise_of_any_persistence_hardly_ever_holds_what_a_few_cycles_must(n):
+    from scipy.signal import lfilter
+
+    rng = np.random.default_rng(n)
+    found = 0
+    for persistence in (0.0, 0.6, 0.8, 0.9, 0.97, 1.0):
+        shocks = rng.normal(size=(250, n + 100))
+        for row in lfilter([1.0], [1.0, -persistence], shocks, axis=1)[:, 100:]:
+            found += slow_peak(detrended(row)) is not None
+    assert found <= 6  # of 1,500
+
+
+@pytest.mark.parametrize(("n", "onset", "period"), [(150, 60, 12.0), (200, 70, 16.0), (600, 150, 23.0)])
+def test_swings_that_set_in_late_are_found_and_placed_within_a_few_rows(n, onset, period):
+    row, apart = np.arange(n), []
+    for seed in range(5):
+        noise = 0.05 * np.random.default_rng(seed).normal(size=n)
+        wave = np.where(row >= onset, 0.3 + 0.3 * np.sin(2 * np.pi * (row - onset) / period), 0.0)
+        found = clearest_swing(np.exp(-row / 40) + noise + wave)
+        assert found is not None and abs(found.period / period - 1) < 0.1
+        apart.append(abs(found.first - onset))
+    assert np.median(apart) <= 1 and max(apart) <= period / 2
 
 
 def test_swings_of_a_part_are_placed_there():
