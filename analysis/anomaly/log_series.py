@@ -87,10 +87,10 @@ def series_of(run: Run, *, metrics: Collection[str] | None = None, split: str | 
         source = source.filter(pl.col("split") == split)
     rows = source.collect()
     _known(run, metrics, split)
-    if rows.is_empty():
-        return
     if run.last_attempt:
         rows = run.live(rows).sort(*_KEY, "attempt", maintain_order=True)
+    if rows.is_empty():
+        return
     spans = list(_spans(rows))
     if rows[[start for start, _ in spans]].select(pl.struct(_KEY).n_unique()).item() < len(spans):
         rows = rows.sort(_KEY, maintain_order=True)  # a parser keeps tags together; their splits may alternate

@@ -69,12 +69,13 @@ def _fit(x: Floats, y: Floats, places: Floats, width: int) -> Floats:
     away = x[chosen] - places[:, None]
     values = _drawn_in(y[chosen])
     reach = np.abs(away).max(axis=1, keepdims=True) * (1 + 1 / width)
-    weight = (1 - (np.abs(away) / reach) ** 3) ** 3
+    weight = (1 - (np.abs(away) / np.where(reach > 0, reach, 1.0)) ** 3) ** 3  # 0: all rows of the window in one place
     total = weight.sum(axis=1)
     mean_x = (weight * away).sum(axis=1) / total
     mean_y = (weight * values).sum(axis=1) / total
     centred = away - mean_x[:, None]
-    slope = (weight * centred * values).sum(axis=1) / (weight * centred**2).sum(axis=1)
+    rise, run = (weight * centred * values).sum(axis=1), (weight * centred**2).sum(axis=1)
+    slope = np.divide(rise, run, out=np.zeros_like(run), where=run > 0)
     fitted: Floats = mean_y - slope * mean_x
     return fitted
 

@@ -89,7 +89,8 @@ def carried_values(values: Floats, *, loss: bool = False) -> Carried | None:
     inner = lengths[1:-1]
     told = values[starts]
     told = told[np.isfinite(told)]
-    steps = np.diff(told)
+    with np.errstate(over="ignore"):  # values near the largest float differ by infinity
+        steps = np.diff(told)
     if len(inner) == 0 or len(told) < 3 or float((inner > 1).mean()) < _SHARE:
         return None
     every, equal = _rhythm(inner)

@@ -150,7 +150,7 @@ def _jumps(metric: str, steps: NDArray[np.float64], values: NDArray[np.float64])
 def _peaks(metric: str, steps: NDArray[np.float64], values: NDArray[np.float64]) -> Iterator[Fact]:
     top = float(values.max())
     high = values >= 0.999 * top
-    if values[0] * _JUMP > top:
+    if values[0] > top / _JUMP:
         return
     begins, falls = np.flatnonzero(high[1:] & ~high[:-1]) + 1, np.flatnonzero(high[:-1] & ~high[1:]) + 1
     for row in begins if len(begins) <= _OFTEN else ():
