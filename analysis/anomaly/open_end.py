@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,8 @@ __all__ = ["open_end"]
 Floats = NDArray[np.float64]
 #: Rows at the end that are looked at (longer stretches are changes of level), and rows before that say what was due.
 _LONGEST, _BEFORE = 50, 50
+#: Lengths that are tried first: of a leap of any length one of them covers three quarters or more.
+_TRIED = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 19, 24, 31, 40, 50)
 #: Rows in all at least, rows of the end that must lie above the middle of the leap, and its least height as a factor.
 _FEWEST, _ABOVE, _LEAST = 30, 0.9, 1.3
 
@@ -32,18 +36,27 @@ def open_end(series: Series, found: Detection) -> Episode | None:
     scaled = found.scale.forward(series.values[row])
     if len(scaled) < _FEWEST or not np.isfinite(scaled).all():
         return None
+    longest = min(_LONGEST, len(scaled) // 4)
+    if _leap(scaled, found.threshold, [length for length in _TRIED if length <= longest]) is None:
+        return None  # nearly every log: all lengths are tried only where some of them show a leap
+    best = _leap(scaled, found.threshold, range(1, longest + 1))
+    return None if best is None else _episode(series, found, row, *best)
+
+
+def _leap(scaled: Floats, threshold: float, lengths: Iterable[int]) -> tuple[float, int, float] | None:
+    """The clearest leap at the end of one of `lengths`: its score, its first row and what was due."""
     noise = neighbour_noise(scaled)
     best: tuple[float, int, float] | None = None
-    for length in range(1, min(_LONGEST, len(scaled) // 4) + 1):
+    for length in lengths:
         first = len(scaled) - length
         due, spread = _due(scaled[max(0, first - _BEFORE) : first], noise)
         height = float(np.median(scaled[first:])) - due
         kept = float(np.mean(scaled[first:] > due + height / 2))
-        if spread > 0 and height > max(found.threshold * spread, float(np.log(_LEAST))) and kept >= _ABOVE:
+        if spread > 0 and height > max(threshold * spread, float(np.log(_LEAST))) and kept >= _ABOVE:
             score = height / spread
             if best is None or score * length**0.5 > best[0] * (len(scaled) - best[1]) ** 0.5:
                 best = score, first, due
-    return None if best is None else _episode(series, found, row, *best)
+    return best
 
 
 def _due(before: Floats, noise: float) -> tuple[float, float]:
