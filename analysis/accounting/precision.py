@@ -37,9 +37,10 @@ def printed_decimals(values: NDArray[np.float64]) -> int | None:
 
 
 def _rounded(known: NDArray[np.float64], decimals: int) -> bool:
-    scaled = known * 10.0**decimals
-    # decimals that were added or scaled in double precision carry its noise, far below a place of float32
-    return bool(np.all(np.abs(scaled - np.rint(scaled)) <= 1e-12 * scaled))
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows was not printed with decimals
+        scaled = known * 10.0**decimals
+        # decimals that were added or scaled in double precision carry its noise, far below a place of float32
+        return bool(np.all(np.abs(scaled - np.rint(scaled)) <= 1e-12 * scaled))
 
 
 def half_unit(decimals: int | None) -> float:
