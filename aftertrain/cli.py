@@ -86,6 +86,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dialects(selftest)
     selftest.set_defaults(call=_selftest)
 
+    explain = commands.add_parser("explain", help="what a kind of finding means, its limit, and what to try")
+    explain.add_argument("kinds", nargs="*", metavar="KIND", help="default: a line for each of them")
+    explain.set_defaults(call=_explain)
+
     convert = commands.add_parser("convert", help="write a run as Parquet, JSONL, CSV, TensorBoard events or a W&B run")
     convert.add_argument("path", metavar="PATH")
     convert.add_argument("-o", "--output", required=True, metavar="OUT")
@@ -288,6 +292,13 @@ def _selftest(given: argparse.Namespace) -> int:
     with _Progress("planting faults") as progress:
         tested = selftest(run, kinds=kinds, rules=rules, norms=norms, seed=given.seed, progress=progress)
     print(SELFTESTS[given.format](tested))
+    return 0
+
+
+def _explain(given: argparse.Namespace) -> int:
+    from analysis.findings_page import index, section
+
+    print("\n\n".join(map(section, given.kinds)) if given.kinds else "\n".join(index()))
     return 0
 
 

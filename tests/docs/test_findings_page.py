@@ -9,6 +9,7 @@ import pytest
 
 import aftertrain as at
 import analysis
+from aftertrain.cli import main
 from analysis.checks import CHECKS
 from analysis.custom_checks import forget
 from analysis.findings_page import index, page, section
@@ -85,3 +86,11 @@ def test_checks_of_a_users_own_do_not_change_the_page() -> None:
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="unknown kind 'loss-spik'; did you mean 'loss-spike'"):
         section("loss-spik")
+
+
+def test_explain_prints_the_section_of_a_kind_or_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "stall", "clipping"]) == 0
+    assert capsys.readouterr().out == f"{section('stall')}\n\n{section('clipping')}\n"
+    assert main(["explain"]) == 0
+    assert capsys.readouterr().out == "\n".join(index()) + "\n"
+    assert main(["explain", "stal"]) == 2 and "did you mean 'stall'" in capsys.readouterr().err
