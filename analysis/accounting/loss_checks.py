@@ -136,6 +136,12 @@ def _beside_a_change(off: pl.DataFrame, judged: pl.DataFrame) -> bool:
     return bool(changed.filter(pl.col("at").is_in(off["at"].to_list()))["moved"].fill_null(True).all())
 
 
+#: So much of the records, at the end, a component must be 0 to have ceased.
+_CEASED = 0.1
+#: What is said of a displayed loss that is a whole multiple of the total.
+_SUMMED = "it is the total times"
+
+
 def judge_display(run: str, totals: pl.DataFrame, gauge: Gauge | None = None) -> list[Finding]:
     """The finding that the displayed loss is not the total, with what relates the two, or none."""
     gauge = gauge or Gauge()
@@ -148,13 +154,15 @@ def judge_display(run: str, totals: pl.DataFrame, gauge: Gauge | None = None) ->
     difference, size = off["display_difference"].to_numpy(), np.abs(off["total"].to_numpy())
     relative = float(np.median(np.abs(difference) / np.maximum(size, 1e-300)))
     related = _relation(both)
-    gauge.keep("loss-display-mismatch", 0.0 if related else relative, "displayed")
+    # a sum over steps that nothing divides again reads too high, whatever the reason; the rest are conventions
+    usual = related is not None and not related.startswith(_SUMMED)
+    gauge.keep("loss-display-mismatch", 0.0 if usual else relative, "displayed")
     first_step, last_step = span(off)
     first = off.row(0, named=True)
     return [
         Finding(
             "loss-display-mismatch",
-            "info" if related or relative < limit else "warning",
+            "info" if usual or relative < limit else "warning",
             run,
             _display_message(first, off.height, both.height, relative) + (f"; {related}" if related else ""),
             metric="displayed",
@@ -198,9 +206,9 @@ def _relation(both: pl.DataFrame) -> str | None:
         return None
     whole = round(float(np.median(np.maximum(shown / total, total / shown))))
     if whole > 1:
-        for word, guess in (("divided by", total / whole), ("times", total * whole)):
+        for word, guess in (("it is the total divided by", total / whole), (_SUMMED, total * whole)):
             if np.mean(np.abs(shown - guess) <= allowed * whole) >= 0.95:
-                return f"it is the total {word} {whole}"
+                return f"{word} {whole}"
     if np.mean(np.abs(shown[1:] - total[:-1]) <= allowed[1:]) >= 0.95:
         return "it is the total of the record before"
     mean = np.cumsum(total) / np.arange(1, len(total) + 1)
@@ -229,6 +237,8 @@ def judge_activity(
 ) -> Iterator[Finding]:
     """Components that never enter the total: a warning where their weight, or the plan's, says that they should.
 
+    So are those that cease to, from one record to the next, while they have weight.
+
     `planned_active` maps components to the largest weight that the plan gives them at a logged step; `hidden` are
     components that the totals hold although nothing says so, which therefore do not stay out.
     """
@@ -236,6 +246,47 @@ def judge_activity(
         known = part.filter(pl.col("entered").is_not_null())
         if name not in hidden and known.height and known.filter(pl.col("entered") != 0).is_empty():
             yield _inactive(run, str(name), known, planned_active.get(str(name), 0.0))
+        elif (since := _ceases(known)) is not None:
+            yield _ceased(run, str(name), known, since)
+
+
+def _ceases(known: pl.DataFrame) -> int | None:
+    """The record from which a component with weight is exactly 0 to the end, a tenth of the records or more; else None.
+
+    None where it had been 0 before, or had shrunk to half of what it was: a margin that is met more and more often.
+    """
+    entered, weight = np.abs(known["entered"].to_numpy()), known["weight"].fill_null(0.0).to_numpy()
+    alive = np.flatnonzero(entered != 0)
+    since, n = (int(alive[-1]) + 1 if len(alive) else 0), len(entered)
+    if n - since < max(_CEASED * n, 5) or since < 5 or not np.all(weight[since:] > 0):
+        return None
+    before = entered[:since][weight[:since] > 0]
+    if len(before) < 5 or np.any(before == 0):
+        return None
+    return since if before[-3:].min() >= 0.5 * np.median(before[-20:]) else None
+
+
+def _ceased(run: str, name: str, known: pl.DataFrame, since: int) -> Finding:
+    first, (_, last_step) = int(known["step"][since]), span(known)
+    before = float(np.median(np.abs(known["entered"].to_numpy()[:since])))
+    return Finding(
+        "inactive-component",
+        "warning",
+        run,
+        f"{name} is exactly 0 in all {known.height - since} records from step {first} on, where it added {before:.3g} "
+        f"before, and its weight is still {float(known['weight'][-1]):g}",
+        metric=name,
+        first_step=first,
+        last_step=last_step,
+        evidence={
+            "records": known.height,
+            "records_at_zero": known.height - since,
+            "typical_before": before,
+            "largest_weight": float(known["weight"][since:].max()),  # type: ignore[arg-type]
+        },
+        causes=("its inputs went missing, or are masked out or detached, from that step on (records_at_zero)",),
+        suggestions=(f"look at what changed at step {first}: data, phase, a flag", f"check that {name} is computed"),
+    )
 
 
 def _inactive(run: str, name: str, known: pl.DataFrame, planned: float) -> Finding:

@@ -219,3 +219,36 @@ def test_the_drawn_lines_are_the_frame(logs: SimpleNamespace) -> None:
         part = result.frame.filter(pl.col("component") == name)
         assert lines[name].get_ydata().tolist() == part["entered"].to_list()
     assert lines["total"].get_ydata().tolist() == result.totals["total"].to_list()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 8])
+def test_a_displayed_loss_that_is_a_multiple_of_the_total_is_a_warning_and_a_part_of_it_a_convention(
+    logs: SimpleNamespace, factor: int
+) -> None:
+    for seed in range(10):
+        columns = logs.losses_of(logs.raws(seed, 60, NAMES), WEIGHTS)
+        for shown, severity in (
+            (columns["losses/total"] * factor, "warning"),
+            (columns["losses/total"] / factor, "info"),
+        ):
+            (finding,) = losses(logs.run_of({**columns, "losses/displayed": shown}, steps(60))).findings
+            assert (finding.kind, finding.severity) == ("loss-display-mismatch", severity)
+
+
+@pytest.mark.parametrize("since", [20, 60, 85])
+def test_a_component_that_ceases_while_it_has_weight_is_found_with_its_step(logs: SimpleNamespace, since: int) -> None:
+    for seed in range(10):
+        raw = logs.raws(seed, 100, NAMES)
+        raw["kd"] = np.where(np.arange(100) >= since, 0.0, raw["kd"])
+        (finding,) = losses(logs.run_of(logs.losses_of(raw, WEIGHTS), steps(100))).findings
+        assert (finding.kind, finding.severity, finding.metric) == ("inactive-component", "warning", "kd")
+        assert finding.first_step == steps(100)[since] and finding.evidence["records_at_zero"] == 100 - since
+
+
+def test_a_margin_that_is_met_and_a_weight_that_ends_are_no_inactive_component(logs: SimpleNamespace) -> None:
+    for seed in range(20):
+        raw = logs.raws(seed, 100, NAMES)
+        margin = np.maximum(raw["kd"] - np.linspace(0, 1.2, 100) * np.median(raw["kd"]), 0)
+        assert logs.kinds(losses(logs.run_of(logs.losses_of({**raw, "kd": margin}, WEIGHTS), steps(100)))) == []
+        ends = {**WEIGHTS, "kd": np.where(np.arange(100) < 50, 0.5, 0.0)}
+        assert "inactive-component" not in logs.kinds(losses(logs.run_of(logs.losses_of(raw, ends), steps(100))))
