@@ -11,7 +11,14 @@ import numpy as np
 import polars as pl
 
 from analysis.adversarial.gan_findings import MIN_POINTS, discriminator_dominance, generator_dominance, mode_collapse
-from analysis.adversarial.gan_signals import EQUILIBRIA, Equilibrium, Signal, equilibrium_of, find_signals
+from analysis.adversarial.gan_signals import (
+    EQUILIBRIA,
+    Equilibrium,
+    Signal,
+    equilibrium_of,
+    family_by_outputs,
+    find_signals,
+)
 from analysis.adversarial.imbalance import extras_of, gradient_ratio, player_imbalance, ratios_of
 from analysis.adversarial.overfitted import discriminator_overfitting
 from analysis.adversarial.phases import Start, phase_findings, planned_starts, starts_of
@@ -128,11 +135,14 @@ def gan(run: Run, *, family: str | None = None, discriminators: int = 1, limits:
         raise ValueError(f"discriminators is {discriminators}; give 1 or more")
     signals = _signals(run)
     d = signals.get("discriminator_loss")
-    family = family or _configured(run.config)
+    exact = False
+    if family is None:
+        family, exact = family_by_outputs(signals, _configured(run.config))
+        exact = exact and discriminators == 1
     balance = None
     if d is not None and family != "wgan" and d.level(0.0, 1.0) >= 0:
         highest = float(np.quantile(d.value[: max(len(d.value) // 5, 1)], 0.9))
-        balance = equilibrium_of(highest, family, discriminators)
+        balance = equilibrium_of(highest, family, discriminators, exact=exact)
     gauge = Gauge(limits)
     extras, starts = extras_of(run), starts_of(run)
     ratio, skill = gradient_ratio(extras), None if family == "wgan" else skill_of(signals, balance)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.adversarial.gan_signals import EQUILIBRIA, Equilibrium, Floats, Signal, held_since
+from analysis.adversarial.gan_signals import EQUILIBRIA, Equilibrium, Floats, Signal, held_since, running_median
+from analysis.adversarial.skill import skill_of
 from analysis.findings import Finding, Severity
 from analysis.generalisation.trend import block_edges
 from analysis.limits import Gauge
@@ -20,6 +21,11 @@ MIN_POINTS = 20
 _LONG = 0.2
 #: Samples have lost their diversity for as long as it stands below half of what it held.
 _HALF = 0.5
+#: D(fake) above D(real) by this share of a perfect D's distance, for long, is no play of a game: one step down its own
+#: gradient would set that right.
+_WRONG = 0.08
+#: Outputs so many times as far apart as the loss rewards, with a generator that climbs, are a game that is lost.
+_BEYOND = 2.0
 #: Shares of what was held, and of the equilibrium, from which it is critical where the limits are at their defaults.
 _NO_VARIETY, _NOTHING = 0.1, 0.02
 
@@ -42,7 +48,10 @@ def mode_collapse(run: str, signal: Signal, gauge: Gauge) -> Finding | None:
     gauge.keep("mode-collapse", late / held, signal.metric)
     since = held_since(values < max(_HALF, limit) * held)
     if late >= limit * held or since is None or n - since < max(n // 10, 3):
+        since = _lost_for_good(values, held, late, min(2 * limit, 1.0))
+    if since is None:
         return None
+    since = _fall_begins(values, since, held, late)
     scale = gauge.limits.scale("mode-collapse", signal.metric)
     severity: Severity = "critical" if late < _NO_VARIETY * scale * held else "warning"
     return Finding(
@@ -72,6 +81,26 @@ def mode_collapse(run: str, signal: Signal, gauge: Gauge) -> Finding | None:
     )
 
 
+def _lost_for_good(values: Floats, held: float, late: float, limit: float) -> int | None:
+    """Where diversity fell to under `limit` of a level that it had kept, for a fifth of the run or more; else None.
+
+    A game whose diversity swings comes back: the fall must be four times the range of the tenths before it.
+    """
+    n, middle = len(values), (held + late) / 2
+    since = held_since(values < middle)
+    if late >= limit * held or since is None or n - since < max(_LONG * n, 5) or since < 0.3 * n:
+        return None
+    edges = [edge for edge in block_edges(n, 10) if edge <= since]
+    before = [float(np.median(values[a:b])) for a, b in itertools.pairwise(edges)][1:]
+    return since if len(before) >= 2 and held - late >= 4 * (max(before) - min(before)) else None
+
+
+def _fall_begins(values: Floats, since: int, held: float, late: float) -> int:
+    """The first row of the fall that ends below: after the last one that is within a tenth of what was held."""
+    above = np.flatnonzero(values[: since + 1] >= held - 0.1 * (held - late))
+    return min(int(above[-1]) + 1, since) if len(above) else since
+
+
 def discriminator_dominance(
     run: str, signals: Mapping[str, Signal], balance: Equilibrium, gauge: Gauge
 ) -> Finding | None:
@@ -82,11 +111,14 @@ def discriminator_dominance(
     limit, scale = gauge.limits.of(kind, d.metric), gauge.limits.scale(kind, d.metric)
     since = held_since(d.value < limit * balance.discriminator)
     n = len(d.value)
+    beyond = _beyond_margins(signals, balance)
+    if since is None or n - since < _LONG * n:
+        since = beyond
     if since is None or n - since < _LONG * n:
         return None
     climb = _climb(signals.get("generator_loss"), d.x[since], balance)
     apart = _separation(signals)
-    extreme = apart is not None and apart > 0.9
+    extreme = (apart is not None and apart > 0.9) or beyond is not None
     severity: Severity = "info"
     if climb >= 1.5 or extreme:
         severity = "critical" if climb >= 3 and late < _NOTHING * scale * balance.discriminator else "warning"
@@ -96,8 +128,9 @@ def discriminator_dominance(
         "discriminator-dominance",
         severity,
         run,
-        f"{d.metric} is {late:.3g} since {_place(d, since)}, near 0 where balance ({balance.family}) is "
-        f"{balance.discriminator:.3g}{said}",
+        f"{d.metric} is {late:.3g} since {_place(d, since)}, {'near 0 ' if beyond is None else ''}where balance "
+        f"({balance.family}) is {balance.discriminator:.3g}{said}"
+        + (", and D's outputs stand far beyond what its loss rewards" if beyond is not None else ""),
         metric=d.metric,
         first_step=_step(d, since),
         last_step=_step(d, n - 1),
@@ -123,14 +156,32 @@ def discriminator_dominance(
     )
 
 
+def _beyond_margins(signals: Mapping[str, Signal], balance: Equilibrium) -> int | None:
+    """The row of D's loss from which its outputs stand twice as far apart as a perfect D's, while G climbs; else None.
+
+    Hinge and least squares reward a distance, and none beyond: outputs drift on only where the generator does not
+    answer. Probabilities cannot.
+    """
+    skill = skill_of(signals, balance)
+    if skill is None or skill.by != "separation" or balance.family.removesuffix("-mean") not in ("hinge", "lsgan"):
+        return None
+    d, g = signals["discriminator_loss"], signals.get("generator_loss")
+    since = held_since(running_median(skill.signal.value) > _BEYOND)
+    if since is None or g is None or g.level(1 - _LONG, 1.0) < 1.5 * max(g.level(0.0, 0.1), 1e-12):
+        return None
+    return min(int(np.searchsorted(d.x, skill.signal.x[since])), len(d.x) - 1)
+
+
 def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equilibrium, gauge: Gauge) -> Finding | None:
-    """A generator loss near 0 for long while the discriminator does worse than guessing.
+    """A generator loss near 0 for long while the discriminator does worse than guessing; or one that is wrong for long.
 
     Hinge's generator has no floor: -D(fake) of 0 at balance and of -1, where D takes fake for real, are set on the
     scale of LSGAN (`_share_of_balance`).
     """
     g, d = signals["generator_loss"], signals["discriminator_loss"]
     late_d, apart = d.level(1 - _LONG, 1.0), _separation(signals)
+    if (turned := _inverted(run, signals, balance)) is not None:
+        return turned
     if late_d < 1.2 * balance.discriminator:
         return None
     shares, late_g = _share_of_balance(g.value, balance), g.level(1 - _LONG, 1.0)
@@ -168,6 +219,46 @@ def generator_dominance(run: str, signals: Mapping[str, Signal], balance: Equili
         suggestions=(
             "raise the discriminator's learning rate, capacity or updates",
             "check that the discriminator's parameters are in its optimiser and change",
+        ),
+    )
+
+
+def _inverted(run: str, signals: Mapping[str, Signal], balance: Equilibrium) -> Finding | None:
+    """A discriminator whose outputs are higher on fake than on real, to the end: whatever the losses are."""
+    skill = skill_of(signals, balance)
+    if skill is None or skill.by != "separation":
+        return None
+    apart, n = skill.signal, len(skill.signal.value)
+    late = apart.level(1 - _LONG, 1.0)
+    since = held_since(running_median(apart.value) < late / 2)
+    if late > -_WRONG or since is None or n - since < _LONG * n:
+        return None
+    if since >= 5:
+        since = _fall_begins(running_median(apart.value), since, float(np.median(apart.value[:since])), late)
+    return Finding(
+        "generator-dominance",
+        "warning",
+        run,
+        f"{apart.metric} is {late:.0%} of a perfect discriminator's since {_place(apart, since)}: the discriminator "
+        "takes fake for real, and real for fake",
+        metric=signals["generator_loss"].metric,
+        first_step=_step(apart, since),
+        last_step=_step(apart, n - 1),
+        evidence={
+            "skill": late,
+            "least_skill": -_WRONG,
+            "family": balance.family,
+            "late_discriminator": signals["discriminator_loss"].level(1 - _LONG, 1.0),
+            "late_generator": signals["generator_loss"].level(1 - _LONG, 1.0),
+            "share_of_run": 1 - since / n,
+        },
+        causes=(
+            "labels of real and fake are swapped somewhere, or the sign of D's loss is wrong (skill below 0)",
+            "the discriminator is too slow for the generator: its learning rate, or its updates (share_of_run)",
+        ),
+        suggestions=(
+            "check the labels of real and fake where D's loss is made, at the step named",
+            "raise the discriminator's learning rate, capacity or updates",
         ),
     )
 

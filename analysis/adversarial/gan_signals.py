@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,18 @@ from analysis.generalisation.pairing import OVERFLOWN
 from parsers.naming.role_layout import SeriesRole
 from parsers.run import Run
 
-__all__ = ["EQUILIBRIA", "Equilibrium", "Floats", "Signal", "equilibrium_of", "find_signals", "held_since", "signal_of"]
+__all__ = [
+    "EQUILIBRIA",
+    "Equilibrium",
+    "Floats",
+    "Signal",
+    "equilibrium_of",
+    "family_by_outputs",
+    "find_signals",
+    "held_since",
+    "running_median",
+    "signal_of",
+]
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +56,9 @@ EQUILIBRIA = (
 #: The roles that describe a GAN (`run.roles`). In the names of pix2pix and CycleGAN, D_real and D_fake are losses: they
 #: are taken as such where G_GAN stands beside them.
 _ROLES = ("generator_loss", "discriminator_loss", "d_real", "d_fake", "g_adversarial", "diversity")
+
+#: Rows that must tell of a family, and how near D's loss must be to what its outputs foretell (on the logarithm).
+_MATCHED, _NEAR = 10, 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,22 +135,73 @@ def _as_losses(signals: dict[str, Signal]) -> dict[str, Signal]:
     return signals
 
 
-def equilibrium_of(highest: float, family: str | None, discriminators: int = 1) -> Equilibrium:
+def equilibrium_of(highest: float, family: str | None, discriminators: int = 1, *, exact: bool = False) -> Equilibrium:
     """The equilibrium of a family, or of the likeliest one where none is given.
 
     `highest` is about the highest discriminator loss of the early run. A discriminator that learns does no worse than
     guessing, so the smallest equilibrium that is not clearly below it is taken (the greatest where all are). A family
     without `-mean` is its sum or its mean, which logs seldom tell apart. `discriminators` is the number of
-    sub-discriminators whose losses are added (8 in HiFi-GAN).
+    sub-discriminators whose losses are added (8 in HiFi-GAN). `exact` takes a family without `-mean` for the sum.
 
     >>> equilibrium_of(1.30, None).family, equilibrium_of(4.1, "lsgan", 8).discriminator
     ('bce', 4.0)
     """
-    known = [e for e in EQUILIBRIA if family in (None, e.family, e.family.removesuffix("-mean"))]
+    known = [e for e in EQUILIBRIA if family in (None, e.family, *([] if exact else [e.family.removesuffix("-mean")]))]
     fitting = [e for e in known if e.discriminator * discriminators >= 0.85 * highest]
     chosen = min(fitting, key=lambda e: e.discriminator) if fitting else max(known, key=lambda e: e.discriminator)
     generator = None if chosen.generator is None else chosen.generator * discriminators
     return Equilibrium(chosen.family, chosen.discriminator * discriminators, generator)
+
+
+def running_median(values: Floats) -> Floats:
+    """The median of each row with two before and two after it, fewer at the ends.
+
+    >>> running_median(np.array([0.0, 0.0, 9.0, 0.0, 0.0])).tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    padded = np.pad(np.asarray(values, np.float64), 2, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 5)
+    return np.asarray(np.median(windows, axis=1))
+
+
+def family_by_outputs(signals: Mapping[str, Signal], family: str | None = None) -> tuple[str | None, bool]:
+    """The family whose losses follow from D's first outputs, else `family`; and whether sum or mean is sure.
+
+    A discriminator that wins from the first rows on never shows the loss of a guess, by which a family is known
+    otherwise. Probabilities: D's loss is about -ln D(real) - ln(1 - D(fake)) of BCE, (1 - D(real))^2 + D(fake)^2 of
+    LSGAN, or half of these. Others: G's loss is -D(fake) of hinge, and of a Wasserstein critic (`wgan`), whose loss is
+    the distance of its outputs.
+    """
+    names = ("discriminator_loss", "d_real", "d_fake", "generator_loss")
+    if any(name not in signals for name in names) or len({len(signals[name].value) for name in names}) > 1:
+        return family, False
+    d, real, fake, g = (signals[name].value for name in names)
+    if len(d) < _MATCHED:
+        return family, False
+    if min(real.min(), fake.min()) >= 0 and max(real.max(), fake.max()) <= 1:
+        return _of_probabilities(d[:_MATCHED], real[:_MATCHED], fake[:_MATCHED], family)
+    if family is not None or float(fake.min()) > -0.5 or not _about(g, -fake):
+        return family, False
+    return ("wgan" if _about(np.abs(d), np.abs(real - fake)) else "hinge"), False
+
+
+def _about(one: Floats, other: Floats) -> bool:
+    return float(np.median(np.abs(one - other))) < 0.1 * float(np.median(np.abs(one)))
+
+
+def _of_probabilities(d: Floats, real: Floats, fake: Floats, family: str | None) -> tuple[str | None, bool]:
+    bce = -np.log(np.maximum(real, 1e-6)) - np.log(np.maximum(1 - fake, 1e-6))
+    sums = {"bce": bce, "lsgan": (1 - real) ** 2 + fake**2}
+    guesses = {name + "-mean" * half: total / (1 + half) for name, total in sums.items() for half in (0, 1)}
+    size = np.maximum(np.abs(d), 1e-9)
+    away = {
+        name: float(np.median(np.abs(np.log(size / np.maximum(guess, 1e-9)))))
+        for name, guess in guesses.items()
+        if family in (None, name, name.removesuffix("-mean"))
+    }
+    best, *others = sorted(away, key=lambda name: away[name]) or [""]
+    sure = best and away[best] < _NEAR and all(away[best] + _NEAR / 2 < away[one] for one in others)
+    return (best, True) if sure else (family, False)
 
 
 def held_since(inside: NDArray[np.bool_], *, share: float = 0.9) -> int | None:

@@ -13,13 +13,14 @@ KINDS = {
         needs="a series of the diversity of samples with 20 points or more",
         statistic="the last level as a share of the best that was held (medians of tenths, without the first), where "
         "it "
-        "stays under half of that to the end",
+        "stays under half of that to the end; from twice the limit on where the level was steady before (a fall of "
+        "four times the range of its tenths) and stays down for a fifth of the run",
         severity="a warning; critical below a third of the limit (10 %)",
         limit=Limit(
             "share",
             0.3,
             "share of the level that was held",
-            "a definition: diversity swings in a healthy game, and comes back above half",
+            "a definition: diversity swings in a healthy game, and comes back above half; double where it was steady",
             above=False,
             highest=1.0,
         ),
@@ -40,7 +41,8 @@ KINDS = {
         needs="losses of generator and discriminator with 20 points or more, of a family that has an equilibrium",
         statistic="the discriminator's loss as a share of its equilibrium (BCE 2 ln 2, LSGAN 0.5, hinge 2, or half "
         "of it), "
-        "held to the end for a fifth of the run",
+        "held to the end for a fifth of the run; or outputs of hinge and LSGAN twice as far apart as the loss rewards, "
+        "while the generator's loss climbs",
         severity="info; a warning where the generator's loss climbed by half or D(real) - D(fake) is above 0.9; "
         "critical "
         "where that loss tripled and D's is a fifth of the limit",
@@ -68,7 +70,8 @@ KINDS = {
         "the generator fools the discriminator outright",
         needs="losses of generator and discriminator with 20 points or more, of a family that has an equilibrium",
         statistic="the generator's loss as a share of its equilibrium (of hinge's, which has no floor, "
-        "(1 - D(fake))^2), held to the end for a fifth of the run while the discriminator's lies a fifth above its own",
+        "(1 - D(fake))^2), held to the end for a fifth of the run while the discriminator's lies a fifth above its own "
+        "(or D(fake) above D(real) by 8 % of a perfect discriminator's distance, for as long)",
         severity="a warning; critical where the discriminator's loss is three times its equilibrium",
         limit=Limit(
             "share_of_balance",

@@ -238,7 +238,7 @@ BORDERLINE: dict[str, tuple[str, Callable[[float], Run], tuple[float, float], tu
     "memory-growth": ("resources", memory, (0.03, 0.08), (0.12, 0.02), False),
     "memory-overflow": ("resources", full, (0.92, 0.97), (0.99, 0.9), False),
     "throughput-drop": ("resources", slower, (0.8, 0.7), (0.6, 0.85), False),
-    "mode-collapse": ("gan", collapse, (0.4, 0.2), (0.1, 0.45), False),
+    "mode-collapse": ("gan", collapse, (0.7, 0.2), (0.09, 0.75), False),
     "discriminator-dominance": ("gan", discriminator, (0.15, 0.05), (0.02, 0.2), False),
     "generator-dominance": ("gan", generator, (0.15, 0.05), (0.02, 0.2), False),
     "discriminator-idle": ("gan", idle, (0.03, 0.012), (0.005, 0.04), False),
