@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.anomaly.level_leap import level_leap
 from analysis.anomaly.residuals import Scale, neighbour_noise
 from analysis.anomaly.rolling import rolling_order
 
@@ -55,8 +56,9 @@ def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING) -> 
     many levels lies below the middle by chance) and by a factor of `staying` (a hump by 1.15 times as much). A loss
     that leaps at once, within its first rows, to twice its beginning and never comes back has no level before it: its
     very first rows stand for that. A level that moves all the time, smoothly, is no noise: a loss that ends above its
-    first rows, up a last climb of a third of the log that gives back a tenth of itself at most, has diverged too.
-    Series under 30 rows have no changes.
+    first rows, up a last climb of a third of the log that gives back a tenth of itself at most, has diverged too. And
+    a leap between rows that is kept is one however far the level had fallen before (`level_leap`). Series under 30 rows
+    have no changes.
     """
     scaled, block = _blocks(scale.forward(values))
     if len(scaled) < _LEAST_ROWS:
@@ -71,6 +73,8 @@ def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING) -> 
         found = _from_start(scaled, level, window, bar) or _worse_than_begun(
             scaled, level, window, float(np.log(staying))
         )
+    if found is None and (leap := level_leap(scaled, _least(scale, staying, span))) is not None:
+        found = "jump", leap[0], len(scaled) - 1, leap[1], leap[2]
     if found is None:
         found = _passing(level, window, max(bar, _least(scale, staying * PASSING / STAYING, span)))
     rises = [found] if found is not None else []
@@ -127,7 +131,8 @@ def _lasting(scaled: Floats, level: Floats, window: int, bar: float) -> _Found |
     climbs_on = float(level[-1] - np.median(scaled[jump : jump + window])) > 0.3 * rise
     if height >= 0.6 * rise and not climbs_on:
         return "jump", jump, len(scaled) - 1, float(level[best]), float(level[-1])
-    onset = int(np.flatnonzero(level <= level[best] + 0.1 * rise)[-1]) + window // 2
+    seen = min(0.1 * rise, 3.0 * 1.2533 * neighbour_noise(scaled[: half + 1]) / window**0.5)
+    onset = int(np.flatnonzero(level <= level[best] + seen)[-1]) + window // 2
     return "climb", onset, len(scaled) - 1, float(level[best]), float(level[-1])
 
 
