@@ -24,7 +24,9 @@ _REACH = np.geomspace(1.0, 1e6, 300)
 _SAMPLE = 50_000
 #: Leaps that are looked for beyond the tail: how many, how far (spreads, logarithm), how much farther than the rest,
 #: and rows that one lasts.
-_LEAPS, _FAR, _TWICE, _ALONE, _BRIEF = 3, 10.0, float(np.log(2.0)), 5.0, 5
+_LEAPS, _FAR, _HIGH, _ALONE, _BRIEF = 3, 10.0, float(np.log(1.3)), 5.0, 5
+#: How much farther than the rest several rows together must lie at least.
+_TOGETHER = 2.5
 
 
 def tail_threshold(scores: Floats, chance: float) -> float:
@@ -58,10 +60,12 @@ def tail_threshold(scores: Floats, chance: float) -> float:
 def lone_leap(score: Floats, apart: Floats) -> float:
     """Score above which up to three leaps lie that nothing else in a series comes near; infinity where there are none.
 
-    A leap goes to twice the expected value or more (`apart` holds logarithms), by ten spreads at least, and five times
-    as far as the next row that is no part of it (on either side). In a short log the tail of the noise is not known
-    well enough to tell by it; but the largest of many values of even a heavy tail is rarely much larger than the next:
-    with an index of 3, five times as large in 1 of 125 series (Renyi's representation of spacings).
+    A leap goes to 1.3 times the expected value or more (`apart` holds logarithms), by ten spreads at least, and five
+    times as far as the next row that is no part of it (on either side). In a short log the tail of the noise is not
+    known well enough to tell by it; but the largest of many values of even a heavy tail is rarely much larger than the
+    next: with an index of 3, five times as large in 1 of 125 series (Renyi's representation of spacings). By the same,
+    the least of the j largest is r times the next in a share of r ** -(3 j): where j neighbouring rows leap, the j-th
+    root of five is enough, but never less than 2.5.
 
     >>> noise = np.random.default_rng(0).normal(size=100)
     >>> noise[40:42] = 50.0
@@ -72,16 +76,19 @@ def lone_leap(score: Floats, apart: Floats) -> float:
     for _ in range(_LEAPS):
         top = int(np.argmax(size))
         largest = float(size[top])
-        if not (score[top] > 0 and apart[top] >= _TWICE and largest >= _FAR):
+        if not (score[top] > 0 and apart[top] >= _HIGH and largest >= _FAR):
             return float("inf")
         first, last = top, top
         while first > 0 and size[first - 1] > largest / _ALONE:
             first -= 1
         while last + 1 < len(size) and size[last + 1] > largest / _ALONE:
             last += 1
+        together = size[first : last + 1]
+        least = float(np.min(together[together > largest / 2]))
+        needed = max(_TOGETHER, _ALONE ** (1 / np.count_nonzero(together > largest / 2)))
         size[max(0, first - 1) : last + 2] = 0.0
         following = float(size.max())
-        if last - first < _BRIEF and largest > _ALONE * following:
+        if last - first < _BRIEF and (largest > _ALONE * following or least > needed * following):
             return max(1.5 * following, 0.2 * largest, _FAR / 2)
     return float("inf")
 

@@ -137,3 +137,24 @@ def test_what_was_measured_is_told_of_every_loss_also_of_a_healthy_one():
     measured = {m.kind: m.value for m in found.measures}
     assert set(measured) == {"loss-spike", "divergence", "level-shift"}
     assert all(1.0 <= value < 1.1 for value in measured.values())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_few_rows_far_beyond_all_others_are_a_spike_in_a_short_log_however_low(rows: int) -> None:
+    found = 0
+    for seed in range(10):
+        loss = np.linspace(2.1, 1.3, 90) * noise("lognormal", 0.02, 90, np.random.default_rng(seed))
+        loss[32 : 32 + rows] *= 1.45
+        told = [f for f in anomalies(run_of({"loss": loss})).findings if f.severity == "warning"]
+        found += [(f.kind, f.first_step) for f in told] == [("loss-spike", 32)]
+    assert found >= 9
+
+
+@pytest.mark.parametrize("sort", ["heavy", "lognormal", "autocorrelated"])
+def test_no_leap_stands_alone_in_the_noise_of_healthy_logs(sort: str) -> None:
+    found = 0
+    for seed in range(60):
+        rng = np.random.default_rng([seed, 8])
+        loss = np.linspace(2.1, 1.3, 90) * noise(sort, 0.05, 90, rng)
+        found += any(f.severity != "info" for f in anomalies(run_of({"loss": loss})).findings)
+    assert found <= 1
