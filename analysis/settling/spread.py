@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +51,8 @@ def spread_shift(scaled: Floats, context: Floats | None = None) -> Shift | None:
     square roots of these distances, on which one wild row has little weight. Its logarithm must have one step, six
     standard errors high, there in full within three blocks of its place and kept by nearly all blocks; it must
     explain it far better than a straight line over the run, the level, and `context` do (such as the logarithm of the
-    learning rate, a number a row). A factor and not a difference is judged, so noise in proportion to the level is no
-    change.
+    learning rate, a number a row; a spread may only grow with it). A factor and not a difference is judged, so noise
+    in proportion to the level is no change.
 
     >>> noise = np.random.default_rng(0).normal(size=1000) * np.where(np.arange(1000) < 600, 0.02, 0.06)
     >>> found = spread_shift(np.log(2 - np.arange(1000) / 1000) + noise)
@@ -72,7 +73,7 @@ def spread_shift(scaled: Floats, context: Floats | None = None) -> Shift | None:
     known = [np.ones(count), np.linspace(-1.0, 1.0, count)]
     beside = (scaled,) if context is None else (scaled, context)
     known += [np.add.reduceat(other[1:-1], edges[:-1]) / sizes for other in beside]
-    step = _clearest_step(spread, np.stack(known, axis=1))
+    step = _clearest_step(spread, np.stack(known, axis=1), rising=range(3, len(known)))
     if step is None:
         return None
     block, score = step
@@ -81,7 +82,7 @@ def spread_shift(scaled: Floats, context: Floats | None = None) -> Shift | None:
     return Shift(row + 1, float(near[0]), float(near[1]), score)
 
 
-def _clearest_step(spread: Floats, known: Floats) -> tuple[int, float] | None:
+def _clearest_step(spread: Floats, known: Floats, rising: Sequence[int] = ()) -> tuple[int, float] | None:
     """Block before which the step lies, and its height in standard errors; None where it is not one clear step."""
     count = len(spread)
     splits = np.arange(max(_SIDE, round(_YOUNG * count)), count - _SIDE + 1)
@@ -93,18 +94,27 @@ def _clearest_step(spread: Floats, known: Floats) -> tuple[int, float] | None:
     # blocks of few rows differ by chance at least by so much, however well a step happens to fit them
     variance = max(float(left[best]) / (count - 2), 1e-6)
     score = abs(height) / np.sqrt(variance * (1 / place + 1 / (count - place)))
-    if score < _SURE or variance > _BETTER * _least_variance(spread, known) or not _stays(spread, place, height):
+    if (
+        score < _SURE
+        or variance > _BETTER * _least_variance(spread, known, rising)
+        or not _stays(spread, place, height)
+    ):
         return None
     return place, float(score)
 
 
-def _least_variance(spread: Floats, known: Floats) -> float:
-    """Variance that is left by what may explain the spread without a step: age, level, context, and age with each."""
+def _least_variance(spread: Floats, known: Floats, rising: Sequence[int]) -> float:
+    """Variance that is left by what may explain the spread without a step: age, level, context, and age with each.
+
+    What is in `rising` explains a spread that grows with it and no other: a learning rate that falls makes no noise.
+    """
     count, others = known.shape
     sets = [[0, 1], *([0, k] for k in range(2, others)), *([0, 1, k] for k in range(2, others))]
     least = np.inf
     for columns in sets:
         found = np.linalg.lstsq(known[:, columns], spread, rcond=None)[0]
+        if any(k in rising and slope < 0 for k, slope in zip(columns, found, strict=True)):
+            continue  # those without it are tried as well
         rest = spread - known[:, columns] @ found
         least = min(least, float(rest @ rest) / (count - len(columns)))
     return least

@@ -61,6 +61,16 @@ def test_noise_that_follows_the_learning_rate_has_no_shift_of_its_own():
         assert spread_shift(rest, np.log(rate)) is None
 
 
+def test_noise_that_grows_where_the_learning_rate_falls_is_not_explained_by_it():
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        row = np.arange(600)
+        rate = np.where(row < 300, -3.0, -5.3)
+        found = spread_shift(rng.normal(size=600) * np.where(row < 300, 0.03, 0.1), rate)
+        assert found is not None and abs(found.row - 300) <= 10 and found.after > found.before
+        assert spread_shift(rng.normal(size=600) * np.where(row < 300, 0.1, 0.03), rate) is None
+
+
 def test_heavy_tails_and_rounding_make_no_shift():
     rng = np.random.default_rng(0)
     assert spread_shift(0.05 * rng.standard_t(2, size=5000)) is None
