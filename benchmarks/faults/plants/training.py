@@ -133,7 +133,10 @@ def loss_spike(draw: Draw) -> Planted:
         raise NotPlantedError("the loss recovered")
     if draw.variant == "slow" and draw.magnitude <= 4 and back is not None and back - row < 8:
         raise NotPlantedError(f"the loss was back after {back - row} rows")
-    return Planted(trace, top, onset, None if draw.variant == "never" else after, extra={"noise": noise})
+    # damage that is not mended by the end of the log is, in that log, the same picture as one that never is
+    lasting = ("level-shift", "divergence") if draw.variant == "slow" and back is None else ()
+    end = None if draw.variant == "never" else after
+    return Planted(trace, top, onset, end, accepted=lasting, extra={"noise": noise})
 
 
 def _recovered(values: np.ndarray, row: int, noise: float) -> int | None:
