@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -13,6 +14,10 @@ if TYPE_CHECKING:  # listing runs must not wait for the analyses
     from parsers.run import RunSet
 
 __all__ = ["DIAGNOSES", "ROLES", "RUNS", "grid", "markdown_table", "markdown_text", "printable"]
+
+
+#: So many reasons why kinds were not judged fit into the line below a run; of more the kinds alone are told.
+_REASONS = 3
 
 
 def printable(text: str, limit: int = 300) -> str:
@@ -104,19 +109,30 @@ def _table(diagnoses: Sequence[Diagnosis]) -> str:
         lines += lines_of(d.incidents, printable)
         planned = d.source.planned.summary
         lines += [] if planned == "no plan" else [f"  plan: {printable(planned)}"]
-        lines.append(f"  {printable(d.summary)}; {_not_judged(d)}; {d.source.rejects.height} rejects")
+        lines.append(f"  {printable(d.summary)}; {d.source.rejects.height} rejects")
+        lines += _not_judged(d)
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def _not_judged(diagnosis: Diagnosis) -> str:
-    if not diagnosis.not_applicable:
-        return "nothing was left out"
+def _not_judged(diagnosis: Diagnosis) -> list[str]:
+    """Few kinds with their reasons; of many the names alone, whole families as one, wrapped."""
+    from analysis.kinds import KINDS
+
     reasons: dict[str, list[str]] = {}
     for entry in diagnosis.not_applicable:
         reasons.setdefault(entry.reason, []).append(entry.kind)
-    listed = "; ".join(f"{', '.join(kinds)} ({printable(reason, 100)})" for reason, kinds in reasons.items())
-    return f"not judged: {listed}"
+    if not reasons:
+        return ["  nothing was left out"]
+    if len(reasons) <= _REASONS:
+        listed = "; ".join(f"{', '.join(kinds)} ({printable(reason, 100)})" for reason, kinds in reasons.items())
+        return [f"  not judged: {listed}"]
+    left = {entry.kind for entry in diagnosis.not_applicable}
+    looked = {KINDS[kind].family for kind in diagnosis.judged}
+    whole = [f"all {family}" for family in dict.fromkeys(KINDS[k].family for k in left) if family not in looked]
+    single = [kind for kind in KINDS if kind in left and KINDS[kind].family in looked]
+    told = f"not judged: {', '.join([*sorted(whole), *single])}; the reasons: --format markdown"
+    return textwrap.wrap(told, 118, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _json(diagnoses: Sequence[Diagnosis]) -> str:

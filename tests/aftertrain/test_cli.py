@@ -43,7 +43,7 @@ def test_a_healthy_log_gives_status_zero_and_names_what_was_not_judged(
     assert main(["check", str(write_log(tmp_path / "a.jsonl"))]) == 0
     out = capsys.readouterr().out
     assert out.startswith("HEALTHY  a ")
-    assert "not judged" in out and "overfitting" in out
+    assert "not judged: all GAN" in out and "all generalisation" in out
 
 
 def test_a_loss_that_becomes_nan_gives_status_one_and_the_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -66,7 +66,7 @@ def test_the_table_has_one_block_an_incident_with_story_root_followers_causes_an
 def test_a_finding_alone_needs_no_story_and_a_single_note_is_told_in_full():
     lines = DIAGNOSES["table"]([judged(spike(), NOTES[0])]).splitlines()
     assert lines[1] == "  ! warning  loss-spike at step 900: loss leapt"
-    assert lines[-2] == "  i info     stall at step 5: stall there"
+    assert lines[-3] == "  i info     stall at step 5: stall there"
     assert not any("root:" in line or "->" in line for line in lines)
 
 
