@@ -107,13 +107,18 @@ def judge_gap(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: Bou
     not log: its size proves less.
     """
     found: list[Finding | None] = [_overfitting(run, pair, summary, turn, bounds)]
-    if summary.mismatch is not None and not (by_plan and summary.mismatch.kind == "offset"):
+    if summary.mismatch is not None and not (by_plan and _by_parts(summary.mismatch, bounds)):
         found.append(_mismatch(run, pair, summary, summary.mismatch, bounds))
     else:
         found.append(_too_good(run, pair, summary, bounds, by_plan))
         # overfitting says it already: the gap beside it is only told
         found.append(_large_gap(run, pair, summary, bounds, by_plan or turn.overfits))
     return [finding for finding in found if finding is not None]
+
+
+def _by_parts(mismatch: Mismatch, bounds: Bounds) -> bool:
+    """Whether a difference is one that parts of a loss make: an offset, or a factor that is whole by chance."""
+    return mismatch.kind == "offset" or (mismatch.kind == "factor" and mismatch.times < bounds.factor)
 
 
 def strongest(findings: list[Finding]) -> list[Finding]:
@@ -157,6 +162,7 @@ def _overfitting(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: 
         evidence={
             "best_step": _step(pair.step[best]),
             "best_value": float(pair.eval[best]),
+            "clearly_worse_from": None if turn.worse is None else _step(pair.step[turn.worse]),
             "end_value": float(np.median(pair.eval[-3:])),
             "rise": turn.rise,
             "limit": bounds.least_rise,

@@ -53,14 +53,16 @@ _FALL, _FLOOR = 0.01, 0.5
 class Turn:
     """What became of evaluation after its best point. Indices count eval points; rises are shares of the best level.
 
-    `best` is the lowest eval as logged (the highest for accuracy), `onset` the first from which it stays clearly worse
-    (None unless `overfits`). `rise` is how much worse the end is, `bar` what noise alone can reach, `train_change` the
-    change of train meanwhile (negative: better). `slope` is the robust slope of eval after the best, in the units of
-    `find_turn`'s x and the relative units of `rise`. `why_not` says which condition failed.
+    `best` is the lowest eval as logged (the highest for accuracy), `onset` the lowest of the smoothed evals, where the
+    rise begins, and `worse` the first from which eval stays clearly worse (both None unless `overfits`). `rise` is how
+    much worse the end is, `bar` what noise alone can reach, `train_change` the change of train meanwhile (negative:
+    better). `slope` is the robust slope of eval after the best, in the units of `find_turn`'s x and the relative units
+    of `rise`. `why_not` says which condition failed.
     """
 
     best: int
     onset: int | None
+    worse: int | None
     rise: float
     bar: float
     train_change: float
@@ -156,10 +158,11 @@ def _judge(
         why_not = "eval came down again after a bump"
     elif not _goes_on(blocks, train_end - train_turn, evaluated, train, lower):
         why_not = "train did not go on improving"
-    onset = None if why_not else _onset(height, int(blocks.edges[blocks.low]), turn + least / 2)
+    worse = None if why_not else _worse(height, int(blocks.edges[blocks.low]), turn + least / 2)
     return Turn(
         best=best,
-        onset=onset,
+        onset=None if worse is None else min(_lowest(height), worse),
+        worse=worse,
         rise=blocks.relative(end - turn),
         bar=blocks.relative(least),
         train_change=blocks.relative(train_end - train_turn),
@@ -223,7 +226,15 @@ def _goes_on(blocks: _Blocks, change: float, evaluated: Floats, train: Floats, l
     return below and change < max(_FALL, 3 * noise)
 
 
-def _onset(height: Floats, first: int, line: float) -> int:
+def _lowest(height: Floats) -> int:
+    """The eval around which the level is lowest: medians of five, of a twentieth of the evals where these are many."""
+    reach = max(2, len(height) // 40)
+    padded = np.pad(height, reach, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    return int(np.argmin(np.median(windows, axis=1)))
+
+
+def _worse(height: Floats, first: int, line: float) -> int:
     """First eval from `first` on after which the running mean of three stays above `line`."""
     padded = np.pad(height, 1, mode="edge")
     smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3

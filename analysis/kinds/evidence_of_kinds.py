@@ -107,6 +107,8 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "from_step": "step before the largest fall",
         "to_step": "step after it",
         "times": "how often the counter goes back",
+        "seconds_between": "seconds between the two records, where the clock tells that no process began anew",
+        "usual_seconds": "seconds between records before",
     },
     "clock-skew": {
         "times": "how often the clock jumps",
@@ -281,6 +283,7 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
     "overfitting": {
         "best_step": "step of the best evaluation",
         "best_value": "its level",
+        "clearly_worse_from": "step from which on eval stays above what noise allows",
         "end_value": "level at the end",
         "rise": "how much worse the end is, as a share",
         "noise_bar": "what noise alone reaches",
@@ -361,6 +364,8 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "generator_equilibrium": "equilibrium of the generator's loss",
         "discriminator_equilibrium": "equilibrium of the discriminator's",
         "separation": "D(real) - D(fake) at the end; null where it is not logged",
+        "skill": "the same as a share of a perfect discriminator's, where that is what tells",
+        "least_skill": "from which share on it is judged",
     },
     "discriminator-idle": {
         "best_skill": "the best that the discriminator told real from fake",

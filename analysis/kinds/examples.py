@@ -136,7 +136,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "divergence": Example(
         "critical",
-        "loss climbed from 0.8295 to 5.578 from step 266 to the end, 6.72 times as high",
+        "loss climbed from 0.8295 to 5.578 from step 246 to the end, 6.72 times as high",
         "split rank value expected lower upper factor times limit score threshold window n rows "
         "recovery_steps recovery scale also_in",
     ),
@@ -205,8 +205,8 @@ EXAMPLES: Mapping[str, Example] = {
         "critical",
         "eval loss was best at step 194 (1) and ended 30% worse, while train went on falling (68%); 51% "
         "of the training came after the best",
-        "best_step best_value end_value rise limit noise_bar critical_from train_change slope_after_best "
-        "slope_low slope_high share_after_best evals",
+        "best_step best_value clearly_worse_from end_value rise limit noise_bar critical_from "
+        "train_change slope_after_best slope_low slope_high share_after_best evals",
     ),
     "train-eval-gap": Example(
         "warning",

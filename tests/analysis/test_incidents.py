@@ -64,7 +64,7 @@ def test_a_chain_planted_into_a_run_is_one_incident_with_the_right_root(name: st
     ("sample", "root", "members"),
     [
         ("charlm-spike", ("lr-schedule", 520), ["loss-spike", "loss-spike"]),
-        ("charlm-overfit", ("overfitting", 260), ["train-eval-gap"]),
+        ("charlm-overfit", ("overfitting", 180), ["train-eval-gap"]),
         ("distillation-bypass", ("curriculum-bypass", 1), ["curriculum-bypass", "loss-sum-mismatch"]),
     ],
 )

@@ -199,6 +199,28 @@ def test_eval_by_one_part_of_a_loss_that_train_adds_up_is_no_mismatch(parts: lis
         assert set(said.values()) == ({"info"} if parts else {"warning"}), said
 
 
+def test_twice_a_loss_of_parts_is_chance_and_twice_a_plain_one_is_a_factor():
+    steps = np.arange(400)
+    train = np.exp(-steps / 100) + 0.3
+    series = {"loss": (steps, train), "eval_loss": (steps[9::10], 2 * train[9::10])}
+    parts = {"kd_loss": (steps, train / 2), "hard_loss": (steps, train / 2)}
+    assert kinds(from_series(series))["train-eval-scale-mismatch"] == "warning"
+    assert "train-eval-scale-mismatch" not in kinds(from_series(series | parts))
+    series["eval_loss"] = (steps[9::10], 8 * train[9::10])
+    assert kinds(from_series(series | parts))["train-eval-scale-mismatch"] == "warning"
+
+
+def test_overfitting_begins_where_the_smoothed_eval_is_lowest_and_is_sure_later():
+    away = []
+    for seed in range(SEEDS):
+        (finding,) = (
+            f for f in train_eval_gap(gap_run(seed, overfit(1.0), noise=0.01)).findings if f.kind == "overfitting"
+        )
+        assert (finding.first_step or 0) <= finding.evidence["clearly_worse_from"]
+        away.append(abs((finding.first_step or 0) - 4000))
+    assert np.median(away) <= 250, "one eval of 10,000 steps"
+
+
 # ---- healthy runs -------------------------------------------------------------------------------------------------
 
 BUMP = (lambda t: falling(t) * (1 + 0.8 * np.exp(-(((t - 0.4) / 0.08) ** 2))), falling)
