@@ -25,6 +25,8 @@ _SAMPLE = 50_000
 #: Leaps that are looked for beyond the tail: how many, how far (spreads, logarithm), how much farther than the rest,
 #: and rows that one lasts.
 _LEAPS, _FAR, _HIGH, _ALONE, _BRIEF = 3, 10.0, float(np.log(1.3)), 5.0, 5
+#: Rows that it may take, after those, for the loss to come down again.
+_TAIL = 20
 #: How much farther than the rest several rows together must lie at least.
 _TOGETHER = 2.5
 
@@ -83,12 +85,15 @@ def lone_leap(score: Floats, apart: Floats) -> float:
             first -= 1
         while last + 1 < len(size) and size[last + 1] > largest / _ALONE:
             last += 1
+        while last + 1 < len(size) and last - first < _TAIL - 1 and score[last + 1] > 0:
+            last += 1  # the way down belongs to it
         together = size[first : last + 1]
-        least = float(np.min(together[together > largest / 2]))
-        needed = max(_TOGETHER, _ALONE ** (1 / np.count_nonzero(together > largest / 2)))
+        high = together[together > largest / 2]
+        least, needed = float(high.min()), max(_TOGETHER, _ALONE ** (1 / len(high)))
         size[max(0, first - 1) : last + 2] = 0.0
         following = float(size.max())
-        if last - first < _BRIEF and (largest > _ALONE * following or least > needed * following):
+        brief = len(high) <= _BRIEF and last - first < _TAIL
+        if brief and (largest > _ALONE * following or least > needed * following):
             return max(1.5 * following, 0.2 * largest, _FAR / 2)
     return float("inf")
 

@@ -79,7 +79,8 @@ def _noise(scaled: Floats, row: int, arm: int) -> float:
     calm = np.clip(rest, -3.0 * spread, 3.0 * spread)
     square = float(calm @ calm)
     together = float(np.clip(calm[1:] @ calm[:-1] / square, 0.0, 0.95)) if square > 0 else 0.0
-    return 2**0.5 * 1.2533 * spread * ((1 + together) / (1 - together)) ** 0.5 / arm**0.5
+    inflated = float(np.sqrt((1 + together) / (1 - together)))
+    return float(np.sqrt(2.0 / arm)) * 1.2533 * spread * inflated
 
 
 def _off_line(part: Floats) -> Floats:

@@ -158,3 +158,13 @@ def test_no_leap_stands_alone_in_the_noise_of_healthy_logs(sort: str) -> None:
         loss = np.linspace(2.1, 1.3, 90) * noise(sort, 0.05, 90, rng)
         found += any(f.severity != "info" for f in anomalies(run_of({"loss": loss})).findings)
     assert found <= 1
+
+
+def test_a_leap_that_comes_down_little_by_little_is_a_spike_in_a_short_log() -> None:
+    found = 0
+    for seed in range(10):
+        loss = np.linspace(0.14, 0.09, 150) * noise("lognormal", 0.025, 150, np.random.default_rng(seed))
+        loss[85:] *= 1 + 1.5 * np.exp(-np.arange(65) / 2.0) + 0.3 * np.exp(-np.arange(65) / 6.0)
+        told = [f for f in anomalies(run_of({"loss": loss})).findings if f.severity != "info"]
+        found += [(f.kind, f.first_step) for f in told] == [("loss-spike", 85)]
+    assert found >= 9
