@@ -18,6 +18,8 @@ FEWEST = 200
 _SIDE, _NEAR = 3, 3
 #: The first part of a run has a noise of its own, while the model still says the same of everything.
 _YOUNG = 0.15
+#: So is that of a warm-up, for no longer than this (one-cycle schedules rise for 30 %).
+_WARM_UP = 0.4
 #: Blocks that must lie on their own side of the middle, before and after.
 _KEPT = 0.8
 #: Standard errors of the step that healthy series stay below whatever their length, since the number of blocks has a
@@ -73,7 +75,8 @@ def spread_shift(scaled: Floats, context: Floats | None = None) -> Shift | None:
     known = [np.ones(count), np.linspace(-1.0, 1.0, count)]
     beside = (scaled,) if context is None else (scaled, context)
     known += [np.add.reduceat(other[1:-1], edges[:-1]) / sizes for other in beside]
-    step = _clearest_step(spread, np.stack(known, axis=1), rising=range(3, len(known)))
+    young = _YOUNG if context is None else max(_YOUNG, _warm(context))
+    step = _clearest_step(spread, np.stack(known, axis=1), rising=range(3, len(known)), young=young)
     if step is None:
         return None
     block, score = step
@@ -82,10 +85,19 @@ def spread_shift(scaled: Floats, context: Floats | None = None) -> Shift | None:
     return Shift(row + 1, float(near[0]), float(near[1]), score)
 
 
-def _clearest_step(spread: Floats, known: Floats, rising: Sequence[int] = ()) -> tuple[int, float] | None:
+def _warm(rate: Floats) -> float:
+    """The part of a run that its warm-up takes: until the rate first comes near its highest; 0 where that is later on.
+
+    While steps grow, a model begins to tell its examples apart, and the loss of single batches begins to vary.
+    """
+    share = int(np.argmax(rate >= rate.max() - 0.05)) / len(rate)
+    return share if share <= _WARM_UP else 0.0
+
+
+def _clearest_step(spread: Floats, known: Floats, rising: Sequence[int], young: float) -> tuple[int, float] | None:
     """Block before which the step lies, and its height in standard errors; None where it is not one clear step."""
     count = len(spread)
-    splits = np.arange(max(_SIDE, round(_YOUNG * count)), count - _SIDE + 1)
+    splits = np.arange(max(_SIDE, round(young * count)), count - _SIDE + 1)
     total, square = np.cumsum(spread), float(spread @ spread)
     before, after = total[splits - 1] / splits, (total[-1] - total[splits - 1]) / (count - splits)
     left = square - splits * before**2 - (count - splits) * after**2

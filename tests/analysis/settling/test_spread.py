@@ -71,6 +71,15 @@ def test_noise_that_grows_where_the_learning_rate_falls_is_not_explained_by_it()
         assert spread_shift(rng.normal(size=600) * np.where(row < 300, 0.1, 0.03), rate) is None
 
 
+def test_noise_that_sets_in_during_the_warm_up_has_no_shift_and_after_it_has():
+    for seed in range(5):
+        rng, row = np.random.default_rng(seed), np.arange(800)
+        rate = np.log(np.minimum(1.0, 0.04 + row / 240))
+        for onset, found in ((150, False), (500, True)):
+            spread = np.where(row < onset, 0.02, 0.09)
+            assert (spread_shift(rng.normal(size=800) * spread, rate) is not None) == found
+
+
 def test_heavy_tails_and_rounding_make_no_shift():
     rng = np.random.default_rng(0)
     assert spread_shift(0.05 * rng.standard_t(2, size=5000)) is None
