@@ -16,8 +16,9 @@ __all__ = ["Compared", "compare", "conventions", "envelope", "lasting", "rising_
 _FREE_END = 0.105
 #: Below this share of the peak a rate does not tell the peak.
 _LEAST_SHARE = 0.01
-#: Rates that differ by less of the peak are the same.
-_SAME = 0.01
+#: Rates that differ by less of the peak are the same. Where they do differ, the difference is followed back to half of
+#: that: a cosine that never sets in leaves its plan slowly.
+_SAME, _BACK = 0.01, 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +98,14 @@ def _against(rate: Rate, schedule: Schedule, beyond: Beyond) -> Compared:
         apart=apart,
         worst=lasting(apart),
         share=float(beyond_doubt.mean()) if len(apart) else 0.0,
-        first=int(pairs[0]) if len(pairs) else None,
+        first=_begins(apart, int(pairs[0])) if len(pairs) else None,
     )
+
+
+def _begins(apart: Floats, first: int) -> int:
+    """The row from which on rates differ without a break until they clearly do."""
+    small = np.flatnonzero(apart[:first] < _BACK * _SAME)
+    return int(small[-1]) + 1 if len(small) else 0
 
 
 def conventions(schedule: Schedule, rate: Rate) -> Iterator[Schedule]:

@@ -344,3 +344,13 @@ def test_a_long_series_is_judged_by_its_values_and_not_by_its_length():
     assert learning_rate(run_of(values, plan)).findings == ()
     assert told(learning_rate(run_of(values**2 / PEAK, plan)), severity="warning") != []
     assert told(short) == ["other-warmup"]
+
+
+def test_a_decay_that_never_starts_is_dated_where_the_rate_leaves_its_plan_and_not_where_that_is_plain():
+    step = np.arange(600)
+    planned = 0.5 * (1 + np.cos(np.pi * np.maximum(step - 31, 0) / 569))
+    kept = np.minimum(step / 31, 1.0) * PEAK
+    plan = {"schedule": "cosine", "peak": PEAK, "total_steps": 600, "warmup_steps": 31}
+    (finding,) = [f for f in learning_rate(run_of(kept, plan)).findings if f.severity == "warning"]
+    parted = int(np.argmax(1 - planned > 0.005))
+    assert abs((finding.first_step or 0) - parted) <= 3
