@@ -101,6 +101,7 @@ def _lost(run: Run, lost: int, read: int, cut: Sequence[str]) -> Finding:
     if severity == "info" and (share >= _WARN_LOST or cut):
         severity = "warning"
     first = run.rejects.row(0, named=True)
+    end = run.last_step if cut and len(cut) == lost else None  # all that is lost comes after what was read
     place = f"{first['file']}:{first['line']}" if first["line"] is not None else str(first["file"])
     return Finding(
         "truncated-stream",
@@ -108,6 +109,7 @@ def _lost(run: Run, lost: int, read: int, cut: Sequence[str]) -> Finding:
         run.name,
         f"{lost} piece{'s' if lost > 1 else ''} of the log could not be read, {share:.1%} of its records"
         f"{f', {len(cut)} of them cut' if cut else ''}; the first is {place}: {first['reason']}",
+        first_step=end,
         evidence={"rejects": lost, "cut": len(cut), "read": read, "share_lost": share, "first_reason": first["reason"]},
         causes=(
             "the process was killed while it wrote (cut lines)"
@@ -134,6 +136,7 @@ def _without_end(run: Run) -> Finding | None:
             "warning",
             run.name,
             f"the event stream has no end record after step {run.last_step}: the process was killed, or still runs",
+            first_step=run.last_step,
             last_step=run.last_step,
             evidence={"end_records": ends.height, "last_attempt": last, "planned_steps": _planned(run)},
             causes=(

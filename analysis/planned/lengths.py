@@ -71,6 +71,7 @@ def _unfinished(run: Run, length: Reached, gauge: Gauge, now: datetime) -> Findi
         run.name,
         f"the log ends at {_at(length)} of {length.planned:,.6g} planned ({length.share:.0%} done, {length.source})"
         f"{ended}",
+        first_step=run.last_step,
         last_step=run.last_step,
         evidence={
             "share_done": length.share,

@@ -24,6 +24,8 @@ _WARNING, _LEAST_BYTES = 0.10, 16 * 2.0**20
 _WITH_EVALUATION, _FEW_INTERVALS = 0.6, 0.4
 #: At this share of the limit there is no room for the next batch (where the limit of the kind is at its default).
 _FULL = 0.99
+#: From this share of its peak on, a series is at its height.
+_NEAR_PEAK = 0.97
 #: A series that reached its height by the middle of the run, to within this share, has come to rest.
 _AT_REST = 1.005
 
@@ -208,7 +210,8 @@ def _ran_out(run: Run, memories: Sequence[Memory], told: Sequence[OutOfMemory], 
 
 def _near(run: Run, one: Memory, limits: Limits) -> Finding:
     assert one.limit is not None and one.share is not None
-    at = int(one.value.argmax())
+    # the use is near the limit from the first time on that it is as high as it will be, but for an allocator's steps
+    near = int(np.argmax(one.value >= max(_NEAR_PEAK * one.peak, limits.of("memory-overflow", one.metric) * one.limit)))
     middle = len(one.value) // 2
     rests = one.value[:middle].max(initial=-np.inf) * _AT_REST >= one.peak
     device = device_of(one.metric) == "gpu"
@@ -224,7 +227,7 @@ def _near(run: Run, one: Memory, limits: Limits) -> Finding:
         f"{one.name} reached {shown(one.peak, one.unit)}, {one.share:.1%} of its limit "
         f"({shown(one.limit, one.unit)}, from {one.limit_from}); {grown}",
         metric=one.metric,
-        first_step=int(one.step[at]) if one.counted else None,
+        first_step=int(one.step[near]) if one.counted else None,
         evidence={
             "peak": one.peak,
             "usual": one.usual,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.stream import stream
 from parsers.finish import Reject, finish
+from parsers.loading import load
 from parsers.run import Run
 
 SEEDS = 50
@@ -324,3 +327,14 @@ def test_the_plot_marks_the_stall():
     marks = [line for line in ax.get_lines() if line.get_marker() == "v"]
     assert len(marks) == 1 and marks[0].get_xdata()[0] == 2000
     assert "stood still" in ax.get_title(loc="left") + ax.get_title()
+
+
+def test_what_is_cut_off_is_placed_where_the_log_ends(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [json.dumps({"step": step, "loss": 1.0}) for step in range(0, 500, 10)]
+    path.write_text("\n".join(rows) + '\n{"step": 500, "lo', encoding="utf-8")
+    (finding,) = stream(load(path)).findings
+    assert (finding.kind, finding.first_step) == ("truncated-stream", 490)
+    rows.insert(20, "no json")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert [f.first_step for f in stream(load(path)).findings if f.kind == "truncated-stream"] == [None]
