@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["jump", "level", "log_noise", "peak", "swing"]
+__all__ = ["Floats", "jump", "level", "log_noise", "peak", "swing"]
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.faults.effects import jump, level, log_noise, swing
+from benchmarks.faults.effects import Floats, jump, level, log_noise, swing
 from benchmarks.faults.loop import Hook, State, schedule_of, train
 from benchmarks.faults.planting import ANY, SIMPLE, Ask, Draw, NotPlantedError, Planted, close_to, plants
 from benchmarks.faults.recipe import Recipe
@@ -55,7 +55,18 @@ def divergence(draw: Draw) -> Planted:
 
     found, trace = search(ended, factor, 1.5, 20_000.0, 7)
     size = close_to(found, factor, 1.5, "rise of the loss")
-    return Planted(trace, size, int(steps[row]))
+    climbs = _leaves(trace.series("loss")[1], row, before, log_noise(values[max(0, row - 60) : row]))
+    return Planted(trace, size, int(steps[climbs]), extra={"rate_grows_from": int(steps[row])})
+
+
+def _leaves(values: Floats, row: int, before: float, noise: float) -> int:
+    """The row at which a loss leaves the level before for good.
+
+    A rate that grows is the cause, and not yet a divergence: until it is too large the loss falls the faster for it.
+    """
+    bar = before * math.exp(max(noise, 0.02))
+    low = [i for i in range(row, len(values) - 4) if level(values[i : i + 5]) <= bar]
+    return low[-1] + 3 if low else row
 
 
 def search(
