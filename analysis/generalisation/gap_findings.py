@@ -109,6 +109,8 @@ def judge_gap(run: str, pair: Pair, summary: GapSummary, turn: Turn, bounds: Bou
     found: list[Finding | None] = [_overfitting(run, pair, summary, turn, bounds)]
     if summary.mismatch is not None and not (by_plan and _by_parts(summary.mismatch, bounds)):
         found.append(_mismatch(run, pair, summary, summary.mismatch, bounds))
+        if summary.mismatch.kind == "offset":  # a part that train lacks, or harder eval data: the gap is told as well
+            found.append(_large_gap(run, pair, summary, bounds, by_plan=True))
     else:
         found.append(_too_good(run, pair, summary, bounds, by_plan))
         # overfitting says it already: the gap beside it is only told
