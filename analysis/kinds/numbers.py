@@ -55,8 +55,8 @@ KINDS = {
         "a metric jumps to another level and stays there",
         needs="a training loss of 30 rows or more, or a score of 16 (accuracy, BLEU, error rate, reward)",
         statistic="the running median of 4 to 50 rows rises above its best by 4 + sqrt(2 ln(independent levels)) of "
-        "its own noise and by the limit, and most of it at one row; or drops at once. Scores: half of what was gained "
-        "is lost",
+        "its own noise and by the limit, and most of it at one row; or the medians beside one row lie as far apart, by "
+        "the noise there, and the rise is kept; or drops at once. Scores: half of what was gained is lost",
         severity="critical from twice the level on; a warning below; info where the learning rate or a weight changes "
         "there, for a component beside a total, and for drops",
         limit=Limit(
@@ -84,7 +84,8 @@ KINDS = {
         needs="a training loss of 200 rows or more, all positive",
         statistic="the logarithm of the spread of 40 blocks (or fewer, of 12 rows at least), by how far rows lie "
         "from the middle of their neighbours. It has one step of six standard errors, there in full within three "
-        "blocks and kept, which explains it far better than age, level and learning rate do",
+        "blocks and kept, which explains it far better than age, level and a learning rate that grows with it do; "
+        "after the warm-up",
         severity="a warning; info where batch size, learning rate, attempt or logging interval change beside it, and "
         "in GANs",
         limit=Limit(

@@ -99,10 +99,11 @@ KINDS = {
     "oscillation": Kind(
         "optimisation",
         "the loss swings regularly instead of settling",
-        needs="a training loss of 80 rows or more, all positive, and ten cycles",
+        needs="a training loss of 80 rows or more, all positive, and ten cycles (or four that hold most of its motion)",
         statistic="the clearest peak of the spectrum of the detrended logarithm against red noise, averaged over 1, 3 "
         "and 9 frequencies and held against the octaves beside it; by chance less than once in 10,000 series after "
-        "correction for all frequencies, and a quarter of the variance. Judged is the way from trough to crest",
+        "correction for all frequencies, and a quarter of the variance; of four to ten cycles, 85 to 52 % of it. "
+        "Judged is the way from trough to crest, and the first step where a wave explains the loss better than a line",
         severity="a warning; info where epochs, cycles of the learning rate or evaluations recur as often, where each "
         "cycle begins with a leap, and in GANs",
         limit=Limit("swing", 0.1, "of the level, trough to crest", "definition: swings that a plot of the loss shows"),
