@@ -55,12 +55,12 @@ def finding_of(
 
     A spike is a warning; a loss that jumps and stays is a warning, from twice its level on critical; one that climbs
     and does not come back is critical. Changes that the learning rate or a weight explains, drops, and rises of a
-    component beside a main loss (`main` False) are information; so are those at a planned `phase`, given in words.
+    component beside a main loss (`main` False) are information; so is all that begins at a planned `phase`, in words.
     """
     first, last = episode.steps
     return Finding(
         _KINDS[episode.shape],
-        _severity(episode, main, bool(phase) or is_planned(episode, context)),
+        _severity(episode, main, bool(phase), is_planned(episode, context)),
         "",
         _message(episode),
         metric=episode.series.metric,
@@ -129,9 +129,12 @@ def times_of(episode: Episode) -> float:
     return max(factor, 1.0 / factor) if factor > 0 else float("nan")
 
 
-def _severity(episode: Episode, main: bool, planned: bool) -> Severity:
+def _severity(episode: Episode, main: bool, phase: bool, planned: bool) -> Severity:
     if episode.shape == "drop":
         return "info"
+    if phase and episode.shape == "spike":
+        return "info"  # new weights leave a loss high until training has followed them
+    planned = planned or phase
     if episode.shape == "spike":
         return "info" if not main or (planned and episode.recovery is None) else "warning"
     if planned and not (episode.shape == "climb" and episode.factor >= _LOST):
