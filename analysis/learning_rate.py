@@ -170,7 +170,7 @@ def learning_rate(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> LearningRate:
     >>> plan = {"lr": {"schedule": "linear", "peak": 3e-4, "total_steps": 100}}
     >>> found = learning_rate(finish("r", "r", "jsonl", rows, plan=plan)).findings[0]
     >>> found.evidence["explanation"], found.first_step
-    ('stepped-too-often', 3)
+    ('stepped-too-often', 2)
     """
     rates = rates_of(run)
     if not any(len(rate.values) + rate.non_finite >= 2 for rate in rates):

@@ -128,11 +128,11 @@ def test_columns_and_rows_are_the_same_for_every_run() -> None:
 
 def test_rules_and_ranges_are_those_of_the_project() -> None:
     values = healthy()
-    values["diversity"] = np.where(T < 0.6, values["diversity"], 0.4 * values["diversity"])
+    values["diversity"] = np.where(T < 0.6, values["diversity"], 0.7 * values["diversity"])
     assert row(health(run_of(values)), "mode_collapse")["status"] == "healthy"
-    rules = {"threshold": {"mode-collapse": 0.45}}
+    rules = {"threshold": {"mode-collapse": 0.75}}
     stricter = row(health(run_of(values), rules=rules), "mode_collapse")
-    assert stricter["status"] == "warning" and stricter["healthy"].startswith("above 0.45 ")
+    assert stricter["status"] == "warning" and stricter["healthy"].startswith("above 0.75 ")
     assert row(health(run_of(values), rules=rules_of({"ignore": ["mode-collapse"]})), "mode_collapse")["status"] == (
         "unknown"
     )

@@ -57,6 +57,11 @@ def names(first: int, until: int, model: Characters, ids: torch.Tensor) -> dict[
         with torch.no_grad():
             return sum(model(*get_batch(split))[1].item() for _ in range(8)) / 8
 
+    def get_lr(step: int, peak: float = 3e-3, warmup: int = STEPS // 2) -> float:
+        if step < warmup:
+            return peak * step / warmup
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (STEPS - warmup)))
+
     return {
         "GPT": lambda config: model,
         "config": {"vocabulary": int(ids.max()) + 1, "width": 32},
@@ -64,6 +69,7 @@ def names(first: int, until: int, model: Characters, ids: torch.Tensor) -> dict[
         "dtype": "float32",
         "autocast": nullcontext(),
         "get_batch": get_batch,
+        "get_lr": get_lr,
         "estimate_loss": estimate_loss,
         "accumulation": 1,
         "first_iter": first,
@@ -89,7 +95,8 @@ def test_a_character_model_learns_by_the_loop_of_the_guide_and_its_resumed_run_i
     torch.manual_seed(0)
     model = Characters({"vocabulary": len(known), "width": 32})
     (block,) = GUIDE.read_text().split("```python\nimport torch\n")[1:]
-    # A faster pace than the guide's, whose steps are thousands: evaluations and checkpoints every 100 steps.
+    # A faster pace than the guide's, whose steps are thousands: evaluations and checkpoints every 100 steps. The warmup
+    # of the guide ends where the run is resumed, so that both starts are of one schedule.
     source = ("import torch\n" + block.split("```")[0]).replace("1000", "100").replace("6e-4", "3e-3")
     loop = compile(source, str(GUIDE), "exec")
     for first, until in ((0, STEPS // 2), (STEPS // 2, STEPS)):

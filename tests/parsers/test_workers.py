@@ -231,9 +231,11 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     assert process.stdout is not None
     while "at 3" not in process.stdout.readline():
         assert process.poll() is None
+    process.send_signal(signal.SIGSTOP)  # it must not be done before it is interrupted
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, told = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in told
     _, alive = psutil.wait_procs(children, timeout=30)
