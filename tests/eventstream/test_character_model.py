@@ -18,6 +18,8 @@ import aftertrain as at
 GUIDE = Path(__file__).parents[2] / "docs" / "recording.md"
 TEXT = Path(__file__).parents[2] / "LICENSE"
 BLOCK, BATCH, STEPS = 16, 16, 400
+#: The machine that runs the tests may become slower in the midst of a training, and the log then says so.
+UNTIMED = {"ignore": ["throughput-drop", "stall"]}
 
 
 class Characters(nn.Module):
@@ -113,4 +115,4 @@ def test_a_character_model_learns_by_the_loop_of_the_guide_and_its_resumed_run_i
     assert run.series("loss", split="eval")["step"].to_list() == [0, 100, 200, 300]
     assert run.scalars["attempt"].unique().sort().to_list() == [0, 1]
     assert run.series("grad_norm", split="train").height >= 4
-    assert [f for f in at.diagnose(run).findings if f.severity != "info"] == []
+    assert [f for f in at.diagnose(run, rules=UNTIMED).findings if f.severity != "info"] == []
