@@ -182,15 +182,16 @@ class Run:
         """
         checked_plan(plan, source)
         told = {**self.plan_sources, **dict.fromkeys(map(str, plan), source)}
-        made = replace(self, plan={**self.plan, **plan}, plan_sources=told)
-        fresh = {one.name for one in fields(self)} | {"planned"}
-        made.__dict__.update({name: value for name, value in self.__dict__.items() if name not in fresh})
-        return made
+        return self._but("planned", plan={**self.plan, **plan}, plan_sources=told)
 
     def overridden(self, said: Iterable[Override]) -> Run:
         """The same run with more decisions of the user; what was read of it already is not read again."""
-        made = replace(self, overrides=(*self.overrides, *said))
-        fresh = {one.name for one in fields(self)} | {"roles"}
+        return self._but("roles", overrides=(*self.overrides, *said))
+
+    def _but(self, stale: str, **changes: Any) -> Run:
+        """The same run with other fields, and what was read of it already, except for what hangs on them."""
+        made = replace(self, **changes)
+        fresh = {one.name for one in fields(self)} | {stale}
         made.__dict__.update({name: value for name, value in self.__dict__.items() if name not in fresh})
         return made
 

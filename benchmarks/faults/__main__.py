@@ -15,7 +15,8 @@ from benchmarks.faults.score_judging import Judge, told_of
 from benchmarks.faults.score_misses import write_misses
 from benchmarks.faults.score_ours import ours
 from benchmarks.faults.score_tables import further, headline, kinds_table, quirks_table, worst_table
-from benchmarks.faults.score_truth import LOGS, SPLITS, Truth, chosen, read_index
+from benchmarks.faults.score_truth import SPLITS, Truth, chosen, read_index
+from benchmarks.faults.truth import FOLDER
 
 
 def _judges(with_peers: bool) -> list[Judge]:
@@ -98,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--write", action="store_true", help="write docs/faults.md and its figures")
     made.add_argument("--jobs", type=int, default=2, help="processes that judge (default 2)")
     made.add_argument("--fresh", action="store_true", help="judge anew what was judged before")
-    made.add_argument("--logs", type=Path, default=LOGS, help="where the generated logs lie (default .work/faults)")
+    made.add_argument("--logs", type=Path, default=FOLDER, help="where the generated logs lie (default .work/faults)")
     return made
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from benchmarks.faults.ladder import ladder_of
 
-__all__ = ["FOLDER", "RunTruth", "complete", "write_index"]
+__all__ = ["FOLDER", "INDEX", "RunTruth", "complete", "write_index"]
 
-#: Where the logs stand unless another folder is named; git ignores it.
+#: Where the logs stand unless another folder is named (git ignores it), and the name of the list of all of them.
 FOLDER = Path(__file__).parents[2] / ".work" / "faults"
+INDEX = "index.json"
 
 
 @dataclass
@@ -73,7 +74,7 @@ def complete(folder: Path) -> bool:
 
 
 def write_index(folder: Path, ids: Iterable[str]) -> int:
-    """Writes `index.json` with the truths of the runs that are complete, in the order of `ids`; returns how many.
+    """Writes the index with the truths of the runs that are complete, in the order of `ids`; returns how many.
 
     What the ladder accepts beside a fault is that of the ladder as it stands: it holds for runs that are there as well.
     """
@@ -82,7 +83,7 @@ def write_index(folder: Path, ids: Iterable[str]) -> int:
         path = folder / "runs" / name / "truth.json"
         if path.exists():
             found.append(_accepting(json.loads(path.read_text(encoding="utf-8"))))
-    (folder / "index.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return len(found)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.score_truth import INDEX, chosen, read_index, truth_of
+from benchmarks.faults.score_truth import chosen, read_index, truth_of
+from benchmarks.faults.truth import INDEX
 from tests.benchmarks.faults.scored_runs import faulty, healthy
 
 
