@@ -15,8 +15,8 @@ from benchmarks.faults.score_judging import Judge, told_of
 from benchmarks.faults.score_misses import write_misses
 from benchmarks.faults.score_ours import ours
 from benchmarks.faults.score_tables import further, headline, kinds_table, quirks_table, worst_table
-from benchmarks.faults.score_truth import SPLITS, Truth, chosen, read_index
-from benchmarks.faults.truth import FOLDER
+from benchmarks.faults.score_truth import Truth, chosen, read_index
+from benchmarks.faults.truth import PRACTICE, SPLITS, folder_of
 
 
 def _judges(with_peers: bool) -> list[Judge]:
@@ -71,7 +71,7 @@ def _score(given: argparse.Namespace) -> None:
     print("\n" + "\n".join(parts))
     if slow := _slow(own):
         print(f"slow to judge: {slow}")
-    if given.split == "calibration":  # of the scored runs, nobody looks at single misses: nothing is tuned on them
+    if given.split != "scored":  # of the scored runs, nobody looks at single misses: nothing is tuned on them
         path = given.logs / ("misses-part.jsonl" if given.only or given.share != 1 else "misses.jsonl")
         print(f"{write_misses(own, path)} misses and false alarms: {path}")
     if given.write:
@@ -84,13 +84,15 @@ def _generate(given: argparse.Namespace) -> None:
     from benchmarks.faults import generate
 
     only = [word for kind in given.only or () for word in ("--only", kind)]
-    generate.main([*only, "--share", str(given.share), "--folder", str(given.logs)])
+    practice = ["--split", PRACTICE, "--reps", str(given.reps)] if given.split == PRACTICE else []
+    generate.main([*only, *practice, "--share", str(given.share), "--folder", str(given.logs)])
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     made.add_argument("work", nargs="?", choices=("generate", "score", "all"), default="all", help="default: all")
     made.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="which runs to score (default: calibration)")
+    made.add_argument("--reps", type=int, default=1, help="runs for practice of each variant and magnitude (default 1)")
     made.add_argument("--only", action="append", metavar="KIND", help="this fault alone, or `healthy`; may be repeated")
     made.add_argument(
         "--share", type=float, default=1.0, help="an even share of the runs, for a quick look (default 1)"
@@ -99,12 +101,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--write", action="store_true", help="write docs/faults.md and its figures")
     made.add_argument("--jobs", type=int, default=2, help="processes that judge (default 2)")
     made.add_argument("--fresh", action="store_true", help="judge anew what was judged before")
-    made.add_argument("--logs", type=Path, default=FOLDER, help="where the generated logs lie (default .work/faults)")
+    made.add_argument("--logs", type=Path, help="where the generated logs lie (default .work/faults, -practice)")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
+    given.logs = given.logs or folder_of(given.split)
     if given.work in ("generate", "all"):
         _generate(given)
     if given.work in ("score", "all"):

@@ -1,6 +1,7 @@
 """Makes the logs: `python -m benchmarks.faults.generate` (see README.md beside this file).
 
-Runs that are there are not made again. `--only KIND` makes one kind (or `healthy`), `--share 0.1` an even tenth.
+Runs that are there are not made again. `--only KIND` makes one kind (or `healthy`), `--share 0.1` an even tenth;
+`--split practice` makes further runs, which are in neither half and stand in a folder of their own.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from benchmarks.faults.dress import dress, is_dressed
 from benchmarks.faults.gan import train_gan
 from benchmarks.faults.health import why_unhealthy
 from benchmarks.faults.healthy import QUIRKS
-from benchmarks.faults.jobs import Job, all_jobs
+from benchmarks.faults.jobs import Job, all_jobs, practice_jobs
 from benchmarks.faults.ladder import ladder_of
 from benchmarks.faults.loop import train
 from benchmarks.faults.planting import Ask, Draw, Fault, NotPlantedError, Planted, all_faults
 from benchmarks.faults.plants.stream import cut
 from benchmarks.faults.recipe import Recipe
 from benchmarks.faults.trace import Trace
-from benchmarks.faults.truth import FOLDER, RunTruth, complete, write_index
+from benchmarks.faults.truth import HALVES, PRACTICE, SPLITS, RunTruth, complete, folder_of, write_index
 from benchmarks.faults.writers import FORMATS
 
 __all__ = ["Maker", "main"]
@@ -139,7 +140,7 @@ def demanded_cell(split: str, fault: Fault, ask: Ask) -> Cell:
 def pooled_cell(split: str, fault: Fault, ask: Ask) -> Cell:
     """One of the trainings that faults of the log share, and a format of this run's own."""
     while True:
-        pool = np.random.default_rng([split == "scored", int(ask.rng.integers(POOL)), 31])
+        pool = np.random.default_rng([SPLITS.index(split), int(ask.rng.integers(POOL)), 31])
         cell = draw_cell(split, pool, families=fault.families, formats=("jsonl",), points=fault.points,
                          schedules=fault.schedules)  # fmt: skip
         recipe, format = fault.demand(cell.recipe, ask), str(ask.rng.choice(fault.formats))
@@ -165,12 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults.generate", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="KIND", help="this kind (or `healthy`) only")
     parser.add_argument("--share", type=float, default=1.0, help="an even share of the runs (default 1)")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the logs stand (default .work/faults)")
+    parser.add_argument("--split", choices=("halves", PRACTICE), default="halves", help="default: the two halves")
+    parser.add_argument("--reps", type=int, default=1, help="runs for practice of each variant and magnitude")
+    parser.add_argument("--folder", type=Path, help="where the logs stand (default .work/faults, -practice)")
     given = parser.parse_args(arguments)
-    jobs = all_jobs()
+    practice = given.split == PRACTICE
+    folder = given.folder or folder_of(PRACTICE if practice else HALVES[0])
+    jobs = practice_jobs(given.reps) if practice else all_jobs()
     wanted = chosen(jobs, given.only, given.share)
-    maker, begun, failed = Maker(given.folder), time.monotonic(), 0
-    missing = [job for job in wanted if not complete(given.folder / "runs" / job.id)]
+    maker, begun, failed = Maker(folder), time.monotonic(), 0
+    missing = [job for job in wanted if not complete(folder / "runs" / job.id)]
     # in a mixed order, so that an unfinished set holds some of everything
     np.random.default_rng(7).shuffle(missing)  # type: ignore[arg-type]
     for i, job in enumerate(missing, 1):
@@ -181,10 +186,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if i % 50 == 0 or i == len(missing):
             took = time.monotonic() - begun
             print(f"{i} of {len(missing)} runs, {took:.0f} s", file=sys.stderr, flush=True)
-            write_index(given.folder, [job.id for job in jobs])
-    count = write_index(given.folder, [job.id for job in jobs])
-    print(f"{count} runs in {given.folder.name}/index.json; {failed} could not be made", file=sys.stderr)
+            _indexed(folder, jobs, practice)
+    count = _indexed(folder, jobs, practice)
+    print(f"{count} runs in {folder.name}/index.json; {failed} could not be made", file=sys.stderr)
     return 0
+
+
+def _indexed(folder: Path, jobs: Sequence[Job], practice: bool) -> int:
+    """Writes the index; of runs for practice all that are there count, however many were asked for this time."""
+    ids = sorted(one.name for one in (folder / "runs").glob("*")) if practice else [job.id for job in jobs]
+    return write_index(folder, ids)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.faults.cells import SPLITS
 from benchmarks.faults.healthy import QUIRKS
 from benchmarks.faults.planting import all_faults
+from benchmarks.faults.truth import HALVES, PRACTICE
 
-__all__ = ["Job", "all_jobs"]
+__all__ = ["Job", "all_jobs", "practice_jobs"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,22 @@ def all_jobs() -> list[Job]:
     jobs = []
     for key, fault in sorted(all_faults().items()):
         for variant in fault.variants:
-            for split in SPLITS:
+            for split in HALVES:
                 jobs += [Job(split, key, variant, m, n) for m in range(1, 7) for n in range(fault.reps)]
     each = math.ceil(len(jobs) / 2 / len(QUIRKS))
     for quirk in QUIRKS:
-        for split in SPLITS:
+        for split in HALVES:
             jobs += [Job(split, f"healthy/{quirk}", "", 0, n) for n in range(each)]
     return jobs
+
+
+def practice_jobs(reps: int) -> list[Job]:
+    """Runs beside the halves: `reps` of every fault, variant and magnitude, and of every quirk of healthy runs."""
+    faulty = [
+        Job(PRACTICE, key, variant, magnitude, number)
+        for key, fault in sorted(all_faults().items())
+        for variant in fault.variants
+        for magnitude in range(1, 7)
+        for number in range(reps)
+    ]
+    return faulty + [Job(PRACTICE, f"healthy/{quirk}", "", 0, number) for quirk in QUIRKS for number in range(reps)]

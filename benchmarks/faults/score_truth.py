@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.kinds import KINDS
-from benchmarks.faults.truth import INDEX
+from benchmarks.faults.truth import INDEX, SPLITS
 from eventstream.errors import unknown_name
 
-__all__ = ["MAGNITUDES", "OBVIOUS_TO_MIDDLE", "SPLITS", "Truth", "chosen", "read_index"]
+__all__ = ["MAGNITUDES", "OBVIOUS_TO_MIDDLE", "Truth", "chosen", "read_index"]
 
-SPLITS = ("calibration", "scored")
 MAGNITUDES = (1, 2, 3, 4, 5, 6)
 #: The magnitudes that a goal is set for: 1 and 2 are obvious, 3 and 4 middle, 5 and 6 faint.
 OBVIOUS_TO_MIDDLE = (1, 2, 3, 4)

@@ -11,11 +11,20 @@ from typing import Any
 
 from benchmarks.faults.ladder import ladder_of
 
-__all__ = ["FOLDER", "INDEX", "RunTruth", "complete", "write_index"]
+__all__ = ["FOLDER", "HALVES", "INDEX", "PRACTICE", "SPLITS", "RunTruth", "complete", "folder_of", "write_index"]
 
 #: Where the logs stand unless another folder is named (git ignores it), and the name of the list of all of them.
 FOLDER = Path(__file__).parents[2] / ".work" / "faults"
 INDEX = "index.json"
+#: Of all runs one half is for setting thresholds and one for the score; `practice` runs are made on demand, to learn
+#: from misses that the calibration half is too small to show.
+HALVES, PRACTICE = ("calibration", "scored"), "practice"
+SPLITS = (*HALVES, PRACTICE)
+
+
+def folder_of(split: str) -> Path:
+    """Where the runs of a split stand unless another folder is named: those for practice stand apart."""
+    return FOLDER.with_name(f"{FOLDER.name}-{PRACTICE}") if split == PRACTICE else FOLDER
 
 
 @dataclass

@@ -12,12 +12,12 @@ import aftertrain as at
 from analysis.kinds import KINDS
 from benchmarks.faults.cells import draw_cell, held_out
 from benchmarks.faults.effects import log_noise, peak, swing
-from benchmarks.faults.generate import Maker, chosen, main
+from benchmarks.faults.generate import Maker, chosen, main, pooled_cell
 from benchmarks.faults.health import why_unhealthy
-from benchmarks.faults.jobs import Job, all_jobs
+from benchmarks.faults.jobs import Job, all_jobs, practice_jobs
 from benchmarks.faults.ladder import LADDERS, ladder_of
 from benchmarks.faults.loop import train
-from benchmarks.faults.planting import ONE_LOSS, all_faults
+from benchmarks.faults.planting import ONE_LOSS, Ask, all_faults
 from benchmarks.faults.recipe import Recipe
 from benchmarks.faults.schedules import Schedule
 
@@ -142,6 +142,30 @@ def test_halves_have_seeds_of_their_own():
     wanted = {"families": ("classifier",), "formats": ("jsonl",), "points": (30,)}
     assert {draw_cell("calibration", rng, **wanted).recipe.seed % 2 for _ in range(20)} == {0}
     assert {draw_cell("scored", rng, **wanted).recipe.seed % 2 for _ in range(20)} == {1}
+
+
+def test_runs_for_practice_are_none_of_the_halves_and_have_seeds_and_names_of_their_own():
+    practice = practice_jobs(3)
+    assert {job.split for job in practice} == {"practice"}
+    assert not {job.id for job in practice} & {job.id for job in JOBS}
+    assert {job.plant for job in practice} == {job.plant for job in JOBS}
+    rng = np.random.default_rng(0)
+    cells = [draw_cell("practice", rng, families=ONE_LOSS, formats=("jsonl", "text"), points=(30,)) for _ in range(80)]
+    assert min(cell.recipe.seed for cell in cells) > 2**33
+    assert not any(held_out(cell.recipe.family, cell.recipe.schedule, cell.format) for cell in cells)
+    stall = FAULTS["stall/stall"]
+    ask = Ask("", 1, np.random.default_rng(1))
+    assert pooled_cell("practice", stall, ask).recipe.seed > 2**33
+
+
+def test_runs_for_practice_are_made_as_many_as_asked_for_and_listed_together(tmp_path):
+    arguments = ["--only", "missing-input", "--share", "0.17", "--split", "practice", "--folder", str(tmp_path)]
+    assert main(arguments) == 0
+    first = json.loads((tmp_path / "index.json").read_text())
+    assert [one["split"] for one in first] == ["practice"]
+    assert main([*arguments, "--reps", "2"]) == 0
+    together = json.loads((tmp_path / "index.json").read_text())
+    assert len(together) == 3 and first[0] in together
 
 
 #: One plant of each module at a size that everyone sees; all of them are planted by the generator itself.
