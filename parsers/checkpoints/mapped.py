@@ -1,0 +1,124 @@
+"""The bytes of tensors, mapped from their files: views where they lie as they are, copies where they do not."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eventstream.errors import InputError
+from parsers.checkpoints.tensors import DTYPES, Storage, Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["MappedFiles"]
+
+
+class MappedFiles:
+    """Mapped files by their path, opened when first asked for, closed together."""
+
+    def __init__(self) -> None:
+        self._maps: dict[Path, mmap.mmap] = {}
+
+    def array(self, tensor: Tensor) -> NDArray[np.generic]:
+        """The stored values of `tensor`; see `Checkpoint.array`."""
+        import numpy as np
+
+        raw = np.dtype(DTYPES[tensor.dtype].raw)
+        shape = tensor.shape if tensor.stored is None else (tensor.stored,)
+        with _located(tensor):
+            if not tensor.pieces:
+                if tensor.storage is None or math.prod(shape) == 0:
+                    return np.empty(_raw_shape(shape, tensor.dtype), raw)
+                return self._block(tensor.storage, raw, _raw_shape(shape, tensor.dtype), tensor.offset, tensor.strides)
+            whole = np.zeros(_raw_shape(shape, tensor.dtype), raw)
+            for piece in tensor.pieces:
+                place = tuple(slice(at, at + n) for at, n in zip(piece.origin, piece.shape, strict=True))
+                whole[place] = self._block(
+                    piece.storage, raw, _raw_shape(piece.shape, tensor.dtype), piece.offset, piece.strides
+                )
+            return whole
+
+    def release(self, tensor: Tensor) -> None:
+        """Drop the pages that hold `tensor` from this process's memory."""
+        storages = [tensor.storage, *(piece.storage for piece in tensor.pieces)]
+        for storage in storages:
+            if storage is None or storage.file not in self._maps or not hasattr(mmap, "MADV_DONTNEED"):
+                continue
+            first = storage.start - storage.start % mmap.PAGESIZE
+            length = storage.start + (storage.nbytes if storage.packed is None else storage.packed) - first
+            self._maps[storage.file].madvise(mmap.MADV_DONTNEED, first, length)
+
+    def close(self) -> None:
+        """Unmap all files, but for those of which a view is still held: these go with the view."""
+        for mapped in self._maps.values():
+            try:
+                mapped.close()
+            except BufferError:  # an array of the caller's still looks at it
+                continue
+        self._maps.clear()
+
+    def _block(
+        self,
+        storage: Storage,
+        raw: np.dtype[np.generic],
+        shape: tuple[int, ...],
+        offset: int,
+        strides: tuple[int, ...] | None,
+    ) -> NDArray[np.generic]:
+        """A view of `shape` into a storage, its strides checked against the storage's end."""
+        import numpy as np
+
+        held = storage.nbytes // raw.itemsize
+        last = offset + (
+            math.prod(shape) - 1
+            if strides is None
+            else sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+        )
+        if math.prod(shape) and (offset < 0 or last >= held or any(s < 0 for s in strides or ())):
+            raise ValueError(f"the tensor reaches to element {last:,} of a storage of {held:,}")
+        flat = np.frombuffer(self._bytes(storage), raw, held)
+        if strides is None:
+            return flat[offset : offset + math.prod(shape)].reshape(shape)
+        view = np.lib.stride_tricks.as_strided(flat[offset:], shape, [s * raw.itemsize for s in strides])
+        view.flags.writeable = False
+        return view
+
+    def _bytes(self, storage: Storage) -> memoryview:
+        mapped = self._mapped(storage.file)
+        length = storage.nbytes if storage.packed is None else storage.packed
+        if storage.start < 0 or storage.start + length > len(mapped):
+            raise ValueError(f"bytes {storage.start:,} to {storage.start + length:,} of a file of {len(mapped):,}")
+        found = memoryview(mapped)[storage.start : storage.start + length]
+        if storage.packed is None:
+            return found
+        unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(found, storage.nbytes)
+        if len(unpacked) != storage.nbytes:
+            raise ValueError(f"{len(unpacked):,} bytes come out of a storage of {storage.nbytes:,}")
+        return memoryview(unpacked)
+
+    def _mapped(self, file: Path) -> mmap.mmap:
+        if file not in self._maps:
+            with file.open("rb") as opened:
+                self._maps[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[file]
+
+
+def _raw_shape(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
+    """Shape of the raw view: half-precision complex numbers have no type in NumPy, their parts stand side by side."""
+    return (*shape, 2) if dtype == "complex32" else shape
+
+
+@contextmanager
+def _located(tensor: Tensor) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, zlib.error) as error:
+        where = [str(s.file) for s in (tensor.storage, *(p.storage for p in tensor.pieces)) if s is not None]
+        raise InputError(f"tensor {tensor.name!r} of {where[0] if where else 'no file'}: {error}") from error
