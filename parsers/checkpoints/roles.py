@@ -10,7 +10,9 @@ from parsers.checkpoints.tensors import Role, Tensor
 
 __all__ = ["with_roles"]
 
-_OTHER = re.compile(r"(^|\.)(rng_states?|random_states?|cuda_rng_state|generator|lr_schedulers?|scheduler|loops|scaler)\.")
+_OTHER = re.compile(
+    r"(^|\.)(rng_states?|random_states?|cuda_rng_state|generator|lr_schedulers?|scheduler|loops|scaler)\."
+)
 _OPTIMIZER = re.compile(r"(^|\.)(optimizers?|optimizer_states?|optim|optimizer_state_dict)(\.\d+)?\.")
 _EMA = re.compile(r"(^|[._])(ema|ema_model|model_ema|ema_state_dict|averaged?_model|swa_model)[._]", re.IGNORECASE)
 #: What wraps a model's own names, outermost first; several may stand before one name.
