@@ -17,6 +17,8 @@ from parsers.run import Run
 __all__ = ["Ending", "ending_of"]
 
 _STOPPED = re.compile(r"early.?stop|stopp(?:ed|ing) early|stopped by (?:the )?user|patience", re.IGNORECASE)
+#: Epochs that a Trainer prints are whole to so much.
+_WHOLE = 0.005
 #: A run still goes on while less time than so many rhythms has passed, at least a minute and at most an hour.
 _RHYTHMS, _LEAST_S, _MOST_S = 20.0, 60.0, 3600.0
 
@@ -80,15 +82,32 @@ def _purpose(run: Run) -> str:
 
 
 def _state(run: Run, length: Reached) -> str:
-    """A `trainer_state.json` without an end is that of a checkpoint: it cannot show what came after it."""
+    """A `trainer_state.json` without an end is that of a checkpoint: it cannot show what came after it.
+
+    A checkpoint stands at a multiple of `save_steps`, or at the end of an epoch. A state that was written elsewhere is
+    that of the end of the training, which may have come early by the metric that the Trainer watched.
+    """
     if not run.format.startswith("huggingface") or length.unit != "steps" or run.events_of("end").height:
         return ""
     every = _save_every(run)
+    if every is not None and not _at_a_save(run, length, every):
+        watched = run.config.get("best_metric") is not None
+        return "the Trainer kept its best checkpoint by a metric, and may have stopped early on it" if watched else ""
     after = f"the log is the state that was saved at step {length.reached:,.0f}"
     if every is None:
         return f"{after}; what came after it does not show"
     following = length.reached + every
     return f"{after}, and the next would be saved at {following:,.0f}" if following > length.planned else ""
+
+
+def _at_a_save(run: Run, length: Reached, every: float) -> bool:
+    """Whether a state may be one of those saved every so many steps, or one an epoch; its last record may be older."""
+    told = number_of(run.config.get("global_step"))
+    step = length.reached if told is None else max(told, length.reached)
+    later = 0.0 if told is not None else length.every - 1
+    epoch = number_of(run.config.get("epoch"))
+    whole = epoch is not None and abs(epoch - round(epoch)) <= _WHOLE
+    return whole or (step + later) // every * every >= step
 
 
 def _save_every(run: Run) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.planned.counting import counts_planned_steps
 from parsers.run import Run
 
 __all__ = ["Reached", "reached"]
@@ -59,7 +60,10 @@ class Reached:
 
 
 def reached(run: Run) -> list[Reached]:
-    """The planned lengths of a run with what it reached: steps, epochs, both or none."""
+    """The planned lengths of a run with what it reached: steps, epochs, both or none.
+
+    Where the Trainer of Hugging Face states its steps, they are all that counts: it stops at no other number.
+    """
     plan, longest = run.planned, _longest(run)
     if longest is None:
         return []
@@ -70,7 +74,7 @@ def reached(run: Run) -> list[Reached]:
         elif plan.epochs is not None and plan.steps_per_epoch is not None:
             told = f"{plan.sources.get('epochs', '')}, {plan.sources.get('steps_per_epoch', '')}"
             found.append(_steps(run, round(plan.epochs * plan.steps_per_epoch), told, longest))
-    if plan.epochs is not None:
+    if plan.epochs is not None and not (found and plan.max_steps is not None and run.format.startswith("huggingface")):
         epochs = _epochs(run, plan.epochs, longest)
         found += [] if epochs is None else [epochs]
     return found
@@ -105,7 +109,7 @@ def _steps(run: Run, planned: int, source: str, longest: dict[str, Any]) -> Reac
     if counted is not None:
         return Reached("steps", planned, *counted, source)
     every = max((longest["last_step"] - first) / max(count - 1, 1), 1.0)
-    sure = _says_steps(run) or every > 1.5
+    sure = _says_steps(run) or every > 1.5 or counts_planned_steps(run, planned, last + (first == 0))
     why = "" if sure else "the log counts one by one, which may be epochs or calls of the logger as well as steps"
     return Reached("steps", planned, last, math.ceil(every), source, sure, why)
 

@@ -99,12 +99,16 @@ EARLY: dict[str, Any] = {"steps": range(300), "plan": {"max_steps": 1000}}
         ({"config": {"load_best_model_at_end": True}}, "load_best_model_at_end"),
         ({"events": [("end", 299, {"status": "finished"})]}, "the run says that it finished"),
         ({"events": [("note", 299, {"text": "Early stopping: no gain for 5 evaluations"})]}, "the run notes"),
-        ({"format": "tensorboard"}, "may be epochs or calls of the logger"),
+        ({"format": "tensorboard", "steps": range(250)}, "may be epochs or calls of the logger"),
         (
             {"format": "huggingface", "config": {"save_steps": 400}, "steps": range(0, 801, 10)},
             "saved at 1,200",
         ),
         ({"format": "huggingface"}, "what came after it does not show"),
+        (
+            {"format": "huggingface", "config": {"save_steps": 100, "best_metric": 0.4}, "steps": range(0, 331, 10)},
+            "may have stopped early",
+        ),
     ],
 )
 def test_what_the_log_says_for_ending_early_makes_it_information(more: dict[str, Any], reason: str) -> None:
@@ -119,6 +123,9 @@ def test_what_the_log_says_for_ending_early_makes_it_information(more: dict[str,
         {"format": "tensorboard", "steps": range(0, 300, 5)},
         {"format": "wandb", "metrics": {"trainer/global_step": [float(3 * s) for s in range(200)]}},
         {"format": "huggingface", "config": {"save_steps": 100}},
+        {"format": "huggingface", "config": {"save_steps": 500, "best_metric": None}, "steps": range(0, 331, 10)},
+        {"format": "huggingface", "config": {"save_steps": 100, "num_train_epochs": 1}, "epochs": np.arange(300) / 90},
+        {"format": "tensorboard"},
         {"format": "csv"},
         {"config": {"scheduler": {"type": "ReduceLROnPlateau", "patience": 4}}},
     ],
