@@ -1,0 +1,116 @@
+"""Figures of checkpoints: which layers moved between saves, norms by depth, the tails of the spectra."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from analysis.figures import COLOURS, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["by_layer", "draw_norms", "draw_spectra", "draw_updates"]
+
+#: Rows of the heat map, and names beside it: more would overlap. Saves drawn as lines: more cannot be told apart.
+_ROWS, _NAMES, _LINES = 400, 24, 6
+#: Between these exponents lie the tails of layers that are trained well, and beyond the second hardly any structure
+#: is found (https://weightwatcher.ai, after Martin and Mahoney 2021).
+_WELL = (2.0, 6.0)
+
+
+def by_layer(changes: pl.DataFrame) -> pl.DataFrame:
+    """Changes of tensors summed up by layer (the parameter without its last part), in the order of the checkpoint.
+
+    One row a layer and pair of saves: layer, save, step, update_ratio (the norm of all updates of the layer over that
+    of its weights before), moved (share of its tensors that changed at all).
+    """
+    layer = pl.col("parameter").str.replace(r"\.[^.]*$", "")
+    return (
+        changes.filter(pl.col("status").is_in(["same", "changed"]))
+        .with_columns(layer=layer)
+        .group_by("layer", "save", "step", maintain_order=True)
+        .agg(
+            update_ratio=(pl.col("update_norm") ** 2).sum().sqrt() / (pl.col("norm_a") ** 2).sum().sqrt(),
+            moved=(pl.col("status") == "changed").mean(),
+        )
+    )
+
+
+def draw_updates(ax: Axes, changes: pl.DataFrame, options: dict[str, Any]) -> None:
+    """Layers over saves, coloured by the decimal logarithm of ||dW|| / ||W||; grey where nothing moved.
+
+    A column stands for the time since the save before it. Of more than 400 layers every n-th is shown.
+    """
+    table = by_layer(changes)
+    names = table["layer"].unique(maintain_order=True).to_list()
+    saves = table.select("save", "step").unique(maintain_order=True)
+    names = names[:: -(-len(names) // _ROWS)] if names else names
+    ax.grid(False)
+    ax.set_ylabel("layer")
+    ax.set_xlabel("save (its step)")
+    if not names:
+        return
+    row, column = {n: i for i, n in enumerate(names)}, {s: i for i, s in enumerate(saves["save"].to_list())}
+    ratios = np.full((len(names), len(column)), np.nan)
+    for layer, save, ratio in table.select("layer", "save", "update_ratio").iter_rows():
+        if layer in row and ratio:
+            ratios[row[layer], column[save]] = np.log10(ratio)
+    mesh = ax.pcolormesh(
+        np.arange(len(column) + 1.0),
+        np.arange(len(names) + 1.0),
+        np.ma.masked_invalid(ratios),
+        **{"cmap": "cividis", "rasterized": True, **options},
+    )
+    ax.set_facecolor("0.85")
+    every = -(-len(names) // _NAMES)
+    ax.set_yticks(np.arange(0, len(names), every) + 0.5, [name[-40:] for name in names[::every]], parse_math=False)
+    ax.invert_yaxis()
+    some = -(-len(column) // 10)
+    marks = [save if step is None else f"{step:,}" for save, step in saves.iter_rows()]
+    ax.set_xticks(np.arange(0, len(column), some) + 0.5, [mark[-16:] for mark in marks[::some]], parse_math=False)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.colorbar(mesh, ax=ax).set_label("log10 of ||dW|| / ||W||; grey: did not move")
+
+
+def draw_norms(ax: Axes, frame: pl.DataFrame, options: dict[str, Any]) -> None:
+    """Root mean square of each weight matrix by its place in the model, a line a save, early ones light."""
+    shown = frame.filter((pl.col("role") == "weights") & (pl.col("shape").list.len() >= 2) & (pl.col("elements") > 0))
+    saves = shown["save"].unique(maintain_order=True).to_list()
+    chosen = saves if len(saves) <= _LINES else [saves[i] for i in np.linspace(0, len(saves) - 1, _LINES).astype(int)]
+    names = shown["parameter"].unique(maintain_order=True).to_list()
+    place = {name: i for i, name in enumerate(names)}
+    with style():
+        for number, save in enumerate(chosen):
+            rows = shown.filter(pl.col("save") == save)
+            size = (rows["norm"] / rows["elements"].cast(pl.Float64).sqrt()).to_numpy()
+            label = f"step {rows['step'][0]:,}" if rows["step"][0] is not None else str(save)[-24:]
+            look = {"color": COLOURS["blue"], "alpha": (number + 1) / len(chosen), "marker": ".", "label": label}
+            ax.plot([place[name] for name in rows["parameter"]], size, **{**look, **options})
+        if len(chosen) > 1:
+            ax.legend()
+    values = shown["norm"].drop_nulls().drop_nans()
+    if len(values) and (values > 0).all():
+        ax.set_yscale("log")
+    every = -(-len(names) // _NAMES) if names else 1
+    ax.set_xticks(range(0, len(names), every), [name[-32:] for name in names[::every]], rotation=90, parse_math=False)
+    ax.set_ylabel("root mean square of the weights")
+    ax.set_xlabel("matrix, in the order of the model")
+
+
+def draw_spectra(ax: Axes, spectra: pl.DataFrame, options: dict[str, Any]) -> None:
+    """The exponent alpha of the tail of each matrix's spectrum by its place in the model; 2 to 6 is shaded."""
+    known = spectra.filter(pl.col("alpha").is_not_null())
+    last = known.filter(pl.col("save") == known["save"][-1]) if known.height else known
+    names = last["parameter"].to_list()
+    with style():
+        ax.axhspan(*_WELL, color=COLOURS["green"], alpha=0.12, label="2 to 6: trained well")
+        ax.plot(range(len(names)), last["alpha"].to_numpy(), **{"color": COLOURS["blue"], "marker": ".", **options})
+        ax.legend()
+    every = -(-len(names) // _NAMES) if names else 1
+    ax.set_xticks(range(0, len(names), every), [name[-32:] for name in names[::every]], rotation=90, parse_math=False)
+    ax.set_ylabel("alpha of the tail")
+    ax.set_xlabel("matrix, in the order of the model")
