@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from parsers.checkpoints.mapped import MappedFiles
 from parsers.checkpoints.tensors import Role, Tensor
@@ -32,13 +32,16 @@ class UnsafeCall:
     """What a pickle would have called, had it been opened the ordinary way; here nothing was called.
 
     `name` is the dotted name of the callable (`posix.system`), `arguments` a shortened text of what it would have been
-    given, `member` the entry of a zip or the number of the pickle in a file of several.
+    given (empty where it was only named and not called), `member` the entry of a zip or the number of the pickle in a
+    file of several. `risk` is `dangerous` where the callable is known to run code, or to reach files, the network or
+    other modules, and `unknown` for what is on no list: a class of a library, as a rule, whose import runs its module.
     """
 
     file: Path
     member: str
     name: str
     arguments: str
+    risk: Literal["dangerous", "unknown"] = "dangerous"
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ class MappedFiles:
         return view
 
     def _bytes(self, storage: Storage) -> memoryview:
+        if storage.held is not None:
+            return memoryview(storage.held)
         mapped = self._mapped(storage.file)
         length = storage.nbytes if storage.packed is None else storage.packed
         if storage.start < 0 or storage.start + length > len(mapped):

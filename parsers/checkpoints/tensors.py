@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +11,9 @@ __all__ = ["DTYPES", "DType", "Layout", "Piece", "Role", "Storage", "Tensor"]
 
 #: What a tensor is for: parameters and buffers of the model, its averaged copy, the optimizer's state, all else.
 Role = Literal["weights", "ema", "optimizer", "other"]
-#: How the stored values stand for the tensor; those of the sparse ones are the values that are stored.
-Layout = Literal["strided", "sparse"]
+#: How the stored values stand for the tensor; those of the sparse ones are the values that are stored, and a meta
+#: tensor has a shape and no values (`stored` is 0).
+Layout = Literal["strided", "sparse", "meta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,15 @@ class Storage:
     """Bytes of a file that hold one or more tensors.
 
     `packed` is the length on disk of a storage that is deflated inside a zip; None where the bytes lie there as they
-    are and can be mapped.
+    are and can be mapped. `held` are the bytes themselves where the file has them in another writing (NumPy arrays in
+    old pickles are spelled as text), with `start` where that begins.
     """
 
     file: Path
     start: int
     nbytes: int
     packed: int | None = None
+    held: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
