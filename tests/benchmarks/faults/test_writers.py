@@ -1,5 +1,8 @@
 """Every format holds the numbers that the training logged, at its steps and times."""
 
+import json
+import math
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +11,7 @@ import aftertrain as at
 from benchmarks.faults.dress import dress
 from benchmarks.faults.loop import train
 from benchmarks.faults.plants.hidden import resume
-from benchmarks.faults.plants.stream import cut
+from benchmarks.faults.plants.stream import cut, keep_before
 from benchmarks.faults.recipe import Recipe
 from benchmarks.faults.writers import FORMATS
 
@@ -80,3 +83,19 @@ def test_a_cut_file_ends_inside_a_record(trace, name, tmp_path):
     assert loss_of(run, "train")["step"].max() < whole
     if name != "lightning-csv":  # a cell that is left out is a whole row to a CSV
         assert len(run.rejects) >= 1
+
+
+def test_what_a_killed_trainer_leaves_is_the_state_of_its_last_checkpoint(trace, tmp_path):
+    def state(made, name):
+        folder = FORMATS["trainer-state"].write(made, tmp_path / name, np.random.default_rng(0))
+        return json.loads((folder / "trainer_state.json").read_text())
+
+    whole = state(trace, "whole")
+    assert whole["global_step"] == whole["max_steps"] == trace.last_step
+    assert whole["num_train_epochs"] == math.ceil(trace.rows[-1].epoch)
+    killed = trace.copy()
+    keep_before(killed, 58)
+    left = state(killed, "killed")
+    assert left["global_step"] % left["save_steps"] == 0 and 50 < left["global_step"] <= 58
+    assert max(entry["step"] for entry in left["log_history"]) <= left["global_step"]
+    assert left["num_train_epochs"] == whole["num_train_epochs"]
