@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,9 +113,9 @@ def stream(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Stream:
     which those before it ended. The log's own rhythm is the standard: steps are missing where four of five intervals
     agree and one is longer, unless only a random sample of the series is left (`sampled-series`); a stall is an
     interval over a minute, over 30 usual ones and over twice what the slowest of a heavy tail reaches, with no
-    evaluation or checkpoint in it. Regular gaps and pauses are habits and silent, as is the first interval. Lines that
-    cannot be read count by their share: info below 1 %, warning from there, critical from 20 %. `limits` set others
-    than the defaults for missing-steps, clock-skew and stall.
+    evaluation or checkpoint in it, or one that is over as soon elsewhere. Regular gaps and pauses are habits and
+    silent, as is the first interval. Lines that cannot be read count by their share: info below 1 %, warning from
+    there, critical from 20 %. `limits` set others than the defaults for missing-steps, clock-skew and stall.
 
     Without steps or times the kinds concerned are `not_applicable`; repeated steps are no fault. Time grows linearly
     with the length of these series only.
@@ -162,7 +162,7 @@ def _told(findings: list[Any], kind: str) -> bool:
 def _parts(run: Run, gauge: Gauge) -> Iterator[Part]:
     first_logs = run.catalogue.filter(~_beside(pl.col("metric"), run))
     longest = first_logs.sort("count", descending=True).unique(["rank", "split"], keep="first", maintain_order=True)
-    marks: dict[int, NDArray[np.float64]] = {}
+    marks: dict[int, list[NDArray[np.float64]]] = {}
     for row in longest.sort("rank", "split").iter_rows(named=True):
         rank, split, tag = row["rank"], row["split"], row["tag"]
         here = (pl.col("rank") == rank) & (pl.col("split") == split)
@@ -172,7 +172,7 @@ def _parts(run: Run, gauge: Gauge) -> Iterator[Part]:
         if rank not in marks:
             marks[rank] = _marks(run, rank, longest)
         for (attempt,), part in rows.group_by("attempt", maintain_order=True):
-            pausing = marks[rank] if split in ("", "train") else np.empty(0)
+            pausing = marks[rank] if split in ("", "train") else []
             yield _part(run, int(str(attempt)), row, part, pausing, sampled, gauge)
 
 
@@ -182,15 +182,15 @@ def _beside(metric: pl.Expr, run: Run) -> pl.Expr:
     return pl.any_horizontal([pl.lit(False), *(metric.str.starts_with(name) for name in names)])
 
 
-def _marks(run: Run, rank: int, longest: pl.DataFrame) -> NDArray[np.float64]:
-    """Sorted steps at which this rank evaluated, saved or sampled."""
-    pausing = run.events.filter(pl.col("kind").is_in(_PAUSING) & (pl.col("rank") == rank))["step"]
-    steps = [pausing.drop_nulls().cast(pl.Float64).to_numpy()]
+def _marks(run: Run, rank: int, longest: pl.DataFrame) -> list[NDArray[np.float64]]:
+    """Sorted steps at which this rank saved, sampled, and evaluated each split."""
+    told = run.events.filter(pl.col("kind").is_in(_PAUSING) & (pl.col("rank") == rank) & pl.col("step").is_not_null())
+    steps = [told.filter(pl.col("kind") == kind)["step"].cast(pl.Float64).to_numpy() for kind in _PAUSING]
     for row in longest.filter((pl.col("rank") == rank) & ~pl.col("split").is_in(["", "train"])).iter_rows(named=True):
         here = (pl.col("rank") == rank) & (pl.col("split") == row["split"]) & (pl.col("tag") == row["tag"])
         found = run.lazy().filter(here & pl.col("step").is_not_null()).select("step").collect()["step"]
         steps.append(found.cast(pl.Float64).to_numpy())
-    return np.sort(np.concatenate(steps))
+    return [np.sort(one) for one in steps if len(one)]
 
 
 def _is_sample(run: Run, row: dict[str, Any]) -> bool:
@@ -213,7 +213,7 @@ def _part(
     attempt: int,
     row: dict[str, Any],
     rows: pl.DataFrame,
-    marks: NDArray[np.float64],
+    marks: Sequence[NDArray[np.float64]],
     sampled: bool,
     gauge: Gauge,
 ) -> Part:
@@ -227,8 +227,9 @@ def _part(
         seconds = np.diff(rows["time"].dt.timestamp("us").to_numpy()) / 1e6
     ends = steps.astype(np.float64) if len(steps) else np.arange(float(rows.height))
     ahead = np.diff(ends) / every if every else np.ones(max(rows.height - 1, 0))
-    pauses = pauses_of(seconds, ahead, gauge.limits.of("stall")) if len(seconds) else np.empty(0, np.int64)
-    stalls = pauses_without_reason(pauses, seconds, ends[:-1], ends[1:], marks)
+    limit = gauge.limits.of("stall")
+    pauses = pauses_of(seconds, ahead, limit) if len(seconds) else np.empty(0, np.int64)
+    stalls = pauses_without_reason(pauses, seconds, ends[:-1], ends[1:], marks, limit)
     times = _measured(gauge, seconds, ahead, np.setdiff1d(pauses, stalls))
     return Part(
         rank=int(row["rank"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -34,6 +35,8 @@ ABSURD_S = 30 * 86400.0
 #: Pauses with a reason (an evaluation, a checkpoint) are told all the same when longer than an hour and than ten of
 #: their like.
 _LONG_S, _OF_THEIR_LIKE = 3600.0, 10.0
+#: Fewest others with the same marks that show how long these take, and sorts of marks that are told apart.
+_OTHERS, _MARKS = 5, 62
 
 
 def usual_step(steps: Whole) -> int | None:
@@ -124,25 +127,59 @@ def _slowest(seconds: Floats) -> float:
     return float(np.exp(middle + reach * (high - middle) / NormalDist().inv_cdf(0.95)))
 
 
-def pauses_without_reason(pauses: Whole, seconds: Floats, starts: Floats, stops: Floats, marks: Floats) -> Whole:
+def pauses_without_reason(
+    pauses: Whole, seconds: Floats, starts: Floats, stops: Floats, marks: Sequence[Floats], limit: float = TIMES
+) -> Whole:
     """The pauses that nothing explains.
 
-    `starts` and `stops` are the steps at both ends of each interval, `marks` the sorted steps of evaluations,
-    checkpoints and samples. A pause with a mark between its ends has its reason, unless it is longer than an hour and
-    than ten of its like. Three or more pauses at equal distances and of like length are a habit of the run.
+    `starts` and `stops` are the steps at both ends of each interval, `marks` the sorted steps of what takes time of its
+    own: of each split's evaluations, of checkpoints, of samples. A pause with a mark between its ends has its reason,
+    unless it is longer than an hour and than ten of its like; or unless five others with the same marks show how long
+    these take, and it alone is `limit` times that (the first may take longer: it compiles). Three or more pauses at
+    equal distances and of like length are a habit of the run.
 
     >>> seconds = np.array([1.0, 90, 1, 90, 1, 700])
     >>> steps = np.arange(7.0)
-    >>> pauses_without_reason(np.array([1, 3, 5]), seconds, steps[:-1], steps[1:], np.array([2.0, 4.0])).tolist()
+    >>> evals = [np.array([2.0, 4.0])]
+    >>> pauses_without_reason(np.array([1, 3, 5]), seconds, steps[:-1], steps[1:], evals).tolist()
     [5]
     """
     if len(pauses) == 0:
         return pauses
-    marked = np.searchsorted(marks, stops[pauses], "right") > np.searchsorted(marks, starts[pauses], "left")
+    kinds = _marks_within(starts, stops, marks)
+    marked = kinds[pauses] > 0
     like = float(np.median(seconds[pauses[marked]])) if marked.sum() >= 3 else 0.0
     excused = marked & (seconds[pauses] <= max(_LONG_S, _OF_THEIR_LIKE * like))
+    for place in np.flatnonzero(excused):
+        alike = np.flatnonzero(kinds == kinds[pauses[place]])
+        excused[place] = not _alone(int(pauses[place]), alike, pauses, seconds, limit)
     left = pauses[~excused]
     return left[:0] if _habit(left, seconds, starts) else left
+
+
+def _marks_within(starts: Floats, stops: Floats, marks: Sequence[Floats]) -> Whole:
+    """Which marks lie in each interval, as the bits of a number; 0 where none does."""
+    found = np.zeros(len(starts), np.int64)
+    for bit, steps in enumerate(marks[:_MARKS]):
+        inside = np.searchsorted(steps, stops, "right") > np.searchsorted(steps, starts, "left")
+        found |= inside.astype(np.int64) << bit
+    return found
+
+
+def _alone(pause: int, alike: Whole, pauses: Whole, seconds: Floats, limit: float) -> bool:
+    """Whether one interval is a pause among those with the same marks, which show how long these take.
+
+    A mark belongs to the interval that ends at it and to the one that begins there.
+    """
+    others = alike[alike != pause]
+    if len(others) < _OTHERS or pause <= alike[1] or np.isin(others, pauses).any():
+        return False
+    usual = seconds[others]
+    usual = usual[(usual > 0) & (usual < ABSURD_S)]
+    if len(usual) < _OTHERS:
+        return False
+    counted = max(_LEAST_S, float(np.median(usual)), _OF_SLOWEST * _slowest(usual))
+    return bool(seconds[pause] > limit * counted)
 
 
 def _habit(pauses: Whole, seconds: Floats, starts: Floats) -> bool:

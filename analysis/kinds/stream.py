@@ -184,8 +184,9 @@ KINDS = {
         "the log stands still far longer than its rhythm",
         needs="10 records or more with times",
         statistic="the longest interval between two records with no evaluation or checkpoint in it, against the usual "
-        "one, which counts as 2 s at least and as a fifteenth of what the slowest ordinary one of so many reaches; the "
-        "first interval and regular pauses are left out",
+        "one, which counts as 2 s at least and as a fifteenth of what the slowest ordinary one of so many reaches; one "
+        "with an evaluation or a checkpoint in it is held against five or more others with the same; the first "
+        "interval and regular pauses are left out",
         severity="a warning; critical where such pauses take a quarter of the time and over an hour",
         limit=Limit(
             "times_usual",

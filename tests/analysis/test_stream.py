@@ -258,6 +258,35 @@ def test_an_evaluation_that_hangs_for_hours_is_a_stall_all_the_same():
     assert found(run)["stall"] == "critical"
 
 
+@pytest.mark.parametrize("eval_s", [0.5, 15.0])
+def test_a_pause_is_not_excused_by_an_evaluation_that_is_over_in_seconds_elsewhere(eval_s: float):
+    for seed in range(SEEDS):
+        steps, seconds = ticking(seed, spread=0.05)
+        evals = np.flatnonzero(steps % 200 == 0)
+        for at in evals:
+            seconds[at + 1 :] += eval_s
+        place = evals[2 + seed % 5]
+        seconds[place + 1 :] += 1500
+        run = run_of(series(steps, seconds), series(steps[evals], seconds[evals] + eval_s, tag="eval_loss"))
+        (finding,) = stream(run).findings
+        assert (finding.kind, finding.severity, finding.first_step) == ("stall", "warning", steps[place])
+
+
+def test_pauses_that_evaluations_explain_are_silent_where_some_are_long_or_the_first_compiles():
+    for seed in range(SEEDS):
+        steps, seconds = ticking(seed, spread=0.05)
+        evals = np.flatnonzero(steps % 200 == 0)
+        for count, at in enumerate(evals):
+            seconds[at + 1 :] += 900.0 if count in (3, 9) else 15.0  # two of them also saved to a slow disk
+        twice = run_of(series(steps, seconds), series(steps[evals], seconds[evals] + 15, tag="eval_loss"))
+        assert found(twice) == {}
+        steps, seconds = ticking(seed, spread=0.05)
+        for count, at in enumerate(evals):
+            seconds[at + 1 :] += 600.0 if count == 0 else 15.0
+        first = run_of(series(steps, seconds), series(steps[evals], seconds[evals] + 15, tag="eval_loss"))
+        assert found(first) == {}
+
+
 # ---- what could not be read ---------------------------------------------------------------------------------------
 
 
