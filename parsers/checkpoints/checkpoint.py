@@ -15,16 +15,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Checkpoint", "Damage", "UnsafeCall"]
+__all__ = ["MOST_VALUES", "Checkpoint", "Damage", "UnsafeCall"]
+
+#: Most entries of `Checkpoint.values`: the parameter groups of a large model have tens of thousands.
+MOST_VALUES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A part of a checkpoint that could not be read: the file, where in it (byte, entry, key), and why."""
+    """A part of a checkpoint that could not be read: the file, where in it (byte, entry, key), and why.
+
+    `unsupported` says that nothing is wrong with the file: it holds what is not read here (elements of four bits,
+    arrays of Python objects).
+    """
 
     file: Path
     where: str
     reason: str
+    unsupported: bool = False
 
 
 @dataclass(frozen=True, slots=True)

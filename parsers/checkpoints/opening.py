@@ -7,27 +7,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventstream.errors import InputError
-from parsers.checkpoints.checkpoint import Checkpoint
+from parsers.checkpoints.checkpoint import Checkpoint, Damage
+from parsers.checkpoints.links import leads_out
 
 __all__ = ["FORMATS", "CheckpointFormat", "open_checkpoint", "sniff"]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFormat:
-    """A format: `module` has `sniff(path) -> bool` (cheap, by content) and `read(path) -> Checkpoint`."""
+    """A format: `module` has `sniff(path) -> bool` (cheap, by content) and `read(path) -> Checkpoint`.
+
+    `names_files` says that its content names other files, and that `read` therefore takes `within`, the folder that
+    none of them may leave.
+    """
 
     name: str
     module: str
     description: str
+    names_files: bool = False
 
 
 #: In the order in which they are asked: folders before the files that they hold.
 FORMATS: tuple[CheckpointFormat, ...] = (
     CheckpointFormat("dcp", "parsers.checkpoints.dcp", "torch distributed checkpoint: a folder with .metadata"),
     CheckpointFormat(
-        "huggingface", "parsers.checkpoints.huggingface_folder", "Hugging Face: a folder of model, optimizer, scheduler"
+        "huggingface",
+        "parsers.checkpoints.huggingface_folder",
+        "Hugging Face: a folder of model, optimizer, scheduler",
+        names_files=True,
     ),
-    CheckpointFormat("safetensors", "parsers.checkpoints.safetensors_file", "safetensors, single or by its index"),
+    CheckpointFormat(
+        "safetensors",
+        "parsers.checkpoints.safetensors_file",
+        "safetensors, single or by its index",
+        names_files=True,
+    ),
     CheckpointFormat("torch", "parsers.checkpoints.torch_zip", "torch.save since 1.6: a zip (Lightning's .ckpt too)"),
     CheckpointFormat("torch-legacy", "parsers.checkpoints.torch_legacy", "torch.save before 1.6: pickles, then bytes"),
     CheckpointFormat("npz", "parsers.checkpoints.npz", "NumPy .npz"),
@@ -43,21 +57,25 @@ def sniff(path: str | Path) -> str | None:
     return None
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Checkpoint:
     """The checkpoint at `path`: its tensors mapped, roles given, nothing executed.
 
     Damage inside (a truncated file, a missing shard, a header that lies) is in `Checkpoint.damage`; the rest is read.
+    `within` is the folder that the user named and `path` was found in: symbolic links that lead out of it are damage
+    and not followed (by default out of the checkpoint's own folder; `path` itself may then be a link to anywhere).
     Raises `InputError` where there is nothing, or nothing that any format knows.
     """
     from parsers.checkpoints.roles import with_roles
 
-    place = Path(path)
+    place, tree = Path(path), None if within is None else Path(within)
     if not place.exists():
         raise InputError(f"no checkpoint at {place}: there is no such file or folder")
+    if tree is not None and (reason := leads_out(place, tree)):
+        return Checkpoint(place, "link", (), damage=(Damage(place, "link", reason),), files=(place,))
     for entry in FORMATS:
         module = importlib.import_module(entry.module)
         if module.sniff(place):
-            found: Checkpoint = module.read(place)
+            found: Checkpoint = module.read(place, within=tree) if entry.names_files else module.read(place)
             return with_roles(found)
     known = "; ".join(entry.description for entry in FORMATS)
     raise InputError(f"{place} is no checkpoint that is known here. Known: {known}")
