@@ -158,7 +158,8 @@ def _between(run: Run, saves: list[Save]) -> list[Finding]:
         return []
     logged = run.lazy().filter(pl.col("step").is_in(steps.tolist())).select(pl.col("step").unique()).collect()["step"]
     absent = np.setdiff1d(steps, logged.to_numpy())
-    absent = absent[absent <= (run.catalogue["last_step"].max() or 0)]
+    first, last = run.catalogue["first_step"].min() or 0, run.catalogue["last_step"].max() or 0
+    absent = absent[(absent >= first) & (absent <= last)]  # what was saved before the first step trained is in no log
     if not len(absent) or len(absent) > (1 - _USUALLY) * len(steps):
         return []
     shown = ", ".join(f"{step:,}" for step in absent[:4])

@@ -91,3 +91,8 @@ def test_a_log_without_steps_is_compared_with_names_alone() -> None:
     run = a_run([None] * 5, events=[("checkpoint", 100, {"path": "step900"})])
     assert [s for s, _ in told(run)] == ["warning"]
     assert [save.named for save in saves_of(run)] == [900]
+
+
+def test_a_save_of_the_untrained_weights_is_in_no_log_and_no_matter() -> None:
+    saves = [(0, "step_0.pt"), *((step, f"step_{step}.pt") for step in (100, 300, 500, 700, 900))]
+    assert told(saved(*saves, steps=range(20, 2001, 20))) == []
