@@ -136,6 +136,8 @@ def _plan(run: Run) -> tuple[Plan, str]:
 
 def _planned_peaks(plan: Plan, rows: pl.DataFrame) -> dict[str, float]:
     """Largest planned weight of each component over the steps that were logged."""
+    if not plan.components:
+        return {}
     steps = rows["step"].drop_nulls().unique().to_numpy()
     peaks = plan.planned_weights(steps).group_by("component").agg(pl.col("weight").abs().max())
     return {name: weight for name, weight in peaks.iter_rows() if weight is not None}

@@ -92,6 +92,7 @@ def _totals(
 ) -> pl.DataFrame:
     accounted = pl.any_horizontal(pl.col("contribution", "weighted", "weight").is_not_null()).any().over("component")
     entered = pl.col("entered")
+    rows = rows if totals.height else rows.head(0)  # what no total is held against needs no sum
     sums = (
         rows.filter(accounted)
         .group_by("at")

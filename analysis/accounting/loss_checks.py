@@ -242,12 +242,14 @@ def judge_activity(
     `planned_active` maps components to the largest weight that the plan gives them at a logged step; `hidden` are
     components that the totals hold although nothing says so, which therefore do not stay out.
     """
-    for (name,), part in rows.sort("at").group_by("component", maintain_order=True):
-        known = part.filter(pl.col("entered").is_not_null())
-        if name not in hidden and known.height and known.filter(pl.col("entered") != 0).is_empty():
-            yield _inactive(run, str(name), known, planned_active.get(str(name), 0.0))
+    entering = rows.filter(pl.col("entered").is_not_null())
+    entering = entering if entering["at"].is_sorted() else entering.sort("at", maintain_order=True)
+    for name in entering["component"].unique(maintain_order=True):
+        known = entering.filter(pl.col("component") == name)
+        if name not in hidden and known.filter(pl.col("entered") != 0).is_empty():
+            yield _inactive(run, name, known, planned_active.get(name, 0.0))
         elif (since := _ceases(known)) is not None:
-            yield _ceased(run, str(name), known, since)
+            yield _ceased(run, name, known, since)
 
 
 def _ceases(known: pl.DataFrame) -> int | None:

@@ -29,8 +29,12 @@ def fill_weights(components: pl.DataFrame, declared: pl.DataFrame) -> pl.DataFra
     """
     if not components["weight"].null_count():
         return components
-    lacking = set(components.filter(pl.col("weight").is_null())["component"].unique())
-    lacking &= {*declared["component"], *components.filter(pl.col("weight").is_not_null())["component"].unique()}
+    stated = {*declared["component"].unique()}
+    if components["weight"].count():
+        stated.update(components.filter(pl.col("weight").is_not_null())["component"].unique())
+    if not stated:  # as in most logs without weights, of which no name has to be looked at then
+        return components
+    lacking = stated & set(components.filter(pl.col("weight").is_null())["component"].unique())
     if not lacking:  # no weight was ever stated for them
         return components
     parts = [components.filter(~pl.col("component").is_in(sorted(lacking)))]

@@ -34,6 +34,8 @@ SPREAD_WINDOWS = 4
 #: The spread is estimated this often in its own window and interpolated between: neighbours share most of their rows.
 _HOPS = 4
 _SAMPLE = 4096
+#: Windows from which on halving pays more than it costs.
+_FEW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,8 @@ def local_bands(residual: Floats, method: Method, width: int, *, causal: bool = 
     if causal:  # the last estimate that was complete before the row
         centre, box, unit = found[:, rows // hop]
     else:
-        centre, box, unit = (np.interp(rows, grid, row) for row in found)
+        box = np.interp(rows, grid, found[1]) if found[1].any() else np.zeros(1)
+        centre, unit = np.interp(rows, grid, found[0]), np.interp(rows, grid, found[2])
     return Bands(centre, box, unit)
 
 
@@ -192,17 +195,50 @@ def _summaries(windows: Floats, method: Method) -> Floats:
     if method == "zscore":
         return _moments(ordered, count)
     centre = sorted_quantile(ordered, count, 0.5)
-    box = np.zeros(len(windows))
-    apart = np.sort(np.abs(ordered - centre[:, None]), axis=1)
-    unit = MAD_UNIT * sorted_quantile(apart, count, 0.5)
+    middle, box = centre, np.zeros(len(windows))
     if method == "iqr":
         low, high = (sorted_quantile(ordered, count, share) for share in (0.25, 0.75))
         centre, box, unit = (low + high) / 2, (high - low) / 2, high - low
+    else:
+        unit = MAD_UNIT * _median_apart(ordered, count, centre)
     still = unit == 0
     if still.any():
         factor = 0.5 if method == "iqr" else 1.0
-        unit[still] = factor * sorted_quantile(apart[still], count[still], 0.9) / 1.6448536269514722
+        apart = np.sort(np.abs(ordered[still] - middle[still, None]), axis=1)
+        unit[still] = factor * sorted_quantile(apart, count[still], 0.9) / 1.6448536269514722
     return np.stack([centre, box, unit])
+
+
+def _median_apart(ordered: Floats, count: NDArray[np.int64], centre: Floats) -> Floats:
+    """Median distance of the first `count` values of each sorted row from its centre."""
+    if len(ordered) < _FEW or (count < 1).any() or not np.isfinite(ordered[:, 0] + _last(ordered, count)).all():
+        return sorted_quantile(np.sort(np.abs(ordered - centre[:, None]), axis=1), count, 0.5)
+    upper = _reach_of(ordered, count, centre, count // 2 + 1)
+    if (count % 2 == 1).all():
+        return upper
+    lower = _reach_of(ordered, count, centre, (count - 1) // 2 + 1)
+    found: Floats = np.where(count % 2 == 1, upper, lower * 0.5 + upper * 0.5)
+    return found
+
+
+def _last(ordered: Floats, count: NDArray[np.int64]) -> Floats:
+    return ordered[np.arange(len(ordered)), count - 1]
+
+
+def _reach_of(ordered: Floats, count: NDArray[np.int64], centre: Floats, taken: NDArray[np.int64]) -> Floats:
+    """Distance within which each centre has `taken` of the `count` values of its sorted row.
+
+    They stand next to each other, since distances grow to either side of the centre: where they begin is found by
+    halving, in a tenth of the time that sorting the distances takes.
+    """
+    rows, final = np.arange(len(ordered)), ordered.shape[1] - 1
+    low, high = np.zeros_like(count), count - taken
+    while (open_ := low < high).any():
+        first = (low + high) // 2
+        right = centre - ordered[rows, first] > ordered[rows, np.minimum(first + taken, final)] - centre
+        low, high = np.where(open_ & right, first + 1, low), np.where(open_ & ~right, first, high)
+    reach: Floats = np.maximum(centre - ordered[rows, low], ordered[rows, low + taken - 1] - centre)
+    return reach
 
 
 def _moments(ordered: Floats, count: NDArray[np.int64]) -> Floats:

@@ -11,6 +11,9 @@ __all__ = ["CAUSAL", "CENTRED", "SYMMETRIC", "moments", "order_statistics"]
 
 Floats = NDArray[np.float64]
 
+#: Windows up to so many rows are searched by counting all that is smaller: no branch depends on the numbers, so the
+#: processor compares several at once and never guesses wrong. It takes half the time of halving a window of 101.
+_COUNTED = 256
 #: How the window of a row lies: around it, behind it, or around it with both arms shortened alike near the ends.
 CENTRED, CAUSAL, SYMMETRIC = 0, 1, 2
 
@@ -56,8 +59,13 @@ def _remove(buffer: Floats, size: int, value: float) -> None:  # pragma: no cove
 @compiled
 def _swap(buffer: Floats, size: int, old: float, new: float) -> None:  # pragma: no cover - compiled
     """Replace one value in the sorted window: only what lies between the two places moves."""
-    here = _place(buffer, size, old)
-    there = _place(buffer, size, new)
+    here, there = 0, 0
+    if size <= _COUNTED:
+        for j in range(size):
+            here += buffer[j] < old
+            there += buffer[j] < new
+    else:
+        here, there = _place(buffer, size, old), _place(buffer, size, new)
     if there > here:
         for j in range(here, there - 1):
             buffer[j] = buffer[j + 1]

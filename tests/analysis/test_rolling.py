@@ -64,7 +64,7 @@ def agree(values, window, edge, least=1):
 
 
 @pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("window", [2, 3, 8, 21, 101])
+@pytest.mark.parametrize("window", [2, 3, 8, 21, 101, 301])
 def test_both_paths_agree_with_the_obvious_version_with_gaps_and_ties(path, edge, window):
     rng = np.random.default_rng(window)
     for n in (0, 1, 2, 5, 120, 333):

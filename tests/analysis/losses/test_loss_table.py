@@ -91,7 +91,7 @@ def same(found: Any, expected: Any) -> bool:
     st.lists(
         st.tuples(
             st.sampled_from(TAGS),
-            st.one_of(st.none(), st.integers(0, 6)),
+            st.one_of(st.none(), st.integers(0, 6), st.sampled_from([40, 10**6, 2**60])),
             st.sampled_from([0.5, 0.25, 1.125, 3.0, math.nan, math.inf]),
         ),
         max_size=60,
