@@ -131,7 +131,7 @@ def _add_tensors(found: Header, told: _Object, file: Path, start: int, data: int
         else:
             storage = Storage(file, start + entry.first, entry.end - entry.first)
             found.tensors.append(Tensor(name, _DTYPES[entry.dtype], entry.shape, storage))
-    claimed = [(entry.first, min(entry.end, data)) for entry in entries.values()]
+    claimed = [(min(entry.first, data), min(entry.end, data)) for entry in entries.values()]
     for first, end in holes(claimed, data):
         reason = f"{end - first:,} bytes belong to no tensor; the format has no holes"
         found.damage.append(Damage(file, f"byte {start + first:,}", reason))
