@@ -127,19 +127,21 @@ def anomalies(
     log scale for positive losses, norms, times and wide positive metrics (finding evidence `scale` says which), or the
     raw numbers, where the textbook rules flag the start of every healthy run. `window` rows make a neighbourhood (of
     the trend: at most a quarter of the series; spreads of residuals use four windows); `causal=True` looks back only.
-    `threshold` is in the method's unit; None sets it so that a healthy run has `false_alarms` flagged values to be
-    expected over all its series, by a heavy-tailed fit to the bulk of each series' own scores
-    (`analysis.anomaly.calibration`), asks for at least a tenth of the expected value on the log scale, and takes a
-    second look at steps and bends (`analysis.anomaly.confirmation`). In losses, means of 5 and 20 neighbours are
-    tested as well. `limits` are those in force for the kinds that have one (`analysis.limits`).
+    `threshold` is in the method's unit; None sets it so that a healthy run has `false_alarms` leaps of its losses to be
+    expected, and five times as many other values, which are information only, over all its series, by a heavy-tailed
+    fit to the bulk of each series' own scores (`analysis.anomaly.calibration`), asks for at least a tenth of the
+    expected value on the log scale, and takes a second look at steps and bends (`analysis.anomaly.confirmation`). In
+    losses, means of 5 and 20 neighbours are tested as well. `limits` are those in force for the kinds that have one
+    (`analysis.limits`).
 
     Findings: `non-finite`; for losses `loss-spike` (with recovery), `level-shift`, `divergence`; for all other noisy
-    metrics one `outlier` each, as information. Learning rates, weights, weighted components and counters follow a rule
-    and are judged for non-finite values only. Accuracies, error rates and rewards that lose half of their gain for good
-    are a `level-shift` (at once) or a `divergence`. Levels of losses are judged outside eval and test splits, whose
-    rise is overfitting, and not in the losses of a GAN's players, which need not fall. Rows are taken in the
-    order logged, on the live branch of resumed runs; repeated steps are rows like others. A constant series has no
-    outlier; one lone leap out of a constant is one. Series with fewer than 12 finite values are not judged.
+    metrics, and for values of a loss that lie too low, one `outlier` each, as information. Learning rates, weights,
+    weighted components and counters follow a rule and are judged for non-finite values only. Accuracies, error rates
+    and rewards that lose half of their gain for good are a `level-shift` (at once) or a `divergence`. Levels of losses
+    are judged outside eval and test splits, whose rise is overfitting, and not in the losses of a GAN's players, which
+    need not fall. Rows are taken in the order logged, on the live branch of resumed runs; repeated steps are rows like
+    others. A constant series has no outlier; one lone leap out of a constant is one. Series with fewer than 12 finite
+    values are not judged.
 
     Raises ValueError for an option out of range, `InputError` for a metric or split that the run does not have.
 
@@ -299,12 +301,23 @@ def _by_metric(episodes: list[Episode]) -> list[list[Episode]]:
 
 
 def _outlier_findings(judged: list[tuple[Series, Detection]], settings: Settings) -> list[Finding]:
-    """One finding a metric and split, ranks together: how many values lie outside, and the farthest of them."""
+    """One finding a metric and split, ranks together: how many values lie outside, and the farthest of them.
+
+    Of losses these are the values below their bounds.
+    """
     groups: dict[tuple[str, str], list[tuple[Series, Detection]]] = {}
-    for series, detection in judged:
-        if len(detection.rows) and (settings.on == "raw" or not series.is_loss):
+    for series, found in judged:
+        detection = found if settings.on == "raw" or not series.is_loss else _below(found)
+        if len(detection.rows):
             groups.setdefault((series.metric, series.split), []).append((series, detection))
     return [_outlier(metric, split, parts, settings) for (metric, split), parts in groups.items()]
+
+
+def _below(found: Detection) -> Detection:
+    """The rows of a loss that lie too low, which no step of a training explains; those above are spikes."""
+    low = found.score < 0
+    kept = {name: getattr(found, name)[low] for name in ("rows", "expected", "lower", "upper", "score")}
+    return replace(found, **kept)
 
 
 def _outlier(metric: str, split: str, parts: list[tuple[Series, Detection]], settings: Settings) -> Finding:

@@ -35,11 +35,11 @@ def tail_threshold(scores: Floats, chance: float) -> float:
     """Score that a healthy series exceeds anywhere, upward, with probability `chance`; for downward give `-scores`.
 
     `scores` are residuals over their robust spread. Student's t is fitted to those above the median; of the uppermost
-    40 rows (at most 3 %, at least 0.3 % of all) only the number counts and not how far they go, so that the spikes one
-    looks for have no say in what is normal. The bound is where the predictive probability, averaged over all degrees
-    of freedom and scales by how well they explain the scores, falls to `chance` over the number of scores. So it grows
-    with the length of a log as its extremes do, with the weight of the tail, and with what is not known about the tail
-    of a short log. Fewer than 4 finite scores give infinity.
+    40 rows (at most 3 %, at least 0.3 % of all, and the first of them always) only the number counts and not how far
+    they go, so that the spikes one looks for have no say in what is normal. The bound is where the predictive
+    probability, averaged over all degrees of freedom and scales by how well they explain the scores, falls to `chance`
+    over the number of scores. So it grows with the length of a log as its extremes do, with the weight of the tail, and
+    with what is not known about the tail of a short log. Fewer than 4 finite scores give infinity.
 
     The idea of extrapolating a fitted tail is that of Siffer et al., KDD 2017 (SPOT); Student's t in place of the
     generalised Pareto keeps it stable on 60 rows.
@@ -111,8 +111,9 @@ def normal_threshold(chance: float, independent: int) -> float:
 
 def _posterior(seen: Floats) -> Floats:
     """Weight of each tail (scale by degrees, flat) after looking at the scores above the median."""
-    dropped = float(np.clip(_UPPERMOST / len(seen), _LEAST_DROPPED, _MOST_DROPPED))
-    centre, cap = np.quantile(seen, [0.5, 1.0 - dropped])
+    dropped = max(float(np.clip(_UPPERMOST / len(seen), _LEAST_DROPPED, _MOST_DROPPED)), 1.0 / len(seen))
+    # the cap is one of the rows below those that only count, and no mixture with one of them
+    centre, cap = np.median(seen), np.quantile(seen, 1.0 - dropped, method="lower")
     above = seen[seen > centre] - centre
     bins = int(np.searchsorted(_EDGES, cap - centre, side="right")) - 1
     belief = np.add.outer(-0.5 * (np.log(_SCALES) / _SCALE_DEVIATION) ** 2, -1.0 / _DEGREES / _MEAN_INVERSE).ravel()

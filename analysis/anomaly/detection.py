@@ -29,6 +29,8 @@ Floats = NDArray[np.float64]
 FEWEST = 12
 #: The smallest deviation worth a word: a tenth of the expected value on the log scale, three printed digits on any.
 LEAST_FACTOR, LEAST_SUSTAINED, LEAST_DIGITS = 1.1, 1.2, 3.0
+#: So many times more often than a leap of a loss may a value be flagged by chance that is told as information.
+INFORMED = 5.0
 #: Numbers of neighbours whose mean is tested besides the single row: long, low spikes hide in the noise of each row.
 SUSTAINED, _MANY = (5, 20), 20
 
@@ -85,7 +87,8 @@ def detect(
 ) -> Detection:
     """The outlying rows of one series, in the order logged.
 
-    `chance` is this series' share of the false-alarm budget. `multiplicative` puts a positive series on the log scale
+    `chance` is this series' share of the false-alarm budget, of which leaps of a loss are; what lies outside in another
+    way is information, and may be wrong five times as often. `multiplicative` puts a positive series on the log scale
     when residuals are judged; `loss` also tests the means of neighbouring rows, upward, and takes a leap to twice the
     expected value for one where nothing else in the series comes near it. `least_factor` is the least multiple of what
     is expected that is told on the log scale. A constant series has none; a
@@ -166,8 +169,8 @@ def _judge(
         least = 0.0
     else:
         normal = _as_normal(score, settings.method)
-        up = _of_method(tail_threshold(normal, chance / 2), settings.method)
-        down = _of_method(tail_threshold(-normal, chance / 4), settings.method)
+        up = _of_method(tail_threshold(normal, chance * (1.0 if loss else INFORMED) / 2), settings.method)
+        down = _of_method(tail_threshold(-normal, chance * INFORMED / 4), settings.method)
         least = float(np.log(least_factor)) if scale.name == "log" else 0.0
         if loss and scale.name == "log" and settings.method == "mad":
             up = min(up, lone_leap(score, apart))

@@ -32,11 +32,11 @@ KINDS = {
     "outlier": Kind(
         "numbers",
         "a value lies outside what its neighbours allow",
-        needs="a noisy series of 12 finite values or more that is no loss (whose spikes are `loss-spike`) and follows "
-        "no rule, as learning rates, weights and counters do",
+        needs="a noisy series of 12 finite values or more that follows no rule, as learning rates, weights and "
+        "counters do; of a loss the values below their bounds (those above are `loss-spike`)",
         statistic="the distance from a running median of 101 rows, on the log scale for norms, times and other wide "
         "positive metrics, in spreads of its neighbours (1.4826 MAD; z-score and interquartile range on request). The "
-        "bound is where Student's t, fitted to the series' own scores, leaves a healthy run 0.01 flagged values over "
+        "bound is where Student's t, fitted to the series' own scores, leaves a healthy run 0.05 flagged values over "
         "all its series, so that it grows with the length as extremes do; and at least a tenth of the value due",
         severity="info: one finding for each metric and split",
         causes=(
