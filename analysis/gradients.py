@@ -110,8 +110,10 @@ def gradients(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Gradients:
     """Whether the gradients of a run are sound, from what `at.watch` records and the gradient norms of any other log.
 
     - `exploding-gradient`: the level of the norm (median of 7 rows) leaves its own past by a factor of 30 where the
-      loss rises with it, of 100 where the loss stands, of 1,000 where it is not known; above its first rows by 10. The
-      layer that set out first is named. One spike is none, nor is growth while the loss falls (information).
+      loss rises with it, of 100 where the loss stands, of 1,000 where it is not known; above its first rows by 10. A
+      leap within 21 rows, for good, above all that was before, counts from 30 on also where the loss stands or falls no
+      faster for it. The layer that set out first is named. One spike is none, nor is growth while the loss falls
+      (information).
     - `vanishing-gradient`: the norm falls a thousandfold while the loss has not fallen by 5 %, is exactly 0 from some
       step on, or below 1e-7 throughout; early layers of a stack (names that differ in numbers) a thousandfold below
       the late ones all along: a warning where these layers stand still, the loss does not fall, or the ends lie ten
@@ -137,7 +139,7 @@ def gradients(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Gradients:
     >>> rows = {"tag": ["grad_norm"] * 100 + ["loss"] * 100, "step": [*range(100)] * 2, "value": norms + losses}
     >>> found = gradients(finish("r", "r", "jsonl", pl.DataFrame(rows)))
     >>> [(f.kind, f.severity, f.first_step) for f in found.findings]
-    [('exploding-gradient', 'critical', 82)]
+    [('exploding-gradient', 'critical', 80)]
     """
     with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float add up to infinity
         return _judged(scene_of(run, Gauge(limits)))

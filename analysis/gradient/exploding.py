@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.findings import Finding, Severity
 from analysis.gradient.clipped import clipped_at
+from analysis.gradient.leaps import lasting_leap
 from analysis.gradient.levels import ROWS, Rise, Trend, decades, highest_rise
 from analysis.gradient.scene import Scene
 from analysis.gradient.tracks import WHOLE, Model, Track
@@ -23,6 +24,11 @@ _LEAST: dict[Trend, float] = {"rose": 1.5, "held": 2.0, "unknown": 3.0, "fell": 
 _ABOVE_START, _OF_LEAST = 1.0, 2.0 / 3.0
 #: A layer's own norm varies more than that of all.
 _LAYER_MORE = 1.0
+#: A gradient this many times as large makes the loss fall as many times as fast, for Adam's steps of one length as
+#: well as for those of SGD, if it is one of the same loss. The square root of it leaves room for a rate that decays.
+_FASTER = 0.5
+#: Decades (threefold) above the norm of all before it.
+_STANDS_OUT = 0.5
 #: Decades by which a layer has grown when it is asked which was first.
 _SETS_OUT = 1.0
 _TRY = (
@@ -44,6 +50,8 @@ class _Seen:
     after: float
     #: Decades from which on it is reported.
     least: float
+    #: Whether it leapt at once and for good.
+    leapt: bool = False
 
 
 def exploding(scene: Scene, model: Model) -> list[Finding] | str:
@@ -57,14 +65,22 @@ def exploding(scene: Scene, model: Model) -> list[Finding] | str:
     if limit is not None and limit.share >= 0.5:
         return f"{whole.metric} was logged after clipping at {limit.at:g}: its own size is not known"
     scene.gauge.keep(_KIND, _nearness(scene, whole), whole.metric)
-    seen = _seen(scene, whole, 0.0)
-    layers = [found for track in model.layers("grad_norm").values() if (found := _seen(scene, track, _LAYER_MORE))]
-    if seen is None and layers:
-        # The sum of the others may hide a layer: the one that grew most is told for all of them.
-        seen = max(layers, key=lambda one: one.rise.high - one.rise.low)
-        if seen.trend in ("fell", "unknown"):
-            return []
+    leap = _leapt(scene, whole, 0.0)
+    if leap is not None:
+        scene.gauge.keep(_KIND, float(10.0 ** (leap.rise.high - leap.rise.low)), whole.metric)
+    seen = leap or _seen(scene, whole, 0.0) or _hidden(scene, model, whole)
     return [] if seen is None else [_finding(scene, model, seen)]
+
+
+def _hidden(scene: Scene, model: Model, whole: Track) -> _Seen | None:
+    """A layer that the sum of the others hides: the one that grew most is told for all of them."""
+    tracks = model.layers("grad_norm").values()
+    found = [_leapt(scene, track, _LAYER_MORE) or _seen(scene, track, _LAYER_MORE) for track in tracks]
+    layers = [one for one in found if one is not None and _stands_out(one, whole)]
+    if not layers:
+        return None
+    seen = max(layers, key=lambda one: one.rise.high - one.rise.low)
+    return None if seen.trend == "unknown" or (seen.trend == "fell" and not seen.leapt) else seen
 
 
 def _nearness(scene: Scene, track: Track) -> float:
@@ -94,6 +110,40 @@ def _seen(scene: Scene, track: Track, more: float) -> _Seen | None:
     return None if grown < least else _Seen(track, rise, trend, outcome, before, after, least)
 
 
+def _leapt(scene: Scene, track: Track, more: float) -> _Seen | None:
+    """A leap for good, out of a past that was settled, by the least that is asked with a loss that rises.
+
+    A gradient depends smoothly on the weights: one that leaps within few rows where the loss goes on as before, or
+    falls no faster than it did with the small one, is no step of the learning. Where the loss is not known, or falls
+    faster than it did, this says nothing.
+    """
+    least = float(np.log10(scene.limit(_KIND, track))) + more
+    rise = lasting_leap(decades(track.values), least)
+    if rise is None:
+        return None
+    trend, outcome, before, after = _beside(scene, track, rise)
+    if trend == "unknown" or (trend == "fell" and not _no_faster(scene, track, rise, before, after)):
+        return None
+    return _Seen(track, rise, trend, outcome, before, after, least, leapt=True)
+
+
+def _no_faster(scene: Scene, track: Track, rise: Rise, before: float, after: float) -> bool:
+    """Whether the loss had fallen before a leap, and fell on no faster than that and the leap explain."""
+    past = track.steps[rise.left] - track.steps[0]
+    if past <= 0 or scene.loss.trend(scene.loss.first, before) != "fell":
+        return False
+    speed = (scene.loss.first - before) / past
+    now = (before - after) / max(track.steps[rise.peak] - track.steps[rise.left], 1.0)
+    return bool(now <= speed * 10.0 ** (_FASTER * (rise.high - rise.low)))
+
+
+def _stands_out(seen: _Seen, whole: Track) -> bool:
+    """Whether a layer's norm did harm, or came out above that of all: else a gradient that was lost has come back."""
+    past = decades(whole.values[whole.steps <= seen.track.steps[seen.rise.left]])
+    past = past[np.isfinite(past)]
+    return seen.trend == "rose" or len(past) == 0 or seen.rise.high >= float(np.median(past)) + _STANDS_OUT
+
+
 def _beside(scene: Scene, track: Track, rise: Rise) -> tuple[Trend, Trend, float, float]:
     """What the loss did during a rise, and to the end of the log; its levels before and after."""
     before, rows, after, last = float("nan"), 0, float("nan"), float("nan")
@@ -106,7 +156,7 @@ def _beside(scene: Scene, track: Track, rise: Rise) -> tuple[Trend, Trend, float
 def _severity(seen: _Seen) -> Severity:
     if seen.trend == "rose":
         return "critical" if seen.outcome == "rose" and seen.rise.lasts else "warning"
-    if seen.trend == "fell":
+    if seen.trend == "fell" and not seen.leapt:
         return "info"
     return "warning" if seen.rise.lasts else "info"
 
@@ -118,7 +168,8 @@ def _finding(scene: Scene, model: Model, seen: _Seen) -> Finding:
     where = model.title(track.layer)
     name = f"the gradient norm of {where}" if where else "the gradient norm"
     step = track.step_at(rise.up)
-    meanwhile = {"rose": "; the loss rose with it", "held": "; the loss did not fall", "fell": ", and the loss fell"}
+    fell = "; the loss fell no faster for it" if seen.leapt else ", and the loss fell"
+    meanwhile = {"rose": "; the loss rose with it", "held": "; the loss did not fall", "fell": fell}
     return Finding(
         _KIND,
         _severity(seen),

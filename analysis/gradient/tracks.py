@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -28,6 +28,9 @@ _OF_LAYER = re.compile(r"^(?:(?P<model>.+?)/)?[\w.]*grad[\w.]*norm[\w.]*/(?P<lay
 _ALL = frozenset({"total", "all", "global", "overall"})
 _SKIPPED = re.compile(r"skipped[ _](?:steps?|iterations?|updates?)|overflow[ _]?(?:count|steps?)", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+)")
+_Tracks = dict[tuple[str, str], "Track"]
+#: What two norms that are the same differ by at most, as logs print few digits; and in how many of the rows.
+_EQUAL, _MOSTLY, _FEWEST = 0.01, 0.9, 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,14 +99,14 @@ def models_of(run: Run) -> tuple[Model, ...]:
     if not named:
         return ()
     # A user may have said of a series that it is none of these: the role decides, and the name says which layer.
-    models: dict[str, dict[tuple[str, str], Track]] = {}
+    models: dict[str, _Tracks] = {}
     for split, tag, metric, stepped, steps, values in _rows(run, [tag for _, tag in named]):
         place = named.get((split, tag))
         if place is not None:
             model, quantity, layer = place
             track = Track(model, quantity, layer, metric, split, stepped, steps, values)
             models.setdefault(model, {}).setdefault((quantity, layer), track)
-    return tuple(Model(name, _with_whole(name, tracks)) for name, tracks in sorted(models.items()))
+    return tuple(Model(name, tracks) for name, tracks in sorted(_with_wholes(models).items()))
 
 
 def _place(one: SeriesRole) -> tuple[str, str, str] | None:
@@ -156,19 +159,40 @@ def _parts(rows: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
             yield str(split), str(tag), part
 
 
-def _with_whole(name: str, tracks: dict[tuple[str, str], Track]) -> dict[tuple[str, str], Track]:
-    """The tracks, with the norm of all layers together where only theirs are logged."""
-    layers = [track for (quantity, layer), track in tracks.items() if quantity == "grad_norm" and layer]
-    if ("grad_norm", WHOLE) in tracks or len(layers) < 2:
-        return tracks
+def _with_wholes(models: dict[str, _Tracks]) -> dict[str, _Tracks]:
+    """The models, those of which the layers alone are logged with the norm of all of these together.
+
+    One that is logged under a name of its own (Lightning's `grad_2.0_norm_total` beside `grad_norm/0`) is no model
+    besides: it is the norm of those layers whose root sum of squares it is.
+    """
+    alone = [name for name, tracks in models.items() if list(tracks) == [("grad_norm", WHOLE)]]
+    whole = dict(models)
+    for name, tracks in models.items():
+        layers = [track for (quantity, layer), track in tracks.items() if quantity == "grad_norm" and layer]
+        if ("grad_norm", WHOLE) in tracks or len(layers) < 2:
+            continue
+        norm = _norm_of_all(name, layers)
+        logged = next((one for one in alone if one in whole and _same(norm, whole[one]["grad_norm", WHOLE])), None)
+        if logged is not None:
+            norm = replace(whole.pop(logged)["grad_norm", WHOLE], model=name)
+        if len(norm.values):
+            whole[name] = {("grad_norm", WHOLE): norm, **tracks}
+    return whole
+
+
+def _norm_of_all(name: str, layers: list[Track]) -> Track:
     steps, values = together(layers)
-    if len(steps) == 0:
-        return tracks
     with np.errstate(over="ignore"):
         norm = np.sqrt(np.square(values).sum(0))
     first = layers[0]
-    whole = Track(name, "grad_norm", WHOLE, "grad_norm of all layers", first.split, first.stepped, steps, norm)
-    return {("grad_norm", WHOLE): whole, **tracks}
+    return Track(name, "grad_norm", WHOLE, "grad_norm of all layers", first.split, first.stepped, steps, norm)
+
+
+def _same(one: Track, other: Track) -> bool:
+    """Whether two norms are equal, but for the digits that a log prints."""
+    both = together([one, other])[1] if one.split == other.split else np.empty((2, 0))
+    known = both[:, np.all(np.isfinite(both) & (both > 0), axis=0)]
+    return known.shape[1] >= _FEWEST and bool(np.mean(np.abs(np.log(known[0] / known[1])) <= _EQUAL) >= _MOSTLY)
 
 
 def together(tracks: list[Track]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -54,6 +54,17 @@ def test_the_norm_of_all_layers_is_their_root_sum_of_squares_where_it_is_not_log
     assert whole is not None and whole.values.tolist() == [5.0] * 5
 
 
+def test_a_norm_of_all_under_another_name_belongs_to_the_layers_that_it_is_the_norm_of() -> None:
+    a, b = np.arange(3.0, 43.0), np.arange(43.0, 3.0, -1.0)
+    layers = {"grad_norm/a": a, "grad_norm/b": b}
+    (model,) = models_of(run_of({**layers, "grad_2.0_norm_total": np.round(np.hypot(a, b), 1)}))
+    whole = model.get("grad_norm")
+    assert model.name == "" and whole is not None and whole.metric == "grad_2.0_norm_total"
+    assert list(model.layers("grad_norm")) == ["a", "b"]
+    two = models_of(run_of({**layers, "critic_grad_norm": np.full(40, 9.0)}))
+    assert [(one.name, len(one.tracks)) for one in two] == [("", 3), ("critic_grad_norm", 1)]
+
+
 def test_the_dead_branch_of_a_resumed_run_is_left_out() -> None:
     import polars as pl
 
