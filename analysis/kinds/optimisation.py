@@ -126,9 +126,11 @@ KINDS = {
         needs="5 gradient norms or more; the loss beside them says how much to ask",
         statistic="the rise of the norm's level (median of 7 rows) above its own past, and above what noise reaches in "
         "that many rows: by the limit where the loss rises with it, 3 times as much where the loss stands, 32 times as "
-        "much where it is not known. A layer's own norm has to rise ten times as far as that of all",
-        severity="critical where norm and loss stay high to the end; a warning where one of them comes back; info "
-        "while the loss falls, and for what came back without a rise of the loss",
+        "much where it is not known. A leap within 21 rows above all levels before, none of which comes back, counts "
+        "by the limit also where the loss stands, or falls no faster for it than before. A layer's own norm has to "
+        "rise ten times as far as that of all, and to come out above it or harm the loss",
+        severity="critical where norm and loss stay high to the end; a warning where one of them comes back, and for "
+        "a leap that stays; else info while the loss falls, and for what came back without a rise of the loss",
         limit=Limit(
             "times",
             10.0**1.5,
