@@ -117,7 +117,8 @@ def gradients(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Gradients:
     - `vanishing-gradient`: the norm falls a thousandfold while the loss has not fallen by 5 %, is exactly 0 from some
       step on, or below 1e-7 throughout; early layers of a stack (names that differ in numbers) a thousandfold below
       the late ones all along: a warning where these layers stand still, the loss does not fall, or the ends lie ten
-      thousandfold apart, nothing shows that the layers move, and the loss has not halved; else information.
+      thousandfold apart, nothing shows that the layers move, and the loss has not halved; else information. A stack
+      that wakes later is a warning where the loss did not fall for the third of the run, or more, up to there.
     - `dead-units`: many of a layer's units without any gradient in the last third of the observations.
     - `frozen-layer`: an update of exactly 0 while other layers move. What the plan (`freeze`, `trainable`,
       `unfreeze_step`) holds is expected. Layers that no gradient ever reaches are information.

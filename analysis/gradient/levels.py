@@ -178,6 +178,16 @@ class LossLevels:
         """The level of the last rows."""
         return self.at(np.inf)
 
+    def fell_by(self, share: float, *, until: float = np.inf) -> bool:
+        """Whether it fell by a share of where it began, and by four standard errors, up to a step.
+
+        Held against the first rows is the last quarter of the rows up to there.
+        """
+        rows = self._values[: int(np.searchsorted(self._steps, until, side="right"))]
+        late = rows[-max(ROWS, len(rows) // 4) :]
+        noise = 4 * self._spread * np.sqrt(1 / ROWS + 1 / max(len(late), 1))
+        return bool(_level(late) < self.first - max(share * abs(self.first), noise))
+
     def trend(self, before: float, after: float, rows: int = ROWS) -> Trend:
         """What the loss did from one level to another, the earlier being the median of `rows` rows."""
         if np.isnan(before) or np.isnan(after) or (np.isinf(before) and np.isinf(after)):

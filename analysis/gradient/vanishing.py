@@ -1,38 +1,26 @@
-"""`vanishing-gradient`: a norm that falls to nothing, or is nothing in early layers, while the loss stays."""
+"""`vanishing-gradient`: a norm that falls to nothing, or is nothing, while the loss stays."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
 
 import numpy as np
 
 from analysis.findings import Finding, Severity
+from analysis.gradient.early_layers import KIND, Number, early_layers, vanished
 from analysis.gradient.levels import ROWS, decades, first_lasting, levels_of, printed_unit
 from analysis.gradient.scene import Scene, some
-from analysis.gradient.tracks import Model, Track, stacks_of
+from analysis.gradient.tracks import Model, Track
 
 __all__ = ["vanishing"]
 
-_KIND = "vanishing-gradient"
-#: A norm has to fall a thousandfold (the limit of the kind), and early layers to lie as far below late ones:
-#: AUTOTRAINER's ratio of norms (Zhang et al., ICSE 2021). A run that fits its data lets the norm fall as well, and its
-#: loss with it.
-#: Of the loss at the start: what has to be gone for a run to have learned something.
+#: A run that fits its data lets the norm fall a thousandfold (the limit of the kind) as well, and its loss with it. Of
+#: the loss at the start: what has to be gone for a run to have learned something.
 _LEARNED = 0.05
 #: The mean absolute gradient at which Amazon SageMaker Debugger's rule VanishingGradient speaks; of a norm, which is
 #: larger than the mean, it is the surer sign.
 _NOTHING = 1e-7
-#: A thousandth of the usual thousandth: a layer that changes by less a step stands still.
-_STANDS_STILL = 1e-6
-#: Decades between the ends of a stack that are ten times the usual thousandfold: a warning unless the loss has fallen
-#: by half, or it is logged that the early layers move.
-_FAR_APART, _HALF = 4.0, 0.5
 _FEWEST = 5
-_TRY_STACK = (
-    "replace sigmoid or tanh by ReLU or GELU, or normalise between the layers",
-    "add residual connections around the layers named",
-    "initialise for the activation in use (Glorot for tanh, He for ReLU)",
-)
 _TRY = (
     "look at what saturated: activations, gates, a softmax or a loss that is cut off (clamp, max)",
     "see whether the loss still depends on the parameters: detach, no_grad, a branch that is switched off",
@@ -51,7 +39,7 @@ def vanishing(scene: Scene, model: Model) -> list[Finding] | str:
     if isinstance(found, str):
         return found
     found = found or _fallen(scene, model, whole) or _never(scene, model, whole)
-    return found or _stacks(scene, model)
+    return found or early_layers(scene, model)
 
 
 def _zero(scene: Scene, model: Model, track: Track) -> list[Finding] | str:
@@ -74,7 +62,7 @@ def _zero(scene: Scene, model: Model, track: Track) -> list[Finding] | str:
     dead = {layer: t for layer, t in model.layers("dead_units").items() if len(t.values) and t.values[-1] >= 0.99}
     if dead:
         causes.insert(0, f"all units of {some(dead)} are dead")
-    return [_finding(scene, model, track, "critical", first, message, causes, {"zero_rows": len(track.values) - first})]
+    return [_told(scene, model, track, "critical", first, message, causes, {"zero_rows": len(track.values) - first})]
 
 
 def _since(track: Track, first: int) -> str:
@@ -86,10 +74,10 @@ def _of(model: Model) -> str:
     return f" of {model.name}" if model.name and model.name != "grad_norm" else ""
 
 
-def _learned(scene: Scene, share: float = _LEARNED) -> bool:
+def _learned(scene: Scene) -> bool:
     """Whether the loss has fallen by something worth it since the start."""
     first = scene.loss.first
-    return bool(scene.loss.last < first - share * abs(first))
+    return bool(scene.loss.last < first - _LEARNED * abs(first))
 
 
 def _fitted(scene: Scene, level: float) -> bool:
@@ -106,9 +94,9 @@ def _fallen(scene: Scene, model: Model, track: Track) -> list[Finding]:
         return []
     # Below its first rows as well: the way back from an explosion is no vanishing.
     high, last = min(float(levels.max()), float(levels[0]) + 1.0), float(np.median(known[-ROWS:]))
-    fallen = float(np.log10(scene.limit(_KIND, track)))
+    fallen = float(np.log10(scene.limit(KIND, track)))
     if not _fitted(scene, scene.loss.last) and not _learned(scene):
-        scene.gauge.keep(_KIND, float(10.0 ** (high - last)), track.metric)
+        scene.gauge.keep(KIND, float(10.0 ** (high - last)), track.metric)
     rows = np.flatnonzero(np.isfinite(logs))
     at = first_lasting(known <= high - fallen)
     if last > high - fallen or at is None or len(known) - at < _FEWEST:
@@ -138,7 +126,7 @@ def _fallen(scene: Scene, model: Model, track: Track) -> list[Finding]:
         "loss_before": before,
         "loss_after": end,
     }
-    return [_finding(scene, model, track, severity, int(rows[at]), message, causes, numbers)]
+    return [_told(scene, model, track, severity, int(rows[at]), message, causes, numbers)]
 
 
 def _never(scene: Scene, model: Model, track: Track) -> list[Finding]:
@@ -155,97 +143,10 @@ def _never(scene: Scene, model: Model, track: Track) -> list[Finding]:
         f"the gradient norm{_of(model)} is next to nothing all along ({usual:.2g}), and the loss stays where it was"
     )
     causes = ["the signal dies between the loss and the parameters, or the loss is scaled down to nothing"]
-    return [_finding(scene, model, track, "critical", 0, message, causes, {"norm": usual})]
+    return [_told(scene, model, track, "critical", 0, message, causes, {"norm": usual})]
 
 
-def _stacks(scene: Scene, model: Model) -> list[Finding]:
-    """Early layers lie orders of magnitude below the late ones of their stack, in each part of the run."""
-    tracks = {layer: t for layer, t in model.layers("grad_norm").items() if len(t.values) >= _FEWEST}
-    findings = []
-    for stack in stacks_of(list(tracks)):
-        # The first rows are those of the initialisation: adapters begin at 0.
-        logs = {layer: _trained(tracks[layer]) for layer in stack}
-        parts = [_distance(logs, stack, part) for part in (slice(0, None, 3), slice(1, None, 3), slice(2, None, 3))]
-        thirds = [_distance(logs, stack, part) for part in ("first", "middle", "last")]
-        gap = min([*parts, *thirds])
-        if np.isfinite(gap) and scene.gauge.reaches(_KIND, float(10.0**gap), tracks[stack[0]].metric, stack[0]):
-            findings.append(_stack_finding(scene, model, tracks, stack, gap))
-    return findings[:1]
-
-
-def _trained(track: Track) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return decades(track.values)[1:]
-
-
-_Third = Literal["first", "middle", "last"]
-
-
-def _distance(
-    logs: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]], stack: list[str], part: slice | str
-) -> float:
-    """Decades from the early third of a stack to its late third, by the medians of one part of the rows.
-
-    From the first layer to the last where no layer's norm lies below that of the one before.
-    """
-    medians = []
-    for layer in stack:
-        values = logs[layer]
-        third = max(len(values) // 3, 1)
-        cuts = {"first": slice(0, third), "middle": slice(third, 2 * third), "last": slice(-third, None)}
-        chosen = values[cuts[part] if isinstance(part, str) else part]
-        known = chosen[np.isfinite(chosen)]
-        if len(known) == 0:
-            return 0.0
-        medians.append(float(np.median(known)))
-    if len(stack) > 3 and all(np.diff(medians) >= 0):  # each layer takes its share: the ends tell how much in all
-        return medians[-1] - medians[0]
-    third = max(len(stack) // 3, 1)
-    early, late = float(np.median(medians[:third])), float(np.median(medians[-third:]))
-    return late - early if early <= min(medians[third:]) else 0.0
-
-
-def _stack_finding(scene: Scene, model: Model, tracks: dict[str, Track], stack: list[str], gap: float) -> Finding:
-    early, late = stack[0], stack[-1]
-    moves = model.get("update_ratio", early)
-    ratio = float(np.median(moves.values[np.isfinite(moves.values)])) if moves is not None else None
-    stuck = scene.lone and len(scene.loss) >= ROWS and not _learned(scene)
-    still = ratio is not None and ratio <= _STANDS_STILL
-    slowed = scene.lone and len(scene.loss) >= ROWS and not _learned(scene, _HALF)
-    at_a_loss = ratio is None and (stuck or (slowed and gap >= _FAR_APART))
-    slow = stuck and ratio is not None and ratio <= 10 * _STANDS_STILL
-    severity: Severity = "warning" if still or slow or at_a_loss else "info"
-    small, large = (float(np.median(tracks[layer].values)) for layer in (early, late))
-    message = (
-        f"gradients vanish towards the input: {model.title(early)} has a norm of {small:.2g} where {model.title(late)} "
-        f"has {large:.2g}, {gap:.1f} orders of magnitude apart all along"
-    )
-    causes = [
-        f"each of {len(stack)} layers passes on about {10 ** (-gap / max(len(stack) - 1, 1)):.2g} of the gradient"
-    ]
-    if ratio is not None:
-        causes.append(
-            f"{early} changes by {ratio:.2g} of itself a step: "
-            + ("it stands still" if still else "the optimizer makes up for it")
-        )
-    else:
-        causes.append("cannot tell from this log whether these layers move; record update_ratio (at.watch) to know")
-    evidence: dict[str, float | int | str | bool | None] = {
-        "early_layer": early,
-        "late_layer": late,
-        "early_norm": small,
-        "late_norm": large,
-        "times": 10.0**gap,
-        "limit": scene.limit(_KIND, tracks[early]),
-        "decades": gap,
-        "layers": len(stack),
-        "early_update_ratio": ratio,
-        "loss_fell": None if not scene.lone or len(scene.loss) < ROWS else not stuck,
-    }
-    track = tracks[early]
-    return _finding(scene, model, track, severity, 0, message, causes, evidence, _TRY_STACK)
-
-
-def _finding(
+def _told(
     scene: Scene,
     model: Model,
     track: Track,
@@ -253,18 +154,6 @@ def _finding(
     row: int,
     message: str,
     causes: list[str],
-    numbers: dict[str, float | int | str | bool | None] | dict[str, float] | dict[str, int],
-    tries: tuple[str, ...] = _TRY,
+    numbers: Mapping[str, Number],
 ) -> Finding:
-    return Finding(
-        _KIND,
-        severity,
-        scene.run,
-        message,
-        metric=track.metric,
-        first_step=track.step_at(row),
-        last_step=track.step_at(len(track.values) - 1),
-        evidence={"model": model.name, "layer": track.layer, **numbers, "split": track.split},
-        causes=tuple(causes),
-        suggestions=tries,
-    )
+    return vanished(scene, model, track, severity, (row, len(track.values) - 1), message, causes, numbers, _TRY)

@@ -156,10 +156,12 @@ KINDS = {
         "the gradient norm shrinks to nothing",
         needs="5 gradient norms or more with a loss beside them; norms by layer for early against late layers",
         statistic="the fall of the norm's level while the loss has not fallen by 5 %; norms of exactly 0, or below "
-        "1e-7; early layers of a stack that lie below the late ones all along",
+        "1e-7; early layers of a stack that lie below the late ones all along (in each twelfth of the log), or for a "
+        "third of it from the start on while the loss does not fall by 5 % beyond its noise",
         severity="critical where the loss never fell; a warning where it rose as the norm went, and for early layers "
-        "that stand still, or lie ten thousandfold below the last with no sign that they move while the loss has not "
-        "halved; info for early layers that move all the same",
+        "that stand still, or beside a loss that does not fall and no sign that they move, or lie ten thousandfold "
+        "below the last while the loss has not fallen, or not halved with no such sign; info for early layers of a "
+        "stack that learns all the same",
         limit=Limit(
             "times",
             1000.0,
