@@ -1,0 +1,226 @@
+"""Averages of weights (EMA, SWA): whether they move, whether they average, and whether they lag as their decay says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from analysis.findings import Finding, Severity
+from analysis.kinds import KINDS
+from analysis.weights.saved import Saved, is_buffer, numbers, same_values
+from parsers.checkpoints.tensors import DTYPES, Tensor
+
+__all__ = ["Lag", "averages_across", "averages_within", "lag_of"]
+
+_DECAY = re.compile(r"(ema|averag|swa).*\b(decay|beta|alpha|momentum)$|\bema_?decay$", re.IGNORECASE)
+_COUNT = re.compile(r"n_averaged$")
+#: Steps after which an average and its weights have no business being the same.
+_SETTLED = 10
+#: How much longer than its decay says an average may remember before it is worth a warning.
+_LONGER = 3.0
+#: Share of the distance between two saves that the line through them has to explain for the lag to be read from it.
+_EXPLAINED = 0.5
+#: How many times farther than its hull allows on a straight way an average may lie from the weights.
+_OUTSIDE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How an average went between two saves: `kept` is the share of its old value that is left in the new one.
+
+    From the recursion e' = d e + (1 - d) w follows, over n updates, e_b = d**n e_a + (1 - d**n) u with u inside the
+    convex hull of the weights between. With u on the line from w_a to w_b, `1 - kept` and u are found by least squares
+    over all elements; `explained` is the share of |e_b - e_a|**2 that this explains.
+
+    `outside` holds for any decay, or a decay that changes: e_b lies in the hull of e_a and the weights between, so that
+    |e_b - w_b| is at most the larger of |e_a - w_b| and the farthest excursion max |w_k - w_b|. It is the first over
+    the larger of the second and |w_b - w_a|: above 1 only as far as the weights went astray and came back.
+    """
+
+    kept: float
+    explained: float
+    outside: float
+
+
+def averages_within(saved: Saved, run_name: str) -> list[Finding]:
+    """An average that is the weights, element by element, many steps into the training: information."""
+    pairs = _pairs(saved)
+    if not pairs or (saved.at or 0) < _SETTLED or _not_begun(saved):
+        return []
+    if not all(same_values(saved.checkpoint, ema, saved.checkpoint, weight) for ema, weight in pairs.values()):
+        return []
+    said = f"{saved.where}: the average equals the weights in all {len(pairs)} tensors"
+    return [_finding(saved, saved, run_name, "info", said, "average equals weights", {"tensors": len(pairs)})]
+
+
+def _pairs(saved: Saved) -> dict[str, tuple[Tensor, Tensor]]:
+    """The averaged and the plain tensor of each parameter that has both."""
+    weights = saved.weights()
+    return {
+        tensor.parameter: (tensor, weights[tensor.parameter])
+        for tensor in saved.checkpoint.of_role("ema")
+        if tensor.parameter in weights
+        and tensor.shape == weights[tensor.parameter].shape
+        and tensor.elements
+        and DTYPES[tensor.dtype].kind == "float"
+        and not is_buffer(tensor.parameter)
+    }
+
+
+def _not_begun(saved: Saved) -> bool:
+    """Whether the average itself says that nothing was averaged yet (`n_averaged` of torch's `swa_utils`)."""
+    counts = [row["maximum"] for row in saved.rows("ema", "weights", "other") if _COUNT.search(row["name"])]
+    counts += [v for key, v in saved.checkpoint.values.items() if _COUNT.search(key)]
+    return bool(counts) and not any(counts)
+
+
+def averages_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:
+    """What the averages of successive saves do while their weights move: `checkpoint-mismatch`.
+
+    A warning where an average stands still, follows the weights exactly, lies where no average of these weights can
+    (`Lag.outside`), or remembers `_LONGER` times longer than its stated decay.
+    """
+    found = []
+    for before, after in pairwise(saves):
+        one, two = _pairs(before), _pairs(after)
+        names = [name for name in one if name in two and one[name][1].shape == two[name][1].shape]
+        moved = [n for n in names if not same_values(before.checkpoint, one[n][1], after.checkpoint, two[n][1])]
+        if moved and not _not_begun(after):
+            found += _judged(before, after, {n: (*one[n], *two[n]) for n in moved}, run_name)
+    return found
+
+
+_Four = dict[str, tuple[Tensor, Tensor, Tensor, Tensor]]
+
+
+def _judged(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list[Finding]:
+    many = {"tensors": len(tensors)}
+    if all(same_values(before.checkpoint, e1, after.checkpoint, e2) for e1, _, e2, _ in tensors.values()):
+        said = f"the average did not change from {before.where} to {after.where}, and the weights did"
+        return [_finding(before, after, run_name, "warning", said, "average stands still", many)]
+    copies = ((before, 0), (after, 2))
+    if all(
+        same_values(save.checkpoint, four[at], save.checkpoint, four[at + 1])
+        for save, at in copies
+        for four in tensors.values()
+    ):
+        said = f"the average equals the weights in {before.where} and in {after.where}, between which they moved"
+        return [_finding(before, after, run_name, "warning", said, "average follows", many)]
+    return _lagging(before, after, tensors, run_name)
+
+
+def _lagging(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list[Finding]:
+    """Whether the new average lies where averages of these weights can, and remembers as long as its decay says."""
+    lag = lag_of(before, after, tensors)
+    if lag is None:
+        return []
+    told: dict[str, float | int | None] = {"tensors": len(tensors), "kept": lag.kept, "explained": lag.explained}
+    told["outside"] = lag.outside
+    if lag.outside >= _OUTSIDE:
+        said = (
+            f"the average of {after.where} lies {lag.outside:.3g} times farther from the weights than the average of "
+            f"{before.where} and the weights themselves did: it is no average of theirs"
+        )
+        return [_finding(before, after, run_name, "warning", said, "average aside", told)]
+    decay, steps = _decay_of(after), (after.at or 0) - (before.at or 0)
+    if decay is None or steps <= 0 or lag.explained < _EXPLAINED or not 0 < lag.kept < 1:
+        return []
+    due = float(decay**steps)
+    # kept = d**(n/k): it remembers k times longer than d says
+    longer = math.log(due) / math.log(lag.kept) if due > 0 else math.inf
+    if longer < _LONGER:
+        return []
+    told |= {"decay": decay, "steps_between": steps, "kept_expected": due, "times_longer": longer}
+    said = (
+        f"the average kept {lag.kept:.0%} of itself from {before.where} to {after.where}, where a decay of {decay:g} "
+        f"over {steps:,} steps leaves {due:.2g}: it remembers {longer:.3g} times longer"
+    )
+    return [_finding(before, after, run_name, "warning", said, "average lags", told)]
+
+
+def _decay_of(saved: Saved) -> float | None:
+    """The decay that the checkpoint states for its average; None where it states none."""
+    for key, value in saved.checkpoint.values.items():
+        if _DECAY.search(key) and isinstance(value, float) and 0 < value < 1:
+            return max(value, 1 - value) if key.endswith("momentum") else value
+    return None
+
+
+def lag_of(before: Saved, after: Saved, tensors: _Four) -> Lag | None:
+    """The lag of an average between two saves, from sums over all elements; None where the weights explain nothing.
+
+    `tensors` holds of each parameter the averaged and the plain tensor of the first save, then those of the second.
+    """
+    gram, right, squares = np.zeros((2, 2)), np.zeros(2), np.zeros(3)
+    whole = 0.0
+    for e1, w1, e2, w2 in tensors.values():
+        parts = (numbers(save.checkpoint, t) for save, t in ((before, e1), (before, w1), (after, e2), (after, w2)))
+        for ea, wa, eb, wb in zip(*parts, strict=False):
+            basis = np.stack([wa - ea, wb - wa])
+            gram += basis @ basis.T
+            right += basis @ (eb - ea)
+            whole += float((eb - ea) @ (eb - ea))
+            squares += [float(gap @ gap) for gap in (eb - wb, ea - wb, wb - wa)]
+    if not np.isfinite(gram).all() or squares[2] == 0 or whole == 0:
+        return None
+    # Where the old average equals the old weights, only their sum is known: the shortest solution is taken.
+    parts_of = np.linalg.lstsq(gram, right, rcond=1e-12)[0]
+    left = whole - 2 * float(right @ parts_of) + float(parts_of @ gram @ parts_of)
+    outside = math.sqrt(squares[0] / max(squares[1], squares[2]))
+    return Lag(1 - float(parts_of[0]), max(0.0, 1 - left / whole), outside)
+
+
+def _finding(
+    before: Saved,
+    after: Saved,
+    run_name: str,
+    severity: Severity,
+    said: str,
+    what: str,
+    told: Mapping[str, float | int | None],
+) -> Finding:
+    return Finding(
+        "checkpoint-mismatch",
+        severity,
+        run_name,
+        said,
+        first_step=before.at,
+        last_step=after.at,
+        evidence={"what": what, "save": after.name, **told},
+        causes=_CAUSES[what],
+        suggestions=(
+            "call the average's update once after every step of the optimizer",
+            "see which weights are saved under both names, and before or after they are swapped for an evaluation",
+            KINDS["checkpoint-mismatch"].suggestions[0],
+        ),
+    )
+
+
+_CAUSES = {
+    "average equals weights": (
+        "the weights were swapped for the average when saving, or both names hold one state",
+        "the average is updated with a decay of 0, or was begun at this save",
+    ),
+    "average stands still": (
+        "its update is never called, or it averages another copy of the model",
+        "averaging begins later in the run",
+    ),
+    "average follows": (
+        "the weights were swapped for the average when saving, or both names hold one state",
+        "its decay is 0",
+    ),
+    "average aside": (
+        "it averages another copy of the model, or is of another run",
+        "the average was not restored at a resume, or was begun from other weights",
+    ),
+    "average lags": (
+        "it is updated every so many steps only (the factor named)",
+        "another decay is in force than the one that is saved",
+        "the average was not restored at a resume",
+    ),
+}

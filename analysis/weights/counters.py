@@ -1,0 +1,195 @@
+"""Counters of steps: whether those of one save agree, and whether they go on from save to save."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from analysis.findings import Finding, Severity
+from analysis.kinds import KINDS
+from analysis.weights.saved import Saved
+
+__all__ = ["Counts", "counters_across", "counters_within", "counts_of"]
+
+_SCHEDULER = re.compile(r"(^|\.)(\w*schedulers?)(_states?|_state_dict)?(\.\d+)?\.(\w+\.)?last_epoch$")
+_EPOCH = re.compile(r"(^|\.)(epoch|current_epoch)$")
+#: A counter may be read before or after it is raised; a scaler skips some steps (1 in 2,000 in health).
+_BY_ONE, _SKIPPED = 2, 0.02
+#: Whole factors that are known: batches of one update, optimizers, processes that step a scheduler each.
+_FACTORS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a save counts: steps of the training, of the optimizer, of the schedule; None for what it does not hold."""
+
+    step: int | None
+    optimizer: float | None
+    schedule: float | None
+    epoch: float | None
+
+
+def counts_of(saved: Saved) -> Counts:
+    """The counters of one save, whatever its format calls them."""
+    values = saved.checkpoint.values
+    stepped = [row["maximum"] for row in saved.rows("optimizer") if row["state"] == "step" and row["elements"] == 1]
+    stepped += [v for key, v in values.items() if _number(v) and re.search(r"\bstate\.[^.]+\.step$", key)]
+    schedules = [v for key, v in values.items() if _number(v) and _SCHEDULER.search(key)]
+    epochs = [v for key, v in values.items() if _number(v) and _EPOCH.search(key)]
+    return Counts(
+        saved.checkpoint.step,
+        max((float(n) for n in stepped if n is not None), default=None),
+        max((float(n) for n in schedules), default=None),  # type: ignore[arg-type]
+        float(epochs[0]) if epochs else saved.checkpoint.epoch,  # type: ignore[arg-type]
+    )
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def counters_within(saved: Saved, run_name: str) -> list[Finding]:
+    """Where the optimizer or the schedule of a save stands at another step than the save: `checkpoint-mismatch`.
+
+    Whole factors are information: updates of several batches, several optimizers, a schedule that counts epochs. A
+    step in the name that differs from the one inside is judged across a series (`counters_across`), or here alone.
+    """
+    counts = counts_of(saved)
+    found = []
+    if counts.step and counts.optimizer is not None:
+        found += _apart(saved, run_name, "optimizer", counts.optimizer, counts)
+    if counts.step and counts.schedule is not None and not _is_near(counts.schedule, counts.epoch):
+        found += _apart(saved, run_name, "learning-rate schedule", counts.schedule, counts)
+    if saved.step is not None and saved.checkpoint.step is not None:
+        found += _named_otherwise(saved, run_name, saved.checkpoint.step, saved.step)
+    return found
+
+
+def _is_near(one: float, other: float | None) -> bool:
+    return other is not None and abs(one - other) <= max(_BY_ONE, _SKIPPED * max(abs(one), abs(other)))
+
+
+def _factor(one: float, other: float) -> int | None:
+    """The whole factor, from 2 to 64, by which two counters differ; None where there is none."""
+    low, high = sorted((one, other))
+    if low < 4:
+        return None
+    factor = round(high / low)
+    return factor if 2 <= factor <= _FACTORS and abs(high / low - factor) <= 0.005 * factor else None
+
+
+def _apart(saved: Saved, run_name: str, what: str, value: float, counts: Counts) -> list[Finding]:
+    step = float(counts.step or 0)
+    if _is_near(value, step):
+        return []
+    factor = _factor(value, step)
+    # ReduceLROnPlateau counts evaluations, other schedules epochs: a count far below the steps says nothing wrong.
+    mild = factor is not None or (what != "optimizer" and value < step)
+    severity: Severity = "info" if mild else "warning"
+    by = f", {factor} times {'less' if value < step else 'more'}" if factor else ""
+    said = f"{saved.where}: its {what} stands at step {value:,.0f} and the save at {step:,.0f}{by}"
+    return [_finding(saved, run_name, severity, said, what, value, step, factor)]
+
+
+def _named_otherwise(saved: Saved, run_name: str, inside: float, named: float) -> list[Finding]:
+    if abs(inside - named) <= 1:
+        return []
+    factor = _factor(inside, named)
+    age = "older" if inside < named else "newer"
+    by = f" (a factor of {factor}: another unit)" if factor else ""
+    said = (
+        f"{saved.name} holds the weights of step {inside:,.0f} and its name says {named:,.0f}: {age} than its name{by}"
+    )
+    return [_finding(saved, run_name, "info" if factor else "warning", said, "name", named, inside, factor)]
+
+
+def _finding(
+    saved: Saved,
+    run_name: str,
+    severity: Severity,
+    said: str,
+    what: str,
+    value: float,
+    step: float,
+    factor: int | None,
+) -> Finding:
+    kind = KINDS["checkpoint-mismatch"]
+    return Finding(
+        "checkpoint-mismatch",
+        severity,
+        run_name,
+        said,
+        first_step=saved.at,
+        last_step=saved.at,
+        evidence={
+            "what": f"{what} at another step",
+            "save": saved.name,
+            "counter": what,
+            "counted": value,
+            "saved_step": step,
+            "factor": factor,
+        },
+        causes=_causes(what, value, step, factor),
+        suggestions=kind.suggestions,
+    )
+
+
+def _causes(what: str, value: float, step: float, factor: int | None) -> tuple[str, ...]:
+    """Ranked by what the numbers say: a whole factor is another unit, a count below the step a state begun anew."""
+    if what == "name":
+        return KINDS["checkpoint-mismatch"].causes[:3]
+    unit = f"one counts {factor} of what the other counts: batches of an update, optimizers, processes or epochs"
+    anew = f"the {what} was begun anew {step - value:,.0f} steps after the weights: its state was not restored"
+    other = f"the state of the {what} is of another save or another run"
+    if factor:
+        return (unit, anew if value < step else other)
+    return (anew, other) if value < step else (other, unit.replace("None of", "several of"))
+
+
+def counters_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:
+    """Counters that stand still or go back while the steps of the saves go on: `checkpoint-mismatch`, a warning.
+
+    A schedule may stand (it counts epochs, or evaluations); what goes back was begun anew.
+    """
+    found = []
+    counted = [(saved, counts_of(saved)) for saved in saves if saved.at is not None]
+    for (before, one), (after, two) in pairwise(counted):
+        gone = (after.at or 0) - (before.at or 0)
+        if gone <= 0:
+            continue
+        if one.optimizer is not None and two.optimizer is not None and two.optimizer <= one.optimizer:
+            found.append(_stuck(before, after, run_name, "optimizer", one.optimizer, two.optimizer, gone))
+        if one.schedule is not None and two.schedule is not None and two.schedule < one.schedule:
+            found.append(_stuck(before, after, run_name, "learning-rate schedule", one.schedule, two.schedule, gone))
+    return found
+
+
+def _stuck(before: Saved, after: Saved, run_name: str, what: str, first: float, then: float, gone: int) -> Finding:
+    back = then < first
+    how = f"goes back from step {first:,.0f} to {then:,.0f}" if back else f"stands at step {first:,.0f}"
+    anew = f"the {what} was begun anew between the saves: its state was not restored at a resume"
+    still = f"the {what} is not stepped, or its state is saved from another object than the one that is stepped"
+    return Finding(
+        "checkpoint-mismatch",
+        "warning",
+        run_name,
+        f"the {what} {how} while the saves go on {gone:,} steps, from {before.where} to {after.where}",
+        first_step=before.at,
+        last_step=after.at,
+        evidence={
+            "what": f"{what} {'goes back' if back else 'stands'}",
+            "save": after.name,
+            "counter": what,
+            "counted": then,
+            "counted_before": first,
+            "steps_between": gone,
+        },
+        causes=(anew, still) if back else (still, anew),
+        suggestions=(
+            "load the state of the optimizer and of the scheduler with the weights when resuming",
+            "save optimizer.state_dict() of the optimizer whose step() is called",
+        ),
+    )
