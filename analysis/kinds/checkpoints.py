@@ -52,7 +52,7 @@ KINDS = {
         "weights are NaN or infinite, or about to be",
         needs="a checkpoint",
         statistic="NaN and infinities in weights, averages and states of the optimizer. Masks of 0 and -inf, and "
-        "bounds that begin at infinity, are healthy. float16 weights beyond half of the largest float16; tensors of which "
+        "bounds that begin at infinity, are healthy. float16 weights beyond half of the largest; tensors of which "
         "a fifth is subnormal",
         severity="critical in weights and averages, and for NaN in moments; a warning for infinite moments and for "
         "float16 weights one doubling from infinity; info for subnormal values",
