@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 __all__ = ["compiled"]
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], *, relaxed: Collection[str] = ()) -> Any:
     """`function` compiled by numba when first called, without the interpreter lock.
+
+    `relaxed` are the rules of floating point that its loops may break to be vectorised, by LLVM's names (`reassoc`:
+    sums in any order; `contract`: multiply and add in one; `nnan`: no NaN comes in); none by default.
 
     >>> @compiled
     ... def double(x):
@@ -19,10 +22,11 @@ def compiled(function: Callable[..., Any]) -> Any:
     """
     import numba
 
+    fast = set(relaxed) or False
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, fastmath=fast)(function)
     except RuntimeError as error:
         # an installation that cannot be written to, and no home folder either: compile anew in every process
         if "cannot cache" not in str(error):
             raise
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, fastmath=fast)(function)
