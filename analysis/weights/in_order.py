@@ -1,0 +1,57 @@
+"""Work on one tensor after another with all cores: opened ahead as memory allows, handed back in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+__all__ = ["Job", "in_order", "most_held"]
+
+Owner = TypeVar("Owner")
+Found = TypeVar("Found")
+
+#: Bytes that may be open at once although no single tensor is that large: enough to keep all cores at work.
+_AHEAD = 64 << 20
+#: More threads than this only wait for the memory.
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Owner, Found]):
+    """A tensor, a pair or a batch: `open` gives the calls that may run side by side; `nbytes` are then held."""
+
+    owner: Owner
+    nbytes: int
+    open: Callable[[], Sequence[Callable[[], Found]]]
+
+
+def most_held(sizes: Iterable[int]) -> int:
+    """Bytes that may be held at once: the largest job's, and room for several small ones."""
+    return max(_AHEAD, max(sizes, default=0))
+
+
+def in_order(jobs: Iterable[Job[Owner, Found]], most_bytes: int) -> Iterator[tuple[Owner, list[Found]]]:
+    """The results of each job, in the jobs' order. Jobs are opened in this thread, their calls run in others.
+
+    A job is opened when what is open with it stays below `most_bytes` or nothing else is open. An exception of `open`
+    or of a call comes out here.
+    """
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(threads, _MOST_THREADS)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[Job[Owner, Found], list[Future[Found]]]] = deque()
+        held = 0
+        for job in jobs:
+            while waiting and (held + job.nbytes > most_bytes or len(waiting) >= 4 * threads):
+                done, calls = waiting.popleft()
+                yield done.owner, [call.result() for call in calls]
+                held -= done.nbytes
+            waiting.append((job, [pool.submit(call) for call in job.open()]))
+            held += job.nbytes
+        while waiting:
+            done, calls = waiting.popleft()
+            yield done.owner, [call.result() for call in calls]

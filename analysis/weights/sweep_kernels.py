@@ -1,0 +1,208 @@
+"""Compiled sweeps over large tensors: moments, exponents, patterns, and which rows and columns hold anything.
+
+Importing this module loads numba; it is imported for large checkpoints only.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parsers.tables.compiled import compiled
+
+__all__ = ["count_bytes", "count_words", "mark_live", "sweep"]
+
+Floats = NDArray[np.floating[Any]]
+Totals = NDArray[np.float64]
+Patterns = NDArray[np.unsignedinteger[Any]]
+Tallies = NDArray[np.uint32]
+
+#: Numbers that are swept while they lie in the first-level cache.
+_BLOCK = 4096
+#: So many of a block tell about where its mean lies: the sums are taken about there, so that nothing cancels.
+_PILOT = 256
+_ONE = np.uint32(1)
+#: Where what stands in the array of totals.
+FINITE, MEAN, M2, M3, M4, LEAST, MOST, ZEROS, PLUS_ZEROS, NAN = range(10)
+
+
+@partial(compiled, relaxed=("reassoc", "contract", "nsz", "nnan"))
+def _sums(x: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - compiled
+    """Pilot mean, sums of the first four powers about it, and the extremes, of finite numbers."""
+    pilot = min(len(x), _PILOT)
+    shift = 0.0
+    for i in range(pilot):
+        shift += np.float64(x[i]) * scale
+    shift /= pilot
+    s1 = s2 = s3 = s4 = 0.0
+    for i in range(len(x)):
+        d = np.float64(x[i]) * scale - shift
+        d2 = d * d
+        s1 += d
+        s2 += d2
+        s3 += d2 * d
+        s4 += d2 * d2
+    low = high = x[0]
+    for i in range(len(x)):
+        low = min(low, x[i])
+        high = max(high, x[i])
+    return shift, s1, s2, s3, s4, np.float64(low), np.float64(high)
+
+
+@compiled
+def _join(totals: Totals, n: int, sums: tuple[float, ...]) -> None:  # pragma: no cover - compiled
+    """Add a block to the totals: its sums about the pilot mean become central ones, then as in `Moments.__add__`."""
+    shift, s1, s2, s3, s4, low, high = sums
+    e = s1 / n
+    mean = shift + e
+    b2 = s2 - s1 * e
+    b3 = s3 - 3 * e * s2 + 2 * e * e * s1
+    b4 = s4 - 4 * e * s3 + 6 * e * e * s2 - 3 * e * e * e * s1
+    p, q = totals[FINITE], float(n)
+    both = p + q
+    d = mean - totals[MEAN]
+    u, v = p / both, q / both
+    totals[M4] += (
+        b4
+        + d * d * d * d * u * v * ((p * p - p * q + q * q) / both)
+        + 6 * d * d * (u * u * b2 + v * v * totals[M2])
+        + 4 * d * (u * b3 - v * totals[M3])
+    )
+    totals[M3] += b3 + d * d * d * u * v * (p - q) + 3 * d * (u * b2 - v * totals[M2])
+    totals[M2] += b2 + d * d * p * v
+    totals[MEAN] += d * v
+    totals[FINITE] = both
+    totals[LEAST] = min(totals[LEAST], low)
+    totals[MOST] = max(totals[MOST], high)
+
+
+@compiled
+def _finite_of(x: Floats, into: Floats, totals: Totals) -> int:  # pragma: no cover - compiled
+    kept = 0
+    for i in range(len(x)):
+        if np.isfinite(x[i]):
+            into[kept] = x[i]
+            kept += 1
+        elif np.isnan(x[i]):
+            totals[NAN] += 1
+    return kept
+
+
+@compiled
+def sweep(  # pragma: no cover - compiled
+    x: Floats, bits: Patterns, mantissa: np.uint32, scale: float, exponents: Tallies, totals: Totals
+) -> None:
+    """Take numbers into `totals`, and count them by sign and exponent: `exponents` has two tables of them (their sum
+    counts), so that two equal ones in a row do not wait for each other.
+
+    `bits` are the numbers as unsigned integers, `mantissa` the bits below the exponent.
+    """
+    clean = np.empty(_BLOCK, x.dtype)
+    half = exponents.shape[1] // 2
+    for start in range(0, len(x), _BLOCK):
+        stop = min(start + _BLOCK, len(x))
+        block, seen = x[start:stop], bits[start:stop]
+        n = stop - start
+        odd_before = _in_column(exponents, half - 1)
+        small_before = _in_column(exponents, 0)
+        for i in range(0, n - 1, 2):
+            exponents[0, seen[i] >> mantissa] += _ONE
+            exponents[1, seen[i + 1] >> mantissa] += _ONE
+        if n % 2:
+            exponents[0, seen[n - 1] >> mantissa] += _ONE
+        if _in_column(exponents, 0) != small_before:
+            zeros = plus = 0
+            for i in range(n):
+                zeros += block[i] == 0
+                plus += seen[i] == 0
+            totals[ZEROS] += zeros
+            totals[PLUS_ZEROS] += plus
+        if _in_column(exponents, half - 1) != odd_before:
+            n = _finite_of(block, clean, totals)
+            block = clean[:n]
+        if n:
+            _join(totals, n, _sums(block, scale))
+
+
+@compiled
+def _in_column(exponents: Tallies, place: int) -> int:  # pragma: no cover - compiled
+    half = exponents.shape[1] // 2
+    return (
+        np.int64(exponents[0, place])
+        + np.int64(exponents[1, place])
+        + np.int64(exponents[0, half + place])
+        + np.int64(exponents[1, half + place])
+    )
+
+
+@compiled
+def count_words(quads: NDArray[np.uint64], first: Tallies, second: Tallies) -> None:  # pragma: no cover - compiled
+    """Count the four patterns of 16 bits in each number of 64, in two tables (their sum counts)."""
+    for i in range(len(quads)):
+        four = quads[i]
+        first[np.uint16(four)] += _ONE
+        second[np.uint16(four >> np.uint64(16))] += _ONE
+        first[np.uint16(four >> np.uint64(32))] += _ONE
+        second[four >> np.uint64(48)] += _ONE
+
+
+@compiled
+def count_bytes(octets: NDArray[np.uint64], first: Tallies, second: Tallies) -> None:  # pragma: no cover - compiled
+    """Count the eight patterns of 8 bits in each number of 64, in two tables (their sum counts)."""
+    for i in range(len(octets)):
+        eight = octets[i]
+        for _ in range(4):
+            first[np.uint8(eight)] += _ONE
+            second[np.uint8(eight >> np.uint64(8))] += _ONE
+            eight >>= np.uint64(16)
+
+
+@compiled
+def mark_live(  # pragma: no cover - compiled
+    bits: Patterns,
+    start: int,
+    mask: np.uint64,
+    zero: np.uint64,
+    inner: int,
+    live_rows: NDArray[np.uint8],
+    live_columns: NDArray[np.uint8],
+) -> None:
+    """Mark rows and columns that hold anything but zeros; `bits` are the tensor's patterns from number `start` on.
+
+    The tensor has rows of `len(live_columns) * inner` numbers, `inner` to a column. A row is left at its first number
+    that is not zero, and a column is not looked at again, so that a tensor without zeros costs one look a row.
+    """
+    width = len(live_columns) * inner
+    open_columns = np.empty(len(live_columns), np.int64)
+    left = 0
+    for c in range(len(live_columns)):
+        if not live_columns[c]:
+            open_columns[left] = c
+            left += 1
+    at = 0
+    while at < len(bits):
+        row = (start + at) // width
+        begin = row * width - start
+        stop = min(begin + width, len(bits))
+        for i in range(at, stop):
+            if (np.uint64(bits[i]) & mask) != zero:
+                live_rows[row] = 1
+                break
+        kept = 0
+        for k in range(left):
+            c = open_columns[k]
+            live = False
+            for i in range(max(at, begin + c * inner), min(stop, begin + (c + 1) * inner)):
+                if (np.uint64(bits[i]) & mask) != zero:
+                    live = True
+                    break
+            if live:
+                live_columns[c] = 1
+            else:
+                open_columns[kept] = c
+                kept += 1
+        left = kept
+        at = stop
