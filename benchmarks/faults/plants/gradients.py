@@ -138,6 +138,8 @@ class _Frozen(Hook):
                     parameter.copy_(self.kept[id(parameter)])
 
 
+#: What people call the list of what is to train, in a configuration (docs/plan.md).
+_TRAINABLE = ("trainable", "trainable_layers", "trainable_modules")
 _FROZEN = {1: (3, 1.0), 2: (2, 1.0), 3: (1, 1.0), 4: (1, 0.6), 5: (1, 0.32), 6: (1, 0.2)}
 
 
@@ -148,7 +150,11 @@ def _four_layers(recipe: Recipe, ask: Ask) -> Recipe:
 @plants("frozen-layer", variants=("requires-grad", "optimizer"), families=("classifier", "regression"), formats=LAYERED,
         points=(120, 300), schedules=("constant", "warmup-constant", "linear"), demand=_four_layers)  # fmt: skip
 def frozen(draw: Draw) -> Planted:
-    """Three, two or one of four layers for the whole run; one of them for the last 60, 32 or 20 % of it."""
+    """Three, two or one of four layers for the whole run; one of them for the last 60, 32 or 20 % of it.
+
+    A layer without gradients is a fault only where it was to train, which no number of a log tells (layers are frozen
+    on purpose every day): the plan and the configuration of `requires-grad` state it.
+    """
     count, share = _FROZEN[draw.magnitude]
     at = 1 if share == 1.0 else round((1 - share) * draw.recipe.steps)
     names = ["0", "2", "4", "6"]
@@ -157,6 +163,8 @@ def frozen(draw: Draw) -> Planted:
     last = [row.values[f"param_norm/{chosen[0]}"] for row in trace.where("train") if row.step >= at]
     if max(last) != min(last):
         raise NotPlantedError("the layer moved")
+    if draw.variant == "requires-grad":
+        trace.plan["trainable"] = trace.config[str(draw.rng.choice(_TRAINABLE))] = names
     size = len(chosen) / len(names) * share
     return Planted(trace, size, at, metric=f"param_norm/{chosen[0]}", extra={"layers": chosen})
 

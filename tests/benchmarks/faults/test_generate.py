@@ -189,6 +189,14 @@ def test_a_planted_run_is_a_log_with_its_truth_beside_it(maker, key):
     assert not list((maker.folder / truth["path"]).rglob("truth.json"))
 
 
+@pytest.mark.parametrize("variant", ["requires-grad", "optimizer"])
+def test_of_a_layer_without_gradients_the_log_says_that_it_was_to_train(maker, variant):
+    key = "frozen-layer/frozen"
+    truth = truth_of(maker, next(j for j in JOBS if j.plant == key and j.variant == variant and j.magnitude == 1))
+    stated = at.load(maker.folder / truth["path"]).planned.trainable
+    assert stated == (("0", "2", "4", "6") if variant == "requires-grad" else ())
+
+
 def test_a_run_that_is_there_is_not_made_again(tmp_path):
     arguments = ["--only", "missing-input", "--share", "0.17", "--folder", str(tmp_path)]
     assert main(arguments) == 0
