@@ -100,7 +100,7 @@ def convergence(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Convergence:
       recur as often, where each cycle begins with a leap, and in GANs.
     - `variance-shift`: the noise grows or shrinks by a factor of 2 at one place and stays so, beyond what the level,
       the age of the run and the learning rate explain: a warning; information where a change of batch size, learning
-      rate, attempt or logging interval stands beside it.
+      rate, attempt or logging interval stands beside it, or regular swings set in.
 
     Judged is the loss that stands for the training (`run.roles["train_loss"]`) on the lowest rank, on the logarithmic
     scale, live branch only; values that are not finite are left out. A loss with values of 0 or below has no
@@ -140,7 +140,11 @@ def convergence(run: Run, *, limits: Limits = DEFAULT_LIMITS) -> Convergence:
 def _judged(run: Run, signal: Signal, gauge: Gauge) -> tuple[list[Finding], tuple[Any, ...]]:
     flat = plateau_findings(run, signal, gauge) if len(signal.value) >= plateau.FEWEST else []
     swings, swing = swing_findings(run, signal, gauge) if len(signal.value) >= spectrum.FEWEST else ([], None)
-    shifts, shift = spread_findings(run, signal, gauge) if len(signal.value) >= spread.FEWEST else ([], None)
+    shifts, shift = (
+        spread_findings(run, signal, gauge, swing if swings else None)
+        if len(signal.value) >= spread.FEWEST
+        else ([], None)
+    )
     return [*flat, *swings, *shifts], _row(run.name, signal, swing, shift)
 
 

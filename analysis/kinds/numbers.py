@@ -84,10 +84,10 @@ KINDS = {
         needs="a training loss of 200 rows or more, all positive",
         statistic="the logarithm of the spread of 40 blocks (or fewer, of 12 rows at least), by how far rows lie "
         "from the middle of their neighbours. It has one step of six standard errors, there in full within three "
-        "blocks and kept, which explains it far better than age, level and a learning rate that grows with it do; "
-        "after the warm-up",
-        severity="a warning; info where batch size, learning rate, attempt or logging interval change beside it, and "
-        "in GANs",
+        "blocks and kept; alone or beside age, level and a learning rate that grows with it, it explains the spread "
+        "far better than these do; after the warm-up",
+        severity="a warning; info where batch size, learning rate, attempt or logging interval change beside it, where "
+        "regular swings set in, and in GANs",
         limit=Limit(
             "factor",
             2.0,

@@ -9,11 +9,14 @@ from analysis.findings import Finding
 from analysis.limits import Gauge
 from analysis.settling.signal import Signal
 from analysis.settling.spread import Shift, spread_shift
+from analysis.settling.swings import Swing
 from parsers.run import Run
 
 __all__ = ["spread_findings"]
 
 _KIND = "variance-shift"
+#: Swings begin where the noise changes within so many of their cycles, or this share of the rows.
+_CYCLES, _NEAR = 2.0, 0.1
 #: A learning rate that changes by this factor or more within a few rows moves the noise with it.
 _LEAP = 1.5
 _TRY = (
@@ -23,8 +26,13 @@ _TRY = (
 )
 
 
-def spread_findings(run: Run, signal: Signal, gauge: Gauge) -> tuple[list[Finding], Shift | None]:
-    """The finding of a loss whose noise changed for good (or none), and the change itself for the frame."""
+def spread_findings(
+    run: Run, signal: Signal, gauge: Gauge, swing: Swing | None = None
+) -> tuple[list[Finding], Shift | None]:
+    """The finding of a loss whose noise changed for good (or none), and the change itself for the frame.
+
+    `swing` are its regular swings, which move rows from their neighbours as noise does.
+    """
     if signal.scaled is None:
         return [], None
     rate = signal.rate
@@ -35,7 +43,7 @@ def spread_findings(run: Run, signal: Signal, gauge: Gauge) -> tuple[list[Findin
     if not gauge.reaches(_KIND, 1.0 if shift is None else shift.factor, signal.metric) or shift is None:
         return [], shift
     phase = phase_about(run, signal.step_at(shift.row))
-    known = (*([phase] if phase else []), *_known(signal, shift))
+    known = (*([phase] if phase else []), *_swings(signal, shift, swing), *_known(signal, shift))
     way = "noisier" if shift.after > shift.before else "quieter"
     step = signal.step_at(shift.row)
     found = Finding(
@@ -76,6 +84,17 @@ def _causes(shift: Shift) -> tuple[str, ...]:
         f"the batch became larger (by {batch:.2g} times, if that is all), or more batches are averaged",
         "a source of data ended, so that the rest resemble one another",
     )
+
+
+def _swings(signal: Signal, shift: Shift, swing: Swing | None) -> list[str]:
+    """Regular swings that set in about there, or are over."""
+    if swing is None:
+        return []
+    begins = shift.after > shift.before
+    edge = swing.first if begins else swing.last
+    near = max(_CYCLES * swing.period, _NEAR * len(signal.value))
+    said = f"regular swings of the loss every {swing.period:.3g} rows {'set in' if begins else 'end'} there"
+    return [said] if abs(shift.row - edge) <= near else []
 
 
 def _rate_leap(signal: Signal, shift: Shift) -> list[str]:

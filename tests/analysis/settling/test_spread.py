@@ -44,6 +44,37 @@ def test_noise_that_grows_little_by_little_has_no_shift():
         assert spread_shift(0.01 * np.exp(np.linspace(0, 3, n)) * rng.normal(size=n)) is None
 
 
+@pytest.mark.parametrize(("n", "factor"), [(300, 6.0), (400, 5.0), (600, 4.0), (2000, 3.0)])
+def test_a_step_of_noise_that_grows_little_by_little_as_well_is_found_where_it_is(n, factor):
+    """As that of nearly every loss does, while its level falls."""
+    off = []
+    for seed in range(12):
+        rng = np.random.default_rng([n, seed])
+        row, age = int(n * (0.4 + 0.3 * rng.random())), np.arange(n) / n
+        spread = 0.02 * np.exp(0.9 * age) * np.where(age * n < row, 1.0, factor)
+        found = spread_shift(np.log(curve("exponential", n)) + spread * rng.normal(size=n))
+        if found is not None and found.after > found.before:
+            off.append(abs(found.row - row) / n)
+    assert len(off) >= 10 and np.median(off) <= 0.015
+
+
+@pytest.mark.parametrize("n", [FEWEST, 300, 600, 4000])
+@pytest.mark.parametrize("shape", ["line", "early", "bend", "wave"])
+def test_noise_that_moves_without_a_step_has_no_shift(n, shape):
+    age = np.arange(n) / n
+    growth = {
+        "line": 2.0 * age,
+        "early": 2.0 * (1 - np.exp(-age / 0.15)),
+        "bend": np.where(age < 0.5, 0.0, 3.0 * (age - 0.5)),
+        "wave": 0.6 * np.sin(5 * age),
+    }[shape]
+    told = 0
+    for seed in range(12):
+        rng = np.random.default_rng([n, seed])
+        told += spread_shift(np.log(curve("power", n)) + 0.03 * np.exp(growth) * rng.normal(size=n)) is not None
+    assert told <= 1
+
+
 def test_noise_that_a_step_of_the_level_brings_along_has_no_shift_of_its_own():
     """Noise of one size in the loss is twice as large in its logarithm once the loss is half as high."""
     n = 2000
