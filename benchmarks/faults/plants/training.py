@@ -178,8 +178,12 @@ def level_shift(draw: Draw) -> Planted:
     factor = draw.factor(log_noise(values[max(0, row - 60) : row]))
     trace = train(draw.recipe, [_Harder(int(steps[row]), factor)])
     span = min(25, len(values) - row)
-    found = close_to(jump(trace.series("loss")[1], row, span), factor, 1.3, "shift of the level")
-    return Planted(trace, found, int(steps[row]))
+    shifted = trace.series("loss")[1]
+    found = close_to(jump(shifted, row, span), factor, 1.3, "shift of the level")
+    noisier = log_noise(shifted[row:]) / log_noise(shifted[row // 3 : row])
+    # batches of which a share is wrong differ by how many of them are
+    accepted = ("variance-shift",) if noisier > 1.5 else ()
+    return Planted(trace, found, int(steps[row]), accepted=accepted, extra={"noise_ratio": noisier})
 
 
 class _SmallerBatch(Hook):
