@@ -79,9 +79,13 @@ def unpickle(
 
 def _run(machine: Machine) -> str:
     """Run the opcodes up to the pickle's end; why it was left before, if it was."""
-    take, handlers = machine.take, HANDLERS
+    data, end, handlers = machine.data, machine.end, HANDLERS
     for _ in range(MOST_OPCODES):
-        opcode = take(1)[0]
+        at = machine.at
+        if at >= end:
+            raise BrokenPickleError("no end of the pickle: cut off")
+        opcode = data[at]
+        machine.at = at + 1
         if opcode == STOP:
             return ""
         handlers[opcode](machine)

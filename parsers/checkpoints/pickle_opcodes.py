@@ -51,7 +51,11 @@ def _pushes(byte: bytes, make: Callable[[Machine], Any]) -> None:
 
 
 def _u1(machine: Machine) -> int:
-    return machine.take(1)[0]
+    at = machine.at
+    if at >= machine.end:
+        machine.take(1)
+    machine.at = at + 1
+    return machine.data[at]
 
 
 def _u2(machine: Machine) -> int:

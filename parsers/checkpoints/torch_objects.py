@@ -154,9 +154,19 @@ def _subclass(args: tuple[Any, ...]) -> Any:
     builder = _REBUILD.get(args[0].name)
     made = Record(args[0].name, args[2]) if builder is None else builder(args[2])
     if isinstance(made, PickledTensor) and len(args) > 3 and made.layout == "meta":
-        inner = args[3] if isinstance(args[3], dict) else {}
-        made.parts = {str(name): part for name, part in inner.items() if isinstance(part, PickledTensor)}
+        return _unwrapped(made, args[3])
     return made
+
+
+def _unwrapped(outer: PickledTensor, state: Any) -> PickledTensor:
+    """A tensor that wraps others: with the others as its parts, or the shard that this process holds of a `DTensor`."""
+    record = Record("state")
+    record.build(state)
+    inner = {str(name): part for name, part in record.attributes().items() if isinstance(part, PickledTensor)}
+    if list(inner) == ["_local_tensor"]:
+        return inner["_local_tensor"]
+    outer.parts = inner
+    return outer
 
 
 def _nested(args: tuple[Any, ...]) -> Record:
@@ -203,7 +213,12 @@ _NAMES = """
     torch.per_tensor_affine torch.per_tensor_symmetric torch.per_channel_affine torch.per_channel_symmetric
     torch.per_channel_affine_float_qparams
     torch.quint4x2 torch.quint2x4 torch.bits8 torch.bits16 torch.float4_e2m1fn_x2
-    torch._C._distributed_c10d.ReduceOp
+    torch.distributed.tensor.DTensor torch.distributed.tensor._dtensor_spec.DTensorSpec
+    torch.distributed.tensor._dtensor_spec.TensorMeta torch.distributed.tensor._dtensor_spec.ShardOrderEntry
+    torch.distributed.tensor.placement_types.Shard torch.distributed.tensor.placement_types.Replicate
+    torch.distributed.tensor.placement_types.Partial torch.distributed.tensor.placement_types._StridedShard
+    torch.distributed.device_mesh.DeviceMesh torch.distributed._mesh_layout._MeshLayout
+    torch.distributed._mesh_layout._FlatLayout
 """
 
 #: All that is known in checkpoints of torch, by dotted name.
