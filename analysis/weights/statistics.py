@@ -33,28 +33,28 @@ _SMALL, _BATCH = 4096, 1 << 16
 #: Columns of `statistics`; its docstring says what they hold.
 STATISTICS = pl.Schema(
     {
-        "name": pl.String,
-        "parameter": pl.String,
-        "role": pl.String,
-        "state": pl.String,
-        "dtype": pl.String,
-        "shape": pl.List(pl.Int64),
-        "elements": pl.Int64,
-        "bytes": pl.Int64,
-        "mean": pl.Float64,
-        "std": pl.Float64,
-        "norm": pl.Float64,
-        "minimum": pl.Float64,
-        "maximum": pl.Float64,
-        "zeros": pl.Float64,
-        "nan": pl.Int64,
-        "inf": pl.Int64,
-        "subnormals": pl.Int64,
-        "dead_rows": pl.Int64,
-        "dead_columns": pl.Int64,
-        "kurtosis": pl.Float64,
-        "histogram": pl.List(pl.Int64),
-        "error": pl.String,
+        "name": pl.String(),
+        "parameter": pl.String(),
+        "role": pl.String(),
+        "state": pl.String(),
+        "dtype": pl.String(),
+        "shape": pl.List(pl.Int64()),
+        "elements": pl.Int64(),
+        "bytes": pl.Int64(),
+        "mean": pl.Float64(),
+        "std": pl.Float64(),
+        "norm": pl.Float64(),
+        "minimum": pl.Float64(),
+        "maximum": pl.Float64(),
+        "zeros": pl.Float64(),
+        "nan": pl.Int64(),
+        "inf": pl.Int64(),
+        "subnormals": pl.Int64(),
+        "dead_rows": pl.Int64(),
+        "dead_columns": pl.Int64(),
+        "kurtosis": pl.Float64(),
+        "histogram": pl.List(pl.Int64()),
+        "error": pl.String(),
     }
 )
 
@@ -153,10 +153,10 @@ def judged_roles(roles: Iterable[Role] | None) -> tuple[Role, ...]:
     known: tuple[Role, ...] = get_args(Role)
     if roles is None:
         return known
-    chosen = (roles,) if isinstance(roles, str) else tuple(roles)
+    chosen: tuple[str, ...] = (roles,) if isinstance(roles, str) else tuple(roles)
     if unknown := [role for role in chosen if role not in known]:
         raise ValueError(f"unknown role {unknown[0]!r}; known: {', '.join(known)}")
-    return chosen
+    return tuple(role for role in known if role in chosen)
 
 
 def flat_parts(raw: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -247,8 +247,8 @@ def _read(checkpoint: Checkpoint, one: _Taken) -> NDArray[np.generic] | None:
 
 def _row(one: _Taken) -> tuple[object, ...]:
     tensor, moments = one.tensor, one.moments
-    known = (tensor.name, tensor.parameter, tensor.role, tensor.state, tensor.dtype, list(tensor.shape))
-    known = (*known, tensor.elements, tensor.nbytes)
+    named = (tensor.name, tensor.parameter, tensor.role, tensor.state, tensor.dtype)
+    known = (*named, list(tensor.shape), tensor.elements, tensor.nbytes)
     if one.error is not None:
         return (*known, *[None] * (len(STATISTICS) - len(known) - 1), one.error)
     complex_parts = 2 if DTYPES[tensor.dtype].kind == "complex" else 1

@@ -128,7 +128,7 @@ def sweep(  # pragma: no cover - compiled
 
 
 @compiled
-def _in_column(exponents: Tallies, place: int) -> int:  # pragma: no cover - compiled
+def _in_column(exponents: Tallies, place: int) -> np.int64:  # pragma: no cover - compiled
     half = exponents.shape[1] // 2
     return (
         np.int64(exponents[0, place])

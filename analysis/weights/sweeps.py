@@ -131,7 +131,7 @@ def _swept(x: NDArray[np.generic], normal: float) -> Moments:
 
 
 def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
-    info = np.finfo(x.dtype)
+    info = np.finfo(np.float32 if x.dtype.itemsize == 4 else np.float64)
     exponents = np.zeros((2, 1 << (info.bits - info.nmant)), np.uint32)
     totals = np.zeros(10)
     totals[LEAST], totals[MOST] = np.inf, -np.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,9 @@ def numbers(raw: NDArray[np.generic], tensor: Tensor) -> Floats:
     """
     dtype = tensor.dtype
     if raw.dtype.itemsize <= 2 and dtype not in ("float16", "complex32"):
-        return numbers_of_patterns(dtype, tensor.scale, tensor.zero_point)[unsigned(raw)]
+        table = numbers_of_patterns(dtype, tensor.scale, tensor.zero_point)
+        found: Floats = table[unsigned(raw)]
+        return found
     if raw.dtype.kind == "c":
         parts = np.float32 if raw.dtype.itemsize == 8 else np.float64
         return np.ascontiguousarray(raw).view(parts).reshape(*raw.shape, 2).astype(np.float64)
@@ -49,10 +52,11 @@ def numbers(raw: NDArray[np.generic], tensor: Tensor) -> Floats:
     return plain if tensor.scale is None else tensor.scale * (plain - tensor.zero_point)
 
 
-def unsigned(raw: NDArray[np.generic]) -> NDArray[np.generic]:
+def unsigned(raw: NDArray[np.generic]) -> NDArray[np.unsignedinteger[Any]]:
     """The same bytes as unsigned integers of the same width (complex: of its parts' width), to look at patterns."""
     width = raw.dtype.itemsize // (2 if raw.dtype.kind == "c" else 1)
-    return raw.view(f"u{width}")
+    patterns: NDArray[np.unsignedinteger[Any]] = raw.view(f"u{width}")
+    return patterns
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,169 @@
+"""Sums over two tensors side by side that can be joined, and what follows from them: distance, angle, share changed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.weights.values import numbers
+from parsers.checkpoints.tensors import Tensor
+
+__all__ = ["PairSums", "compiled_sums", "plain_sums"]
+
+Floats = NDArray[np.float64]
+Raw = NDArray[np.generic]
+
+#: Magnitudes whose squares, and the sums of them, are neither infinite nor subnormal.
+_LARGEST, _SMALLEST = 1e140, 1e-140
+
+
+@dataclass(slots=True)
+class PairSums:
+    """Sums of products over the pairs of which both are finite, in multiples of `unit` squared; d stands for b - a."""
+
+    pairs: float = 0.0
+    aa: float = 0.0
+    bb: float = 0.0
+    dd: float = 0.0
+    ad: float = 0.0
+    ab: float = 0.0
+    changed: float = 0.0
+    most_changed: float = 0.0
+    largest: float = 0.0
+    nan_a: float = 0.0
+    nan_b: float = 0.0
+    inf_a: float = 0.0
+    inf_b: float = 0.0
+    unit: float = 1.0
+
+    def __add__(self, other: PairSums) -> PairSums:
+        """Of both together."""
+        unit = max((one.unit for one in (self, other) if one.largest), default=1.0)
+        p, q = (self.unit / unit) ** 2, (other.unit / unit) ** 2
+        joined = PairSums(unit=unit)
+        for name in ("aa", "bb", "dd", "ad", "ab"):
+            setattr(joined, name, getattr(self, name) * p + getattr(other, name) * q)
+        for name in ("pairs", "changed", "nan_a", "nan_b", "inf_a", "inf_b"):
+            setattr(joined, name, getattr(self, name) + getattr(other, name))
+        for name in ("most_changed", "largest"):
+            setattr(joined, name, max(getattr(self, name), getattr(other, name)))
+        return joined
+
+    @property
+    def in_range(self) -> bool:
+        """Whether squares of the numbers, in this unit, lose nothing."""
+        return not self.largest or _SMALLEST <= self.largest / self.unit <= _LARGEST
+
+    def norm(self, of: str) -> float:
+        """L2 norm of `a`, `b` or `d`."""
+        return math.sqrt(getattr(self, of * 2)) * self.unit
+
+    @property
+    def update_ratio(self) -> float | None:
+        """||b - a|| / ||a||: 0 where nothing changed, infinite where all of a was zero."""
+        if not self.pairs:
+            return None
+        if not self.dd:
+            return 0.0
+        return math.sqrt(self.dd / self.aa) if self.aa else math.inf
+
+    @property
+    def rotation(self) -> float | None:
+        """Angle between a and b in degrees; None where either is zero.
+
+        From the parts of d across and along a, so that a small angle keeps its digits, which a cosine loses.
+        """
+        if not (self.aa and self.bb):
+            return None
+        if not self.dd:
+            return 0.0
+        across = max(self.aa * (self.dd / self.aa) - self.ad * (self.ad / self.aa), 0.0)
+        return math.degrees(math.atan2(math.sqrt(across), self.ab / math.sqrt(self.aa)))
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of that angle."""
+        if not (self.aa and self.bb):
+            return None
+        return min(1.0, max(-1.0, self.ab / math.sqrt(self.aa) / math.sqrt(self.bb)))
+
+
+def plain_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
+    """By NumPy, for small tensors.
+
+    >>> w = Tensor("w", "float32", (2,), None)
+    >>> found = plain_sums(np.array([3.0, 4.0], "f4"), np.array([3.0, 5.0], "f4"), w, w)
+    >>> found.norm("a"), found.norm("d"), found.changed
+    (5.0, 1.0, 1.0)
+    """
+    x, y = numbers(part_a, a).ravel(), numbers(part_b, b).ravel()
+    found = PairSums()
+    finite = np.isfinite(x) & np.isfinite(y)
+    if not finite.all():
+        p, q = x[~finite], y[~finite]
+        found.nan_a, found.nan_b = float(np.isnan(p).sum()), float(np.isnan(q).sum())
+        found.inf_a, found.inf_b = float(np.isinf(p).sum()), float(np.isinf(q).sum())
+        found.changed = float(((p != q) & ~(np.isnan(p) & np.isnan(q))).sum())
+        x, y = x[finite], y[finite]
+    if not len(x):
+        return found
+    found.pairs = float(len(x))
+    found.changed += float(np.count_nonzero(x != y))
+    found.largest = max(float(np.abs(x).max()), float(np.abs(y).max()))
+    found.unit = _unit(found)
+    x, y = x / found.unit, y / found.unit
+    d = y - x
+    found.most_changed = float(np.abs(d).max()) * found.unit
+    found.aa, found.bb, found.dd, found.ad, found.ab = (
+        float(p @ q) for p, q in ((x, x), (y, y), (d, d), (x, d), (x, y))
+    )
+    return found
+
+
+def compiled_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
+    """By compiled sweeps, for large tensors; the same numbers but for rounding."""
+    from analysis.weights.pair_kernels import sweep_words
+
+    if a.dtype == b.dtype == "bfloat16":
+        sums = np.zeros(13)
+        sweep_words(_read_only(part_a), _read_only(part_b), sums)
+        return PairSums(*sums.tolist())
+    x, y = _floats(part_a, a), _floats(part_b, b)
+    if x.dtype != y.dtype:
+        x, y = x.astype(np.float64), y.astype(np.float64)
+    found = _swept(x, y, 1.0)
+    return found if found.in_range else _swept(x, y, _unit(found))
+
+
+def _swept(x: Raw, y: Raw, unit: float) -> PairSums:
+    from analysis.weights.pair_kernels import sweep_pair
+
+    sums = np.zeros(13)
+    bits = f"u{x.dtype.itemsize}"
+    x, y = _read_only(x), _read_only(y)
+    sweep_pair(x, y, x.view(bits), y.view(bits), 1.0 / unit, sums)
+    return PairSums(*sums.tolist(), unit)
+
+
+def _read_only(x: Raw) -> Raw:
+    """Aligned and not to be written, as mapped arrays are: so kernels are compiled once."""
+    x = np.require(x, requirements="A")[:]
+    x.flags.writeable = False
+    return x
+
+
+def _floats(part: Raw, tensor: Tensor) -> Raw:
+    """In the narrowest of single and double precision that is at hand without loss."""
+    if tensor.dtype == "bfloat16":
+        return (part.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return part if part.dtype.kind == "f" and part.dtype.itemsize >= 4 else numbers(part, tensor)
+
+
+def _unit(found: PairSums) -> float:
+    """A power of two by which the numbers come into range; 1 where they are."""
+    if PairSums(largest=found.largest).in_range:
+        return 1.0
+    return math.ldexp(1.0, max(-1000, min(1000, math.frexp(found.largest)[1] - 1)))
