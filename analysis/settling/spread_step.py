@@ -21,9 +21,9 @@ _AT_ONCE = 0.6
 #: Standard errors of the step that healthy series stay below whatever their length, since the number of blocks has a
 #: ceiling: simulated on Gaussian, heavy-tailed and autocorrelated noise (tests/analysis/settling/test_spread.py).
 _SURE = 6.0
-#: What a step leaves unexplained must be less than what all else without one leaves, by six natural logarithms of
+#: What a step leaves unexplained must be less than what all else without one leaves, by 5.5 natural logarithms of
 #: likelihood; where it stands all by itself, this share of it is little enough too.
-_LIKELIER, _BETTER = 6.0, 0.65
+_LIKELIER, _BETTER = 5.5, 0.65
 #: Blocks of few rows differ by chance by this variance at least, however well a step happens to fit them.
 _LEAST = 1e-6
 

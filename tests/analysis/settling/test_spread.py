@@ -66,7 +66,7 @@ def test_noise_that_moves_without_a_step_has_no_shift(n, shape):
         "line": 2.0 * age,
         "early": 2.0 * (1 - np.exp(-age / 0.15)),
         "bend": np.where(age < 0.5, 0.0, 3.0 * (age - 0.5)),
-        "wave": 0.6 * np.sin(5 * age),
+        "wave": 0.4 * np.sin(5 * age),
     }[shape]
     told = 0
     for seed in range(12):
