@@ -179,7 +179,8 @@ def level_shift(draw: Draw) -> Planted:
     trace = train(draw.recipe, [_Harder(int(steps[row]), factor)])
     span = min(25, len(values) - row)
     shifted = trace.series("loss")[1]
-    found = close_to(jump(shifted, row, span), factor, 1.3, "shift of the level")
+    found = jump(shifted, row, span)
+    close_to(math.log(max(found, 1.0)), math.log(factor), 1.4, "logarithm of the shift of the level")
     noisier = log_noise(shifted[row:]) / log_noise(shifted[row // 3 : row])
     # batches of which a share is wrong differ by how many of them are
     accepted = ("variance-shift",) if noisier > 1.5 else ()
