@@ -1,0 +1,242 @@
+"""The path of a run through weight space: its saves as points of a plane, how far each lies, and which way it went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.figures import COLOURS, axes
+from analysis.result import Result
+from analysis.weights.common import Common, common_parameters, parts
+from parsers.checkpoints.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["SCHEMA", "PathResult", "weight_path"]
+
+Progress = Callable[[int, int, str], None]
+Floats = NDArray[np.float64]
+
+SCHEMA: dict[str, type[pl.DataType]] = {
+    "save": pl.String,
+    "step": pl.Int64,
+    "norm": pl.Float64,
+    "pc1": pl.Float64,
+    "pc2": pl.Float64,
+    "pc1_share": pl.Float64,
+    "pc2_share": pl.Float64,
+    "from_first": pl.Float64,
+    "update": pl.Float64,
+    "length": pl.Float64,
+    "cosine": pl.Float64,
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PathResult(Result):
+    """Where the saves of a run lie in weight space; one row a save, in the order given.
+
+    Columns of `frame`: `save`, `step`; `norm` of the weights; `pc1` and `pc2`, the coordinates along the two directions
+    in which the saves differ most, in units of the weights, and the share of all variance that each direction holds
+    (the same in every row); `from_first`, the distance from the first save; `update`, the distance from the save
+    before; `length`, the sum of updates so far; `cosine` between this update and the one before (near 1: the run goes
+    on in its direction; near 0: each update is new; below 0: it goes back and forth). Null where there is no such save
+    before, and throughout for a save whose weights are NaN or infinite.
+
+    `parameters` and `elements` say how much was compared, `left_out` names what was not, with the reason.
+    """
+
+    parameters: int = 0
+    elements: int = 0
+    left_out: tuple[tuple[str, str], ...] = field(default=())
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """The path in the plane of the first two principal components, from the first save to the last.
+
+        `labels=False` leaves the steps of the first and the last save out.
+        """
+        labels = options.pop("labels", True)
+        if options:
+            raise TypeError(f"plot takes labels, not {', '.join(options)}")
+        ax = axes(ax, width=5.5, height=4.5)
+        shown = self.frame.drop_nulls("pc1")
+        ax.set_xlabel(f"first principal component (weights){_share(shown, 'pc1_share')}")
+        ax.set_ylabel(f"second principal component (weights){_share(shown, 'pc2_share')}")
+        if not shown.height:
+            ax.set_title("no two saves whose weights can be compared")
+            return ax
+        ax.plot(shown["pc1"], shown["pc2"], marker="o", markersize=4, color=COLOURS["blue"])
+        ax.plot(shown["pc1"][-1:], shown["pc2"][-1:], marker="o", markersize=8, color=COLOURS["vermilion"])
+        if labels:
+            for row in (shown.row(0, named=True), shown.row(-1, named=True)):
+                name = row["save"] if row["step"] is None else f"step {row['step']:,}"
+                ax.annotate(
+                    name.replace("$", r"\$"), (row["pc1"], row["pc2"]), xytext=(6, 6), textcoords="offset points"
+                )
+        last = shown.row(-1, named=True)
+        straight = last["from_first"] / last["length"] if last["length"] else 0.0
+        ax.set_title(
+            f"{shown.height} saves: a path of {last['length']:.4g} that ends {last['from_first']:.4g} "
+            f"from its start ({straight:.0%})"
+        )
+        return ax
+
+
+def weight_path(
+    checkpoints: Sequence[Checkpoint],
+    *,
+    names: Sequence[str] | None = None,
+    steps: Sequence[int | None] | None = None,
+    run: str = "",
+    progress: Progress | None = None,
+) -> PathResult:
+    """Where each of `checkpoints` lies in weight space, in their order: see `PathResult` for the columns.
+
+    The coordinates are those of a principal component analysis of the saves as points, one dimension a weight: exact,
+    from the matrix of all scalar products of the saves' differences from the first one (T x T for T saves), which is
+    summed up over blocks of one tensor after another, so that no save is ever held in memory. A tensor that is packed
+    or lies in pieces is read whole from every save at once. Signs are chosen so that the last save stands to the right
+    and above.
+
+    Compared are the parameters of the model that all saves have with one shape; means and variances of normalisation,
+    counts, other roles and what is no real number are left out, and `PathResult.left_out` says what and why. `names`
+    and `steps` stand for what the checkpoints say of themselves (the name of the file, `Checkpoint.step`), where they
+    are known better. `progress` is called as `progress(done, total, parameter)`.
+
+    A smooth curve alone is no sign of anything: the principal components of a random walk are cosines, and the first
+    holds 61 % of its variance (Antognini and Sohl-Dickstein 2018, arXiv:1806.08805). `cosine` and the distances do not
+    depend on the projection. Of a single save, or saves all equal, the coordinates are 0 and the shares null. Raises
+    ValueError for lists of other lengths, and `InputError` where a file changed since it was opened.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from parsers.checkpoints.tensors import Storage, Tensor
+    >>> def save(i):
+    ...     place = Path(tempfile.mkdtemp()) / f"step{i}.raw"
+    ...     _ = place.write_bytes(np.array([3.0 * i, 4.0 * i, 1.0]).tobytes())
+    ...     tensor = Tensor("w", "float64", (3,), Storage(place, 0, 24), parameter="w")
+    ...     return Checkpoint(place, "raw", (tensor,), step=i)
+    >>> weight_path([save(i) for i in range(4)]).frame.select("save", "from_first", "length", "cosine").rows()[2]
+    ('step2.raw', 10.0, 10.0, 1.0)
+    """
+    for what, given in (("names", names), ("steps", steps)):
+        if given is not None and len(given) != len(checkpoints):
+            raise ValueError(f"{what} has {len(given)} entries for {len(checkpoints)} checkpoints")
+    common, left_out = common_parameters(checkpoints)
+    products, norms = _products(checkpoints, common, progress)
+    usable = np.flatnonzero(np.isfinite(norms)) if common else np.array([], np.int64)
+    rows = pl.DataFrame(
+        {
+            "save": list(names) if names is not None else [one.path.name for one in checkpoints],
+            "step": list(steps) if steps is not None else [one.step for one in checkpoints],
+        },
+        schema={"save": pl.String, "step": pl.Int64},
+    )
+    measured = _measured(products[np.ix_(usable, usable)], norms[usable])
+    columns = {name: _spread(values, usable, len(checkpoints)) for name, values in measured.items()}
+    frame = rows.with_columns(pl.Series(name, values, pl.Float64) for name, values in columns.items())
+    return PathResult(
+        run,
+        frame.select(*SCHEMA),
+        parameters=len(common),
+        elements=sum(one.elements for one in common),
+        left_out=left_out,
+    )
+
+
+def _products(
+    checkpoints: Sequence[Checkpoint], common: Sequence[Common], progress: Progress | None
+) -> tuple[Floats, Floats]:
+    """Scalar products of all differences from the first finite save; the norm of each save, NaN where it is not."""
+    count = len(checkpoints)
+    base = 0
+    while True:
+        gram, squares = np.zeros((count, count)), np.zeros(count)
+        for done, one in enumerate(common, start=1):
+            for block in parts(checkpoints, one):
+                with np.errstate(invalid="ignore", over="ignore"):  # a save that is not finite is told by its norm
+                    squares += np.einsum("ij,ij->i", block, block)
+                    block -= block[base].copy()
+                    gram += block @ block.T
+            if progress is not None:
+                progress(done, len(common), one.parameter)
+        norms = np.sqrt(np.where(np.isfinite(squares), squares, np.nan))
+        finite = np.flatnonzero(np.isfinite(norms))
+        if not finite.size or finite[0] == base:
+            return gram, norms
+        base = int(finite[0])  # differences from a save of NaN say nothing: once more, from the first sound one
+
+
+def _measured(products: Floats, norms: Floats) -> dict[str, list[float | None]]:
+    """The columns of the saves whose weights are finite, from the scalar products of their differences."""
+    count = len(norms)
+    distance = np.sqrt(np.maximum(np.add.outer(products.diagonal(), products.diagonal()) - 2 * products, 0))
+    update = [None, *(float(distance[i - 1, i]) for i in range(1, count))] if count else []
+    length = np.cumsum([step or 0.0 for step in update])
+    points, shares = _principal(products)
+    return {
+        "norm": norms.tolist(),
+        "pc1": points[:, 0].tolist(),
+        "pc2": points[:, 1].tolist(),
+        "pc1_share": [shares[0]] * count,
+        "pc2_share": [shares[1]] * count,
+        "from_first": distance[0].tolist() if count else [],
+        "update": update,
+        "length": length.tolist(),
+        "cosine": [_cosine(products, i) for i in range(count)],
+    }
+
+
+def _principal(products: Floats) -> tuple[Floats, tuple[float | None, float | None]]:
+    """Coordinates on the first two principal components, and their shares of the variance."""
+    count = len(products)
+    points = np.zeros((count, 2))
+    if not count:
+        return points, (None, None)
+    centred = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
+    values, vectors = np.linalg.eigh(centred)
+    values = np.maximum(values[::-1], 0)
+    total = values.sum()
+    # all saves equal, but for the rounding of the sums
+    if total <= 1e-14 * abs(products).max() or not total:
+        return points, (None, None)
+    held = min(2, count)
+    points[:, :held] = vectors[:, ::-1][:, :held] * np.sqrt(values[:held])
+    points *= np.where(points[-1] < 0, -1, 1)
+    shares = [float(value / total) for value in values[:2]] + [0.0]
+    return points, (shares[0], shares[1])
+
+
+def _cosine(products: Floats, i: int) -> float | None:
+    """Of the angle between the update to save i and the one before; None where one of them is missing or 0."""
+    if i < 2:
+        return None
+    now, before = _scalar(products, (i, i - 1), (i, i - 1)), _scalar(products, (i - 1, i - 2), (i - 1, i - 2))
+    if now <= 0 or before <= 0:
+        return None
+    return float(np.clip(_scalar(products, (i, i - 1), (i - 1, i - 2)) / math.sqrt(now * before), -1, 1))
+
+
+def _scalar(products: Floats, one: tuple[int, int], other: tuple[int, int]) -> float:
+    """Scalar product of two differences of saves."""
+    (a, b), (c, d) = one, other
+    return float(products[a, c] - products[a, d] - products[b, c] + products[b, d])
+
+
+def _spread(values: list[float | None], places: NDArray[np.int64], count: int) -> list[float | None]:
+    spread: list[float | None] = [None] * count
+    for place, value in zip(places.tolist(), values, strict=True):
+        spread[place] = value
+    return spread
+
+
+def _share(shown: pl.DataFrame, column: str) -> str:
+    share = shown[column][0] if shown.height else None
+    return "" if share is None else f", {share:.0%} of the variance"
