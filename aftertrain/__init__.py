@@ -28,9 +28,11 @@ _PUBLIC = {
     "WandbMirror": "eventstream.wandb_mirror",
     "anomalies": "analysis.anomalies",
     "check": "analysis.custom_checks",
+    "checkpoints": "analysis.checkpoints",
     "convergence": "analysis.convergence",
     "curriculum": "analysis.curriculum",
     "diagnose": "analysis.diagnose",
+    "diff": "analysis.diff",
     "gan": "analysis.gan",
     "gradients": "analysis.gradients",
     "health": "analysis.health",
@@ -57,10 +59,12 @@ __all__ = [*sorted(_PUBLIC), "__version__"]
 
 if TYPE_CHECKING:
     from analysis.anomalies import anomalies as anomalies
+    from analysis.checkpoints import checkpoints as checkpoints
     from analysis.convergence import convergence as convergence
     from analysis.curriculum import curriculum as curriculum
     from analysis.custom_checks import check as check
     from analysis.diagnose import diagnose as diagnose
+    from analysis.diff import diff as diff
     from analysis.findings import Finding as Finding
     from analysis.findings import NotApplicable as NotApplicable
     from analysis.gan import gan as gan

@@ -6,12 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aftertrain import __version__, refuse_foreign
 
 if TYPE_CHECKING:
+    from analysis.findings import Finding
     from analysis.norms import Norms
+    from analysis.result import Result
     from analysis.rules import Rules
     from parsers.run import RunSet
     from parsers.settings import Settings
@@ -54,17 +57,34 @@ def build_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="findings of each run, for people and for CI", epilog=EXIT_CODES)
     check.add_argument("paths", nargs="+", metavar="PATH")
     check.add_argument("--format", choices=FORMATS, default="table")
-    check.add_argument(
-        "--fail-on",
-        choices=("warning", "critical", "fatal", "never"),
-        default="critical",
-        help="lowest severity that makes the exit status 1 (default: %(default)s)",
-    )
+    _add_fail_on(check)
     _add_norms(check)
     _add_plan(check)
     _add_config(check)
     _add_dialects(check)
     check.set_defaults(call=_check)
+
+    saves = commands.add_parser(
+        "checkpoints",
+        help="what the weights of a checkpoint, or of a folder of them, say, and what changed between two",
+        epilog=EXIT_CODES,
+    )
+    saves.add_argument("paths", nargs=1, metavar="PATH", help="a checkpoint, or a folder of saves")
+    saves.add_argument("--against", metavar="PATH", help="a checkpoint to compare with: what changed from it to PATH")
+    saves.add_argument(
+        "--max-drift",
+        type=float,
+        metavar="RATIO",
+        help="with --against: a tensor whose ||b-a|| / ||a|| is larger is critical, and so is one lost or broken",
+    )
+    saves.add_argument("--run", metavar="LOG", help="the log of the run: loss, evaluation and rate at each save")
+    saves.add_argument(
+        "--spectra", action="store_true", help="singular values and the exponents of their tails too (takes longer)"
+    )
+    saves.add_argument("--format", choices=("table", "json", "markdown"), default="table")
+    _add_fail_on(saves)
+    _add_config(saves)
+    saves.set_defaults(call=_checkpoints)
 
     selftest = commands.add_parser(
         "selftest",
@@ -119,6 +139,15 @@ def _add_config(command: argparse.ArgumentParser) -> None:
         default=[],
         help="run this Python file, which registers checks of your own (docs/custom-checks.md); may be given more than "
         "once",
+    )
+
+
+def _add_fail_on(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--fail-on",
+        choices=("warning", "critical", "fatal", "never"),
+        default="critical",
+        help="lowest severity that makes the exit status 1 (default: %(default)s)",
     )
 
 
@@ -258,7 +287,6 @@ def _report(given: argparse.Namespace) -> int:
 def _check(given: argparse.Namespace) -> int:
     from aftertrain import render
     from analysis.diagnose import diagnose
-    from analysis.findings import SEVERITIES
 
     rules, norms = _rules(given), _norms(given)
     runs = _load(given)
@@ -268,10 +296,44 @@ def _check(given: argparse.Namespace) -> int:
             progress(number, len(runs), run.name)
             diagnoses.append(diagnose(run, rules=rules, norms=norms))
     print(render.DIAGNOSES[given.format](diagnoses))
+    return _failed(given, [f for d in diagnoses for f in d.findings])
+
+
+def _failed(given: argparse.Namespace, findings: Sequence[Finding]) -> int:
+    """The exit status that `--fail-on` makes of some findings."""
+    from analysis.findings import SEVERITIES
+
     if given.fail_on == "never":
         return 0
     bar = SEVERITIES.index(given.fail_on)
-    return int(any(SEVERITIES.index(f.severity) >= bar for d in diagnoses for f in d.findings))
+    return int(any(SEVERITIES.index(one.severity) >= bar for one in findings))
+
+
+def _checkpoints(given: argparse.Namespace) -> int:
+    from aftertrain import render_checkpoints as render
+    from analysis.checkpoints import checkpoints
+    from analysis.diff import diff
+    from eventstream.errors import InputError
+
+    rules = _rules(given)
+    for option, needed in (("max_drift", given.against is not None), ("run", given.against is None)):
+        if getattr(given, option) is not None and not needed:
+            other = "needs" if option == "max_drift" else "does not go with"
+            raise InputError(f"--{option.replace('_', '-')} {other} --against")
+    with _Progress("reading weights") as progress:
+        if given.against is not None:
+            try:
+                found: Result = diff(given.against, given.paths[0], max_drift=given.max_drift, progress=progress)
+            except ValueError as error:
+                raise InputError(f"--max-drift: {error}") from error
+        else:
+            found = checkpoints(
+                given.paths[0], run=given.run, spectra=given.spectra, limits=rules.limits, progress=progress
+            )
+    kept, _ = rules.applied(found.findings, ())
+    found = replace(found, findings=tuple(kept))
+    print(render.TOLD[given.format](found))
+    return _failed(given, found.findings)
 
 
 def _selftest(given: argparse.Namespace) -> int:

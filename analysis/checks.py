@@ -18,13 +18,15 @@ __all__ = ["CHECKS", "Check"]
 class Check:
     """One analysis in the diagnosis: `module.function(run) -> Result`, imported when it runs, and the kinds it judges.
 
-    For each of `kinds` the result holds findings, or says `not_applicable`, or has looked and found nothing. An
-    analysis of which some kind has a limit takes `limits` as well.
+    For each of `kinds` the result holds findings, or says `not_applicable`, or has looked and found nothing. `also`
+    are kinds of another check that this one judges too, by other evidence: such a kind is unjudged where both say so.
+    An analysis of which some kind has a limit takes `limits` as well.
     """
 
     name: str
     module: str
     kinds: tuple[str, ...]
+    also: tuple[str, ...] = ()
 
     def __call__(self, run: Run, limits: Limits = DEFAULT_LIMITS) -> Result:
         """The result for `run`."""
@@ -95,5 +97,11 @@ CHECKS: tuple[Check, ...] = (
         "speaker_embeddings",
         "analysis.speaker_embeddings",
         ("embedding-collapse", "low-separation", "mislabelled-sample"),
+    ),
+    Check(
+        "checkpoints",
+        "analysis.checkpoints",
+        ("checkpoint-corrupt", "checkpoint-unsafe", "checkpoint-non-finite", "weight-drift"),
+        also=("checkpoint-mismatch", "dead-units", "frozen-layer", "rank-divergence"),
     ),
 )

@@ -60,6 +60,11 @@ class CustomCheck:
         """The kind that it judges, alone."""
         return (self.name,)
 
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Kinds of other checks that it judges too: none."""
+        return ()
+
     def __call__(self, run: Run, limits: Limits = DEFAULT_LIMITS) -> CheckResult:
         """What the function finds in `run`. Whatever it raises is told in the result, and stops nothing."""
         missing = [name for name in self.needs if not _has(run, name)]

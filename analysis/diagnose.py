@@ -116,7 +116,7 @@ def diagnose(
     ruled = rules if isinstance(rules, Rules) else rules_of(rules or {})
     limits = ruled.limits if norms is None else replace(ruled.limits, learned=_learned(norms, run))
     results: dict[str, Result] = {}
-    for name in (name for name in wanted if ruled.wants(known[name].kinds)):
+    for name in (name for name in wanted if ruled.wants((*known[name].kinds, *known[name].also))):
         if progress is not None:
             progress(name)
         results[name] = known[name](run, limits)
@@ -195,11 +195,14 @@ def _worst_first(finding: Finding) -> tuple[int, int, str, str]:
 def _not_applicable(
     results: Mapping[str, Result], findings: Iterable[Finding], told: set[str]
 ) -> tuple[NotApplicable, ...]:
-    """One entry a kind that was not `told` of: a kind that some check found after all has been judged."""
-    found = {f.kind for f in findings} | told
+    """One entry a kind that was not `told` of: a kind that some check found, or another one judged, is none of them."""
+    done = {f.kind for f in findings} | told
+    for check in (one for one in CHECKS if one.name in results):
+        unjudged = {entry.kind for entry in results[check.name].not_applicable}
+        done |= {*check.kinds, *check.also} - unjudged
     reasons: dict[str, NotApplicable] = {}
     for result in results.values():
         for entry in result.not_applicable:
-            if entry.kind not in found:
+            if entry.kind not in done:
                 reasons.setdefault(entry.kind, entry)
     return tuple(reasons.values())

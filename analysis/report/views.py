@@ -26,9 +26,10 @@ TITLES: dict[str, str] = {
     "speaker_embeddings": "Speaker embeddings",
     "gan": "Generator and discriminator",
     "repeated_data": "Data that came again after a resume",
+    "checkpoints": "Weights, save by save",
 }
 #: Families whose figure is that of their check: the metric alone would not show what is wrong.
-OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts"}
+OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts", "checkpoints"}
 #: Checks that have a figure of their own for every kind of finding.
 OWN_FIGURES = {"hidden_facts"}
 SHARES = "shares of the loss components"
@@ -90,6 +91,8 @@ def _options(check: str, result: Result, metric: str | None = None) -> list[dict
             return []
         kinds = ["similarities", "map", *(["steps"] if result.frame.height > 1 else [])]
         return [{"kind": kind} for kind in kinds]
+    if check == "checkpoints":
+        return [{"view": view} for view in getattr(result, "views", ())]
     if check == "train_eval_gap" and metric in {pair.metric for pair in getattr(result, "pairs", ())}:
         return [{"metric": metric}]
     return [{}]

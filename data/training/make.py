@@ -18,7 +18,7 @@ import torch
 
 from eventstream.recorder import Recorder
 
-from . import charlm, distillation, gan, speaker_encoder
+from . import charlm, classifier, distillation, gan, speaker_encoder
 from .readme import write_readme
 from .speech import espeak, espeak_version
 
@@ -107,6 +107,13 @@ def _charlm(folder: Path, name: str, *, options: charlm.Options) -> str:
     return _record(folder, name, charlm.config(options), charlm.plan(options), train)
 
 
+def _classifier(folder: Path, name: str, *, options: classifier.Options) -> str:
+    def train(rec: Recorder) -> str:
+        return f"accuracy {classifier.train(rec, options, folder):.3f} on held-out images"
+
+    return _record(folder, name, classifier.config(options), classifier.plan(options), train)
+
+
 def _killed(folder: Path, name: str, *, options: charlm.Options) -> str:
     """A process of its own, which dies by SIGKILL; then half of its last line goes, as when a disk lost the write."""
     code = (
@@ -129,6 +136,10 @@ _DISTILLATION = (
 )
 _GAN = "A GAN of two small multi-layer perceptrons on scikit-learn's digits."
 _CHARLM = "A character language model (one GRU layer) on sentences of a small grammar."
+_CLASSIFIER = (
+    "A perceptron of three layers on scikit-learn's digits. Weights, their moving average, Adam's state and the step "
+    "are saved six times (`checkpoints/step_*.pt`)."
+)
 _SPIKE = charlm.Options(poison_step=520)
 _COLLAPSE = gan.Options(rush_from=1500)
 _KILLED = charlm.Options(seed=3, kill_step=307)
@@ -228,6 +239,33 @@ SAMPLES = (
         "its segment is still JSON lines and there is no `end`. Its last line was then cut in half, as a disk leaves "
         "it that lost the last write. What stands before is healthy.",
         ("truncated-stream", "unfinished-run"),
+    ),
+    Sample(
+        "classifier-healthy",
+        0,
+        functools.partial(_classifier, options=classifier.Options()),
+        _CLASSIFIER,
+        "Nothing: healthy. All layers move between any two saves, most at first; the average follows.",
+    ),
+    Sample(
+        "classifier-frozen-layer",
+        0,
+        functools.partial(_classifier, options=classifier.Options(left_out="second")),
+        _CLASSIFIER,
+        "The plan trains every layer, and the optimizer was not given `second`: its weights are the same to the last "
+        "bit in all six saves, and the optimizer's state has four parameters in place of six. The log shows nothing: "
+        "loss and accuracy are nearly those of `classifier-healthy`.",
+        ("frozen-layer",),
+    ),
+    Sample(
+        "classifier-dead-units",
+        0,
+        functools.partial(_classifier, options=classifier.Options(dead_units=18)),
+        _CLASSIFIER,
+        "18 of the 48 units of `first` were born dead: their bias begins at -10, so that their ReLU never opens and no "
+        "gradient ever reaches them. Their rows of `first.weight` are the same in all six saves, and Adam's moments of "
+        "them exactly 0. The log shows nothing: the other 30 units suffice.",
+        ("dead-units",),
     ),
 )
 

@@ -1,0 +1,194 @@
+"""Checkpoints and differences of them as text: the saves, what is wrong with them, and what changed most."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import polars as pl
+
+from aftertrain.render import grid, markdown_table, markdown_text, printable
+
+if TYPE_CHECKING:
+    from analysis.checkpoints import Checkpoints
+    from analysis.diff import Diff
+    from analysis.findings import Finding
+    from analysis.result import Result
+
+__all__ = ["TOLD"]
+
+#: Rows of a table in a terminal: a screen full. JSON has them all.
+_ROWS = 40
+_SIGNS = {"info": "i", "warning": "!", "critical": "X", "fatal": "X"}
+
+_Table = Callable[[Sequence[Sequence[str]], Sequence[str]], str]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _size(value: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000  # type: ignore[assignment]
+    return f"{value:,.1f} TB"
+
+
+_SAVES = ("save", "step", "format", "size", "parameters", "norm", "||dW||/||W||", "loss", "eval", "lr", "")
+
+
+def _save_rows(found: Checkpoints) -> list[list[str]]:
+    rows = []
+    for row in found.saves.iter_rows(named=True):
+        marks = [
+            row["label"],
+            "best of those kept" if row["best"] else "",
+            "" if row["in_log"] is not False else "in no log",
+        ]
+        rows.append(
+            [
+                printable(row["save"], 60),
+                _number(row["step"]),
+                row["format"],
+                _size(row["bytes"]),
+                _number(row["parameters"]),
+                _number(row["norm"]),
+                _number(row["update_ratio"]),
+                _number(row["loss"]),
+                _number(row["eval"]),
+                _number(row["lr"]),
+                ", ".join(mark for mark in marks if mark),
+            ]
+        )
+    return rows
+
+
+def _finding_lines(findings: Sequence[Finding], shown: Callable[[str], str]) -> Iterator[str]:
+    from analysis.story.listing import located
+
+    for one in findings:
+        yield f"  {_SIGNS[one.severity]} {one.severity:8} {one.kind}{located(one)}: {shown(one.message)}"
+        if one.severity != "info":
+            yield from (f"      cause: {shown(cause)}" for cause in one.causes[:3])
+            yield from (f"      try:   {shown(suggestion)}" for suggestion in one.suggestions[:3])
+
+
+def _told(found: Checkpoints, table: _Table, shown: Callable[[str], str]) -> str:
+    lines = [f"{found.status.upper()}  {shown(found.run)}: {found.saves.height} saves", ""]
+    rows = _save_rows(found)
+    lines += [table(rows[-_ROWS:], _SAVES)] if rows else []
+    lines += [f"({len(rows) - _ROWS} earlier saves are not shown)"] if len(rows) > _ROWS else []
+    lines += ["", *_finding_lines(found.findings, shown)] if found.findings else ["", "  nothing wrong found"]
+    if found.spectra.height:
+        lines += ["", table(_spectrum_rows(found.spectra), _SPECTRA)]
+    return "\n".join(lines)
+
+
+_SPECTRA = ("matrix", "rows", "columns", "spectral norm", "stable rank", "effective rank", "alpha", "KS")
+
+
+def _spectrum_rows(spectra: pl.DataFrame) -> list[list[str]]:
+    """Matrices of the last save, by what its exponent says: the least usual first."""
+    last = spectra.filter(pl.col("save") == spectra["save"][-1])
+    last = last.sort((pl.col("alpha") - 3.0).abs(), descending=True, nulls_last=True).head(_ROWS)
+    return [
+        [
+            printable(row["parameter"], 60),
+            _number(row["rows"]),
+            _number(row["columns"]),
+            *(_number(row[key]) for key in ("spectral_norm", "stable_rank", "effective_rank", "alpha", "ks_distance")),
+        ]
+        for row in last.iter_rows(named=True)
+    ]
+
+
+_CHANGES = ("tensor", "status", "||b-a||/||a||", "cosine", "largest change", "changed", "before", "after")
+
+
+def _change_rows(frame: pl.DataFrame) -> list[list[str]]:
+    rows = []
+    for row in frame.head(_ROWS).iter_rows(named=True):
+        before, after = (_described(row[f"dtype_{side}"], row[f"shape_{side}"]) for side in "ab")
+        share = row["share_changed"]
+        rows.append(
+            [
+                printable(row["parameter"] or row["name"], 60)
+                + ("" if row["role"] == "weights" else f" ({row['role']})"),
+                row["status"],
+                _number(row["update_ratio"]),
+                _number(row["cosine"]),
+                _number(row["max_change"]),
+                "-" if share is None else f"{share:.1%}",
+                before,
+                after,
+            ]
+        )
+    return rows
+
+
+def _described(dtype: str | None, shape: Sequence[int] | None) -> str:
+    return "-" if dtype is None or shape is None else f"{dtype} {'x'.join(map(str, shape)) or 'scalar'}"
+
+
+def _diff_told(found: Diff, table: _Table, shown: Callable[[str], str]) -> str:
+    lines = [f"{found.status.upper()}  {shown(found.run)}: {found.summary}", ""]
+    lines += [table(_change_rows(found.frame), _CHANGES)] if found.frame.height else []
+    left = found.frame.height - _ROWS
+    lines += [f"({left} tensors that changed less are not shown)"] if left > 0 else []
+    lines += ["", *_finding_lines(found.findings, shown)] if found.findings else []
+    return "\n".join(lines)
+
+
+def _strict(value: Any) -> Any:
+    """NaN and infinities as strings: JSON has none."""
+    from eventstream.records import non_finite_name
+
+    if isinstance(value, dict):
+        return {key: _strict(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_strict(one) for one in value]
+    return non_finite_name(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(found: Result, tables: dict[str, pl.DataFrame], **more: Any) -> str:
+    listed = {name: _strict(table.to_dicts()) for name, table in tables.items()}
+    told = {
+        "version": 1,
+        "status": found.status,
+        "run": found.run,
+        **more,
+        "findings": [one.to_dict() for one in found.findings],
+        "not_applicable": [one.to_dict() for one in found.not_applicable],
+        **listed,
+    }
+    return json.dumps(told, indent=2, allow_nan=False)
+
+
+def _table(found: Result, table: _Table, shown: Callable[[str], str]) -> str:
+    from analysis.diff import Diff
+
+    return (
+        _diff_told(found, table, shown) if isinstance(found, Diff) else _told(cast("Checkpoints", found), table, shown)
+    )
+
+
+def _as_json(found: Result) -> str:
+    from analysis.diff import Diff
+
+    if isinstance(found, Diff):
+        return _json(found, {"tensors": found.frame}, summary=found.summary)
+    read = cast("Checkpoints", found)
+    return _json(read, {"saves": read.saves, "tensors": read.frame, "changes": read.changes, "spectra": read.spectra})
+
+
+TOLD: dict[str, Callable[[Result], str]] = {
+    "table": lambda found: _table(found, grid, printable),
+    "markdown": lambda found: _table(found, markdown_table, markdown_text),
+    "json": _as_json,
+}

@@ -1,0 +1,205 @@
+"""`checkpoints`: what the weights say, of one save, of a series of them, and beside the log of their run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analysis.figures import axes
+from analysis.findings import SEVERITIES, NotApplicable
+from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
+from analysis.result import Result
+from analysis.weights.joined import join_log
+from analysis.weights.kept import KINDS_OF_SAVES, NoSavesError, beside, saves_of
+from analysis.weights.ranks import apart, findings_of
+from analysis.weights.reading import Reading, read_series
+from eventstream.errors import InputError, unknown_name
+from parsers.checkpoints.tensors import Role
+from parsers.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from analysis.weights.landscape import LandscapeResult
+    from analysis.weights.line import LineResult
+    from analysis.weights.weight_path import PathResult
+
+__all__ = ["Checkpoints", "checkpoints"]
+
+Loss = Callable[[Mapping[str, Any]], float]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoints(Result):
+    """What a checkpoint, or a series of them, says.
+
+    `frame` has one row a save and tensor: save, step, then the columns of `analysis.weights.statistics`. `saves` has
+    one row a save: save, series, step, epoch, rank, label, format, path, bytes, tensors, parameters, norm (of all
+    weights), update_ratio (||dW|| / ||W|| since the save before), and what the log says there (`in_log`, `loss`,
+    `eval`, `eval_metric`, `eval_step`, `lr`, `best`; null without a log). `changes` has one row a tensor and pair of
+    successive saves: before, save, step, then the columns of `analysis.weights.differences`. `spectra` has one row a
+    save and matrix where spectra were asked for.
+    """
+
+    saves: pl.DataFrame
+    changes: pl.DataFrame
+    spectra: pl.DataFrame
+    series: tuple[Reading, ...] = field(default=(), repr=False)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What `plot` can show of these saves."""
+        shown = {
+            "updates": self.changes.height,
+            "norms": self.frame.filter(pl.col("shape").list.len() >= 2).height,
+            "spectra": self.spectra.height,
+        }
+        return tuple(name for name, rows in shown.items() if rows)
+
+    def plot(self, ax: Axes | None = None, *, view: str | None = None, **options: Any) -> Axes:
+        """`view="updates"`: which layers moved between saves, as a heat map; `"norms"`: root mean square of the
+        matrices by depth, a line a save; `"spectra"`: the exponents of their tails.
+
+        None takes the first of these that there is something to show of. `options` go to the mesh or the lines.
+        Raises `ValueError` for another view.
+        """
+        from analysis.weights.drawing import draw_norms, draw_spectra, draw_updates
+
+        known = {
+            "updates": (draw_updates, self.changes),
+            "norms": (draw_norms, self.frame),
+            "spectra": (draw_spectra, self.spectra),
+        }
+        if view is not None and view not in known:
+            raise ValueError(unknown_name("view", view, known))
+        chosen = view or (self.views[0] if self.views else "norms")
+        drawn = axes(ax, height=4.2)
+        draw, table = known[chosen]
+        draw(drawn, table, options)
+        worst = self.findings[0].message if self.findings else f"nothing wrong in {self.saves.height} saves"
+        drawn.set_title(f"{self.run}: {worst}"[:100], parse_math=False, loc="left", fontsize=11)
+        return drawn
+
+    def path(self) -> PathResult:
+        """The way of the run through weight space: the saves in their principal plane (needs two saves or more)."""
+        from analysis.weights.weight_path import weight_path
+
+        reading = self._one_series("a path", least=2)
+        with ExitStack() as stack:
+            return weight_path([stack.enter_context(reading.open(at)) for at in range(len(reading.saves))])
+
+    def line(self, loss: Loss, *, first: int | str = 0, last: int | str = -1, points: int = 11) -> LineResult:
+        """The loss along the straight line between two saves, by their place in the series or their name.
+
+        `loss(state_dict) -> float` is yours: it gets torch tensors under the model's own names.
+        """
+        from analysis.weights.line import line
+
+        reading = self._one_series("a line", least=2)
+        with reading.open(first) as one, reading.open(last) as two:
+            return line(one, two, loss, points=points)
+
+    def landscape(self, loss: Loss, *, save: int | str = -1, **options: Any) -> LandscapeResult:
+        """The loss in a plane around a save; `options` are those of `analysis.weights.landscape.landscape`."""
+        from analysis.weights.landscape import landscape
+
+        reading = self._one_series("a landscape", least=1)
+        with reading.open(save) as one:
+            return landscape(one, loss, **options)
+
+    def _one_series(self, what: str, *, least: int) -> Reading:
+        """The series asked about: the longest of those that are no copies by other ranks."""
+        found = max(self.series, key=lambda one: len(one.saves), default=None)
+        if found is None or len(found.saves) < least:
+            held = 0 if found is None else len(found.saves)
+            raise InputError(f"{self.run}: {what} needs {least} saves that can be read; there are {held}")
+        return found
+
+
+def checkpoints(
+    path: Path | str | Run,
+    *,
+    run: Run | Path | str | None = None,
+    spectra: bool = False,
+    roles: Iterable[Role] = ("weights", "ema", "optimizer"),
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Checkpoints:
+    """What the weights of a checkpoint, or of each of a folder of them, say; nothing of a file is executed.
+
+    `path` is a checkpoint (safetensors, torch, Hugging Face, Lightning, distributed, `.npz`), a folder of saves, or a
+    run, whose saves are looked for in its folder. `run` is the log to lay beside them, loaded or by its path; by
+    default the only run in the folder of the saves, or in the one above a folder called `checkpoints` or alike. Every
+    tensor is read once, mapped: memory stays below three times the largest. `roles` are what is read of weights, ema,
+    optimizer and other. `spectra` asks for singular values and the exponents of their tails, which take longer.
+    `progress` is called with (done, total, what).
+
+    Findings: `checkpoint-corrupt`, `checkpoint-unsafe` (what a pickle would have called), `checkpoint-non-finite`,
+    `checkpoint-mismatch` (shapes, types, keys, ties, counters of steps, copies of ranks), `dead-units`,
+    `frozen-layer`, `weight-drift`. A run without saves, or with more bytes of them than a diagnosis should read,
+    leaves these `not_applicable`. Raises `InputError` where `path` holds no checkpoint, `ValueError` for roles that
+    are none.
+
+    >>> import numpy as np, tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "model.npz"
+    >>> np.savez(place, **{"fc.weight": np.eye(4, dtype=np.float32), "fc.bias": np.full(4, np.nan, np.float32)})
+    >>> found = checkpoints(place)
+    >>> [(f.kind, f.metric) for f in found.findings]
+    [('checkpoint-non-finite', 'fc.bias')]
+    """
+    from analysis.weights.tables import changes_of, frame_of, saves_frame, spectra_of
+
+    name, log = _log(path, run)
+    try:
+        series = saves_of(path)
+    except NoSavesError as none:
+        return _nothing(name, str(none))
+    gauge = Gauge(limits)
+    readings = [
+        read_series(saves, run=name, log=log, roles=tuple(roles), spectra=spectra, gauge=gauge, progress=progress)
+        for saves in series
+    ]
+    found = [*findings_of(readings), *apart(readings, name, gauge)]
+    frame = saves_frame(readings)
+    found.sort(key=lambda one: -SEVERITIES.index(one.severity))
+    return Checkpoints(
+        run=name,
+        frame=frame_of(readings),
+        findings=tuple(found),
+        not_applicable=tuple(skipped for reading in readings for skipped in reading.not_applicable),
+        measures=gauge.measures,
+        saves=pl.concat([frame, join_log(log, frame["step"].to_list()).drop("step")], how="horizontal"),
+        changes=changes_of(readings),
+        spectra=spectra_of(readings),
+        series=tuple(readings),
+    )
+
+
+def _log(path: Path | str | Run, run: Run | Path | str | None) -> tuple[str, Run | None]:
+    """How the result is called, and the log that is laid beside the saves."""
+    from parsers.loading import load
+
+    if isinstance(path, Run):
+        return path.name, path
+    log = beside(Path(path)) if run is None else run if isinstance(run, Run) else load(run)
+    return (log.name if log is not None else Path(path).resolve().name), log
+
+
+def _nothing(name: str, reason: str) -> Checkpoints:
+    """The result of a run whose weights could not be looked at."""
+    from analysis.weights.tables import changes_of, frame_of, saves_frame, spectra_of
+
+    empty = saves_frame([])
+    return Checkpoints(
+        run=name,
+        frame=frame_of([]),
+        not_applicable=tuple(NotApplicable(kind, reason) for kind in KINDS_OF_SAVES),
+        saves=pl.concat([empty, join_log(None, [])], how="horizontal"),
+        changes=changes_of([]),
+        spectra=spectra_of([]),
+    )

@@ -1,0 +1,92 @@
+"""What a difference of two checkpoints fails on: tensors that moved further than allowed, lost or broken ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import polars as pl
+
+from analysis.findings import Finding
+from analysis.gradient.scene import some
+from analysis.weights.integrity import corrupt, unsafe
+from analysis.weights.saved import Saved
+from analysis.weights.structure import structure
+from parsers.checkpoints.checkpoint import Checkpoint
+
+__all__ = ["findings_of_diff", "total_drift"]
+
+_NO_STATISTICS = pl.DataFrame()
+
+
+def total_drift(frame: pl.DataFrame) -> float | None:
+    """Norm of all changes over that of all values before; None where no tensor is in both, or all are 0.
+
+    >>> total_drift(pl.DataFrame({"update_norm": [3.0, 4.0, None], "norm_a": [6.0, 8.0, None]}))
+    0.5
+    """
+    both = frame.filter(pl.col("update_norm").is_not_null() & pl.col("update_norm").is_finite())
+    size = math.hypot(*both["norm_a"].to_list()) if both.height else 0.0
+    return math.hypot(*both["update_norm"].to_list()) / size if size > 0 else None
+
+
+def findings_of_diff(
+    before: Checkpoint, after: Checkpoint, frame: pl.DataFrame, *, run_name: str, max_drift: float | None
+) -> list[Finding]:
+    """Damage and unsafe calls of both, tensors that are lost, new or of another shape, and those beyond `max_drift`.
+
+    With `max_drift` a check is asked for: what else is a warning about the list of tensors is critical too, and so is
+    a tensor that is finite before and not after.
+    """
+    one, two = (Saved(checkpoint.path.name, checkpoint, _NO_STATISTICS) for checkpoint in (before, after))
+    found = [*corrupt(one, run_name), *unsafe(one, run_name), *corrupt(two, run_name), *unsafe(two, run_name)]
+    listed = structure(one, two, frame, run_name)
+    if max_drift is None:
+        return [*found, *listed]
+    found += [replace(f, severity="critical") if f.severity == "warning" else f for f in listed]
+    return [*found, *_broken(frame, run_name), *_beyond(frame, run_name, max_drift)]
+
+
+def _broken(frame: pl.DataFrame, run_name: str) -> list[Finding]:
+    rows = frame.filter((pl.col("nan_a") == 0) & (pl.col("nan_b") > 0))
+    return [
+        Finding(
+            "checkpoint-non-finite",
+            "critical",
+            run_name,
+            f"{name or tensor} holds {count:,} NaN that it did not hold before",
+            metric=name or tensor,
+            evidence={"nan": count},
+        )
+        for name, tensor, count in rows.select("parameter", "name", "nan_b").iter_rows()
+    ]
+
+
+def _beyond(frame: pl.DataFrame, run_name: str, max_drift: float) -> list[Finding]:
+    """One finding for all tensors that moved further than allowed: the worst is named, the others are counted."""
+    beyond = frame.filter(pl.col("update_ratio") > max_drift)
+    if beyond.is_empty():
+        return []
+    worst = beyond.row(0, named=True)
+    names = [name or tensor for name, tensor in beyond.select("parameter", "name").iter_rows()]
+    more = f"; so did {len(names) - 1} more of {frame.height} tensors" if len(names) > 1 else ""
+    return [
+        Finding(
+            "weight-drift",
+            "critical",
+            run_name,
+            f"{names[0]} changed by {worst['update_ratio']:.3g} of its norm, more than {max_drift:g}{more}",
+            metric=names[0],
+            evidence={
+                "update_ratio": worst["update_ratio"],
+                "max_drift": max_drift,
+                "tensors": len(names),
+                "tensor_names": some(names, 8),
+            },
+            causes=("the weights are those of another training, step or precision",),
+            suggestions=(
+                "compare what made the two: commit, data, seed, steps, element type",
+                "raise --max-drift where so much change is meant",
+            ),
+        )
+    ]

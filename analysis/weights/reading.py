@@ -1,0 +1,170 @@
+"""One series of saves, read: every tensor once, each save beside the one before, and what is to be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from analysis.findings import Finding, NotApplicable
+from analysis.limits import Gauge
+from analysis.weights.between_saves import findings_between
+from analysis.weights.differences import differences
+from analysis.weights.kept import bytes_of
+from analysis.weights.one_save import findings_of_save
+from analysis.weights.saved import Saved, told_once
+from analysis.weights.statistics import statistics
+from eventstream.errors import InputError, unknown_name
+from parsers.checkpoints.checkpoint import Checkpoint
+from parsers.checkpoints.opening import open_checkpoint
+from parsers.checkpoints.series import Save
+from parsers.checkpoints.tensors import Role
+from parsers.run import Run
+
+__all__ = ["Kept", "Reading", "read_series"]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is known of a save once it was read; the files are closed."""
+
+    save: Save
+    step: int | None
+    epoch: float | None
+    format: str
+    bytes: int
+    statistics: pl.DataFrame = field(repr=False)
+    #: What changed since the save before; None for the first, and for one that stands for the same weights.
+    changes: pl.DataFrame | None = field(default=None, repr=False)
+    before: str | None = None
+    spectra: pl.DataFrame | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A series of saves in the order of their steps, and its findings."""
+
+    saves: tuple[Kept, ...]
+    findings: tuple[Finding, ...] = ()
+    not_applicable: tuple[NotApplicable, ...] = ()
+
+    @property
+    def series(self) -> str:
+        """What the saves are a series of; empty where there is but one."""
+        return self.saves[0].save.series if self.saves else ""
+
+    @property
+    def rank(self) -> int | None:
+        """The process whose copies these are; None where there are no copies."""
+        return self.saves[0].save.rank if self.saves else None
+
+    def open(self, which: int | str) -> Checkpoint:
+        """One of the saves, by its place or its name, opened again."""
+        names = [kept.save.name for kept in self.saves]
+        if isinstance(which, str) and which not in names:
+            raise InputError(unknown_name("save", which, names))
+        place = names.index(which) if isinstance(which, str) else which
+        if not -len(names) <= place < len(names):
+            raise InputError(f"save {place}: there are {len(names)}")
+        return open_checkpoint(self.saves[place].save.path)
+
+
+def read_series(
+    saves: Sequence[Save],
+    *,
+    run: str,
+    log: Run | None,
+    roles: tuple[Role, ...],
+    spectra: bool,
+    gauge: Gauge,
+    progress: Progress | None = None,
+) -> Reading:
+    """Reads the saves of one series, in the order of their steps; files are closed when this returns.
+
+    Saves that stand for the same step (`last.ckpt`, `best.ckpt`) are read and judged by themselves, and are no part of
+    the story from save to save. Links and copies are left out: what they are copies of has their labels.
+    """
+    plan = None if log is None else log.planned
+    with ExitStack() as stack:
+        opened = in_time([(save, stack.enter_context(open_checkpoint(save.path))) for save in saves])
+        read: list[Kept] = []
+        story: list[Saved] = []
+        changes: list[pl.DataFrame] = []
+        found: list[Finding] = []
+        for number, (save, checkpoint) in enumerate(opened):
+            if progress is not None:
+                progress(number, len(opened), save.name)
+            saved = Saved(save.name, checkpoint, statistics(checkpoint, roles=roles), save.step, save.label)
+            found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
+            before = story[-1] if story and _is_next(story[-1], saved) else None
+            changed = None if before is None else differences(before.checkpoint, checkpoint)
+            if changed is not None:
+                changes.append(changed)
+            if before is not None or not story:
+                story.append(saved)
+            read.append(
+                Kept(
+                    save,
+                    saved.at,
+                    _epoch(save, checkpoint),
+                    checkpoint.format,
+                    bytes_of([save]),
+                    saved.statistics,
+                    changed,
+                    None if before is None else before.name,
+                    _spectra(checkpoint) if spectra else None,
+                )
+            )
+        found = told_once(found)
+        found += findings_between(story, changes, run_name=run, learning_rates=_rates(log), plan=plan, gauge=gauge)
+    return Reading(tuple(read), tuple(found), _unjudged(story))
+
+
+def in_time(opened: Sequence[tuple[Save, Checkpoint]]) -> list[tuple[Save, Checkpoint]]:
+    """Saves by the steps (else the epochs) that they tell themselves, where all do; else in that of names."""
+    for counter in (_step, _epoch):
+        counts = [counter(*one) for one in opened]
+        if None not in counts:
+            places = sorted(range(len(opened)), key=lambda at: (counts[at], bool(opened[at][0].label), at))
+            return [opened[at] for at in places]
+    return list(opened)
+
+
+def _step(save: Save, checkpoint: Checkpoint) -> float | None:
+    return save.step if checkpoint.step is None else checkpoint.step
+
+
+def _epoch(save: Save, checkpoint: Checkpoint) -> float | None:
+    return save.epoch if checkpoint.epoch is None else checkpoint.epoch
+
+
+def _is_next(before: Saved, saved: Saved) -> bool:
+    """Whether a save follows another in training: not the same step again, and not a copy without a step."""
+    return saved.at != before.at if saved.at is not None or before.at is not None else not saved.label
+
+
+def _rates(log: Run | None) -> Mapping[int, float] | None:
+    """Learning rates by the step at which they were logged."""
+    chosen = None if log is None else log.roles["learning_rate"].series
+    if log is None or chosen is None:
+        return None
+    rows = log.series(chosen.metric, split=chosen.split).filter(pl.col("tag") == chosen.tag)
+    rows = rows.drop_nulls(["step", "value"]).filter(pl.col("value").is_finite())
+    return dict(zip(rows["step"].to_list(), rows["value"].to_list(), strict=True))
+
+
+def _spectra(checkpoint: Checkpoint) -> pl.DataFrame:
+    from analysis.weights.spectra import spectra as measure  # loads LAPACK, which a look at the saves does not need
+
+    return measure(checkpoint)
+
+
+def _unjudged(story: Sequence[Saved]) -> tuple[NotApplicable, ...]:
+    if len(story) > 1:
+        return ()
+    reason = "one save alone does not show what moves" if story else "no save could be read"
+    return (NotApplicable("weight-drift", reason), NotApplicable("frozen-layer", reason))
