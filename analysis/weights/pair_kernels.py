@@ -21,17 +21,20 @@ Patterns = NDArray[np.unsignedinteger[Any]]
 
 #: Numbers of each that are compared while they lie in the first-level cache.
 _BLOCK = 2048
+#: All bits of a number in double precision but its sign.
+_MAGNITUDE = np.uint64((1 << 63) - 1)
 #: Where what stands in the array of sums; D is B - A.
-PAIRS, AA, BB, DD, AD, AB, CHANGED, MOST_CHANGED, LARGEST, NAN_A, NAN_B, INF_A, INF_B = range(13)
+PAIRS, AA, BB, DD, AD, AB, CHANGED, MOST_CHANGED, NAN_A, NAN_B, INF_A, INF_B = range(12)
 
 
 @partial(compiled, relaxed=("reassoc", "contract", "nsz"))
-def _products(a: Floats, b: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - compiled
-    """Sums of aa, bb, dd, ad, ab; not finite where any number is not."""
+def _products(a: Floats, b: Floats, scale: float, apart: Sums) -> tuple[float, ...]:  # pragma: no cover - compiled
+    """Sums of aa, bb, dd, ad, ab, not finite where any number is not; the differences go into `apart`."""
     aa = bb = dd = ad = ab = 0.0
     for i in range(len(a)):
         x, y = np.float64(a[i]) * scale, np.float64(b[i]) * scale
         d = y - x
+        apart[i] = d
         aa += x * x
         bb += y * y
         dd += d * d
@@ -49,27 +52,19 @@ def _squares(a: Floats, scale: float) -> float:  # pragma: no cover - compiled
     return aa
 
 
-@partial(compiled, relaxed=("nsz", "nnan"))
-def _extremes(a: Floats, b: Floats) -> tuple[int, float, float]:  # pragma: no cover - compiled
-    """How many finite pairs differ, the largest difference, and the largest magnitude."""
+@compiled
+def _changes(apart: NDArray[np.uint64]) -> tuple[int, int]:  # pragma: no cover - compiled
+    """How many differences are not zero, and the largest magnitude, of patterns of finite numbers.
+
+    Magnitudes are in the order of their patterns, and comparisons of integers are vectorised.
+    """
     changed = 0
-    most = 0.0
-    largest = np.abs(a[0])
-    for i in range(len(a)):
-        changed += a[i] != b[i]
-    for i in range(len(a)):
-        most = max(most, np.abs(np.float64(b[i]) - np.float64(a[i])))
-    for i in range(len(a)):
-        largest = max(largest, max(np.abs(a[i]), np.abs(b[i])))
-    return changed, most, np.float64(largest)
-
-
-@partial(compiled, relaxed=("nsz", "nnan"))
-def _largest(a: Floats) -> float:  # pragma: no cover - compiled
-    largest = np.abs(a[0])
-    for i in range(len(a)):
-        largest = max(largest, np.abs(a[i]))
-    return np.float64(largest)
+    most = np.uint64(0)
+    for i in range(len(apart)):
+        magnitude = apart[i] & _MAGNITUDE
+        changed += magnitude != 0
+        most = max(most, magnitude)
+    return changed, most
 
 
 @compiled
@@ -93,17 +88,17 @@ def _finite_pairs(  # pragma: no cover - compiled
 
 
 @compiled
-def _take_pairs(a: Floats, b: Floats, scale: float, sums: Sums) -> None:  # pragma: no cover - compiled
-    """Take a block; its numbers that are not finite are left out."""
-    aa, bb, dd, ad, ab = _products(a, b, scale)
+def _take_pairs(a: Floats, b: Floats, scale: float, apart: Sums, sums: Sums) -> None:  # pragma: no cover - compiled
+    """Take a block; its numbers that are not finite are left out. `apart` is room for the differences."""
+    aa, bb, dd, ad, ab = _products(a, b, scale, apart)
     if not np.isfinite(aa + bb + dd):
         clean_a, clean_b = np.empty(len(a), a.dtype), np.empty(len(a), b.dtype)
         n = _finite_pairs(a, b, clean_a, clean_b, sums)
         if not n:
             return
         a, b = clean_a[:n], clean_b[:n]
-        aa, bb, dd, ad, ab = _products(a, b, scale)
-    changed, most, largest = _extremes(a, b)
+        aa, bb, dd, ad, ab = _products(a, b, scale, apart)
+    changed, most = _changes(apart[: len(a)].view(np.uint64))
     sums[PAIRS] += len(a)
     sums[AA] += aa
     sums[BB] += bb
@@ -111,22 +106,21 @@ def _take_pairs(a: Floats, b: Floats, scale: float, sums: Sums) -> None:  # prag
     sums[AD] += ad
     sums[AB] += ab
     sums[CHANGED] += changed
-    sums[MOST_CHANGED] = max(sums[MOST_CHANGED], most)
-    sums[LARGEST] = max(sums[LARGEST], largest)
+    largest = np.array([most]).view(np.float64)[0]
+    sums[MOST_CHANGED] = max(sums[MOST_CHANGED], largest)
 
 
 @compiled
-def _take_same(a: Floats, scale: float, sums: Sums) -> None:  # pragma: no cover - compiled
+def _take_same(a: Floats, scale: float, apart: Sums, sums: Sums) -> None:  # pragma: no cover - compiled
     """Take a block that is the same in both."""
     aa = _squares(a, scale)
     if not np.isfinite(aa):
-        _take_pairs(a, a, scale, sums)
+        _take_pairs(a, a, scale, apart, sums)
         return
     sums[PAIRS] += len(a)
     sums[AA] += aa
     sums[BB] += aa
     sums[AB] += aa
-    sums[LARGEST] = max(sums[LARGEST], _largest(a))
 
 
 @compiled
@@ -142,12 +136,13 @@ def sweep_pair(  # pragma: no cover - compiled
     a: Floats, b: Floats, bits_a: Patterns, bits_b: Patterns, scale: float, sums: Sums
 ) -> None:
     """Take pairs of numbers of one type; `bits_a` and `bits_b` are the same as unsigned integers."""
+    apart = np.empty(_BLOCK)
     for start in range(0, len(a), _BLOCK):
         stop = min(start + _BLOCK, len(a))
         if _same(bits_a[start:stop], bits_b[start:stop]):
-            _take_same(a[start:stop], scale, sums)
+            _take_same(a[start:stop], scale, apart, sums)
         else:
-            _take_pairs(a[start:stop], b[start:stop], scale, sums)
+            _take_pairs(a[start:stop], b[start:stop], scale, apart, sums)
 
 
 @compiled
@@ -155,15 +150,20 @@ def sweep_words(  # pragma: no cover - compiled
     a: NDArray[np.uint16], b: NDArray[np.uint16], sums: Sums
 ) -> None:
     """Take pairs of bfloat16, whose patterns are the upper halves of single precision."""
-    wide_a, wide_b = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
+    wide_a, wide_b, apart = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32), np.empty(_BLOCK)
     floats_a, floats_b = wide_a.view(np.float32), wide_b.view(np.float32)
     for start in range(0, len(a), _BLOCK):
-        n = min(_BLOCK, len(a) - start)
-        for i in range(n):
-            wide_a[i] = np.uint32(a[start + i]) << np.uint32(16)
-        if _same(a[start : start + n], b[start : start + n]):
-            _take_same(floats_a[:n], 1.0, sums)
+        x, y = a[start : start + _BLOCK], b[start : start + _BLOCK]
+        n = len(x)
+        _widen(x, wide_a)
+        if _same(x, y):
+            _take_same(floats_a[:n], 1.0, apart, sums)
             continue
-        for i in range(n):
-            wide_b[i] = np.uint32(b[start + i]) << np.uint32(16)
-        _take_pairs(floats_a[:n], floats_b[:n], 1.0, sums)
+        _widen(y, wide_b)
+        _take_pairs(floats_a[:n], floats_b[:n], 1.0, apart, sums)
+
+
+@compiled
+def _widen(words: NDArray[np.uint16], into: NDArray[np.uint32]) -> None:  # pragma: no cover - compiled
+    for i in range(len(words)):
+        into[i] = np.uint32(words[i]) << np.uint32(16)

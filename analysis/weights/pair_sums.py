@@ -18,6 +18,8 @@ Raw = NDArray[np.generic]
 
 #: Magnitudes whose squares, and the sums of them, are neither infinite nor subnormal.
 _LARGEST, _SMALLEST = 1e140, 1e-140
+#: A sum of squares below this may have lost some.
+_SQUARED = 1e-200
 
 
 @dataclass(slots=True)
@@ -32,7 +34,6 @@ class PairSums:
     ab: float = 0.0
     changed: float = 0.0
     most_changed: float = 0.0
-    largest: float = 0.0
     nan_a: float = 0.0
     nan_b: float = 0.0
     inf_a: float = 0.0
@@ -41,21 +42,15 @@ class PairSums:
 
     def __add__(self, other: PairSums) -> PairSums:
         """Of both together."""
-        unit = max((one.unit for one in (self, other) if one.largest), default=1.0)
+        unit = max((one.unit for one in (self, other) if one.aa or one.bb), default=1.0)
         p, q = (self.unit / unit) ** 2, (other.unit / unit) ** 2
         joined = PairSums(unit=unit)
         for name in ("aa", "bb", "dd", "ad", "ab"):
             setattr(joined, name, getattr(self, name) * p + getattr(other, name) * q)
         for name in ("pairs", "changed", "nan_a", "nan_b", "inf_a", "inf_b"):
             setattr(joined, name, getattr(self, name) + getattr(other, name))
-        for name in ("most_changed", "largest"):
-            setattr(joined, name, max(getattr(self, name), getattr(other, name)))
+        joined.most_changed = max(self.most_changed, other.most_changed)
         return joined
-
-    @property
-    def in_range(self) -> bool:
-        """Whether squares of the numbers, in this unit, lose nothing."""
-        return not self.largest or _SMALLEST <= self.largest / self.unit <= _LARGEST
 
     def norm(self, of: str) -> float:
         """L2 norm of `a`, `b` or `d`."""
@@ -112,8 +107,7 @@ def plain_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
         return found
     found.pairs = float(len(x))
     found.changed += float(np.count_nonzero(x != y))
-    found.largest = max(float(np.abs(x).max()), float(np.abs(y).max()))
-    found.unit = _unit(found)
+    found.unit = _unit(x, y)
     x, y = x / found.unit, y / found.unit
     d = y - x
     found.most_changed = float(np.abs(d).max()) * found.unit
@@ -128,24 +122,30 @@ def compiled_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
     from analysis.weights.pair_kernels import sweep_words
 
     if a.dtype == b.dtype == "bfloat16":
-        sums = np.zeros(13)
+        sums = np.zeros(12)
         sweep_words(_read_only(part_a), _read_only(part_b), sums)
         return PairSums(*sums.tolist())
     x, y = _floats(part_a, a), _floats(part_b, b)
     if x.dtype != y.dtype:
         x, y = x.astype(np.float64), y.astype(np.float64)
     found = _swept(x, y, 1.0)
-    return found if found.in_range else _swept(x, y, _unit(found))
+    if not found.pairs or _SQUARED < found.aa + found.bb < math.inf:
+        return found
+    unit = _unit(x, y)
+    return found if unit == 1 else _swept(x, y, unit)
 
 
 def _swept(x: Raw, y: Raw, unit: float) -> PairSums:
     from analysis.weights.pair_kernels import sweep_pair
 
-    sums = np.zeros(13)
+    sums = np.zeros(12)
     bits = f"u{x.dtype.itemsize}"
     x, y = _read_only(x), _read_only(y)
     sweep_pair(x, y, x.view(bits), y.view(bits), 1.0 / unit, sums)
-    return PairSums(*sums.tolist(), unit)
+    found = PairSums(*sums.tolist())
+    found.unit = unit
+    found.most_changed *= unit
+    return found
 
 
 def _read_only(x: Raw) -> Raw:
@@ -162,8 +162,10 @@ def _floats(part: Raw, tensor: Tensor) -> Raw:
     return part if part.dtype.kind == "f" and part.dtype.itemsize >= 4 else numbers(part, tensor)
 
 
-def _unit(found: PairSums) -> float:
-    """A power of two by which the numbers come into range; 1 where they are."""
-    if PairSums(largest=found.largest).in_range:
+def _unit(x: Raw, y: Raw) -> float:
+    """A power of two by which the finite numbers come into range; 1 where they are."""
+    magnitudes = (np.abs(one[np.isfinite(one)]) for one in (x, y))
+    largest = max(float(one.max(initial=0.0)) for one in magnitudes)
+    if not largest or _SMALLEST <= largest <= _LARGEST:
         return 1.0
-    return math.ldexp(1.0, max(-1000, min(1000, math.frexp(found.largest)[1] - 1)))
+    return math.ldexp(1.0, max(-1000, min(1000, math.frexp(largest)[1] - 1)))

@@ -26,12 +26,12 @@ _BLOCK = 4096
 _PILOT = 256
 _ONE = np.uint32(1)
 #: Where what stands in the array of totals.
-FINITE, MEAN, M2, M3, M4, LEAST, MOST, ZEROS, PLUS_ZEROS, NAN = range(10)
+FINITE, MEAN, M2, M3, M4, ZEROS, PLUS_ZEROS, NAN = range(8)
 
 
 @partial(compiled, relaxed=("reassoc", "contract", "nsz", "nnan"))
 def _sums(x: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - compiled
-    """Pilot mean, sums of the first four powers about it, and the extremes, of finite numbers."""
+    """Pilot mean, and sums of the first four powers about it, of finite numbers."""
     pilot = min(len(x), _PILOT)
     shift = 0.0
     for i in range(pilot):
@@ -45,17 +45,29 @@ def _sums(x: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - c
         s2 += d2
         s3 += d2 * d
         s4 += d2 * d2
-    low = high = x[0]
-    for i in range(len(x)):
-        low = min(low, x[i])
-        high = max(high, x[i])
-    return shift, s1, s2, s3, s4, np.float64(low), np.float64(high)
+    return shift, s1, s2, s3, s4
+
+
+@compiled
+def _extremes(
+    bits: NDArray[np.signedinteger[Any]], sign: int, rest: np.int64
+) -> tuple[int, int]:  # pragma: no cover - compiled
+    """Least and largest of finite numbers, as integers in the same order: `bits` are theirs, signed.
+
+    Comparisons of floats are not vectorised, because of NaN; those of integers are.
+    """
+    low = high = bits[0] ^ ((bits[0] >> sign) & rest)
+    for i in range(len(bits)):
+        key = bits[i] ^ ((bits[i] >> sign) & rest)
+        low = min(low, key)
+        high = max(high, key)
+    return low, high
 
 
 @compiled
 def _join(totals: Totals, n: int, sums: tuple[float, ...]) -> None:  # pragma: no cover - compiled
     """Add a block to the totals: its sums about the pilot mean become central ones, then as in `Moments.__add__`."""
-    shift, s1, s2, s3, s4, low, high = sums
+    shift, s1, s2, s3, s4 = sums
     e = s1 / n
     mean = shift + e
     b2 = s2 - s1 * e
@@ -75,8 +87,6 @@ def _join(totals: Totals, n: int, sums: tuple[float, ...]) -> None:  # pragma: n
     totals[M2] += b2 + d * d * p * v
     totals[MEAN] += d * v
     totals[FINITE] = both
-    totals[LEAST] = min(totals[LEAST], low)
-    totals[MOST] = max(totals[MOST], high)
 
 
 @compiled
@@ -93,18 +103,29 @@ def _finite_of(x: Floats, into: Floats, totals: Totals) -> int:  # pragma: no co
 
 @compiled
 def sweep(  # pragma: no cover - compiled
-    x: Floats, bits: Patterns, mantissa: np.uint32, scale: float, exponents: Tallies, totals: Totals
+    x: Floats,
+    patterns: Patterns,
+    bits: NDArray[np.signedinteger[Any]],
+    mantissa: np.uint32,
+    scale: float,
+    exponents: Tallies,
+    totals: Totals,
+    extremes: NDArray[np.int64],
 ) -> None:
     """Take numbers into `totals`, and count them by sign and exponent: `exponents` has two tables of them (their sum
     counts), so that two equal ones in a row do not wait for each other.
 
-    `bits` are the numbers as unsigned integers, `mantissa` the bits below the exponent.
+    `patterns` and `bits` are the numbers as unsigned and as signed integers, `mantissa` the bits below the exponent.
+    `extremes` are the least and the largest number as integers (see `_extremes`).
     """
+    sign = bits.itemsize * 8 - 1
+    rest = (np.int64(1) << sign) - 1
     clean = np.empty(_BLOCK, x.dtype)
+    clean_bits = clean.view(bits.dtype)
     half = exponents.shape[1] // 2
     for start in range(0, len(x), _BLOCK):
         stop = min(start + _BLOCK, len(x))
-        block, seen = x[start:stop], bits[start:stop]
+        block, seen, signed = x[start:stop], patterns[start:stop], bits[start:stop]
         n = stop - start
         odd_before = _in_column(exponents, half - 1)
         small_before = _in_column(exponents, 0)
@@ -122,9 +143,12 @@ def sweep(  # pragma: no cover - compiled
             totals[PLUS_ZEROS] += plus
         if _in_column(exponents, half - 1) != odd_before:
             n = _finite_of(block, clean, totals)
-            block = clean[:n]
+            block, signed = clean[:n], clean_bits[:n]
         if n:
             _join(totals, n, _sums(block, scale))
+            low, high = _extremes(signed, sign, rest)
+            extremes[0] = min(extremes[0], low)
+            extremes[1] = max(extremes[1], high)
 
 
 @compiled

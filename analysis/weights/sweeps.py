@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from analysis.weights.moments import LARGEST_PLAIN, Moments, bin_of, bins_by_exponent
 from analysis.weights.sweep_kernels import (
     FINITE,
-    LEAST,
     M2,
     M3,
     M4,
     MEAN,
-    MOST,
     NAN,
     PLUS_ZEROS,
     ZEROS,
@@ -133,11 +131,13 @@ def _swept(x: NDArray[np.generic], normal: float) -> Moments:
 def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
     info = np.finfo(np.float32 if x.dtype.itemsize == 4 else np.float64)
     exponents = np.zeros((2, 1 << (info.bits - info.nmant)), np.uint32)
-    totals = np.zeros(10)
-    totals[LEAST], totals[MOST] = np.inf, -np.inf
+    totals = np.zeros(8)
+    extremes = np.array([np.iinfo(np.int64).max, np.iinfo(np.int64).min])
     x = np.require(x, requirements="A")
     x.flags.writeable = False  # compiled once, for mapped arrays too
-    sweep(x, unsigned(x), np.uint32(info.nmant), 1.0 / unit, exponents, totals)
+    signed = x.view(f"i{x.dtype.itemsize}")
+    sweep(x, unsigned(x), signed, np.uint32(info.nmant), 1.0 / unit, exponents, totals, extremes)
+    least, most = _of_keys(extremes, signed.dtype).view(x.dtype)
     by_sign = (exponents[0].astype(np.int64) + exponents[1]).reshape(2, -1)
     bias = 1 - int(info.minexp)
     plus, zeros, nan = int(totals[PLUS_ZEROS]), int(totals[ZEROS]), int(totals[NAN])
@@ -152,10 +152,16 @@ def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
         m3=totals[M3],
         m4=totals[M4],
         unit=unit,
-        minimum=float(totals[LEAST]),
-        maximum=float(totals[MOST]),
+        minimum=float(least) if totals[FINITE] else np.inf,
+        maximum=float(most) if totals[FINITE] else -np.inf,
         nan=nan,
         inf=int(by_sign[:, -1].sum()) - nan,
         subnormal=int(by_sign[:, :below].sum()),
         histogram=histogram,
     )
+
+
+def _of_keys(keys: NDArray[np.int64], signed: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """Patterns of numbers from the integers in whose order they are."""
+    rest = np.iinfo(signed).max
+    return np.where(keys < 0, keys ^ rest, keys).astype(signed)
