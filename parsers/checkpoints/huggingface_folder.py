@@ -24,6 +24,11 @@ NAME = "huggingface"
 _FILES = ("parsers.checkpoints.safetensors_file", "parsers.checkpoints.torch_zip", "parsers.checkpoints.torch_legacy")
 _STATE = "trainer_state.json"
 _STEP = re.compile(r"checkpoint-(\d{1,15})")
+#: What the arguments of every training are pickled as; any other call of that file is told.
+_ARGUMENTS = re.compile(
+    r"transformers\.(?:training_args\w*|trainer_utils|trainer_pt_utils|debug_utils|integrations\.\w+)\.\w+"
+    r"|accelerate\.(?:state|parallelism_config|utils\.\w+)\.\w+|(?:trl|sentence_transformers)\.(?:\w+\.)*\w+(?:Config|Arguments)"
+)
 _CONFIGS = ("config.json", "adapter_config.json")
 
 
@@ -133,9 +138,13 @@ def _add(found: _Folder, part: Part) -> None:
         read = read_part(part.file, _read_file)
     found.tensors += [replace(tensor, name=part.prefix + tensor.name) for tensor in read.tensors]
     found.values |= {part.prefix + key: value for key, value in read.values.items()}
-    found.unsafe += read.unsafe
+    found.unsafe += [call for call in read.unsafe if not _is_usual(call)]
     found.damage += read.damage
     found.files += read.files
+
+
+def _is_usual(call: UnsafeCall) -> bool:
+    return call.file.name == "training_args.bin" and call.risk != "dangerous" and bool(_ARGUMENTS.fullmatch(call.name))
 
 
 def _read_file(file: Path) -> Checkpoint:
