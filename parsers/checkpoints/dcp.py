@@ -127,7 +127,7 @@ class _Found:
         if item.transformed or item.offset + item.length > len(data):
             end = f"it should end at byte {item.offset + item.length:,} of a file of {len(data):,}: cut off"
             why = "it was changed by an extension (compression, say), which is not read" if item.transformed else end
-            self.damage.append(Damage(file, f"{name[:120]}, byte {item.offset:,}", why))
+            self.damage.append(Damage(file, f"{name[:120]}, byte {item.offset:,}", why, unsupported=item.transformed))
             return Tree()
         stop = item.offset + item.length
         if data[item.offset : item.offset + 4] == LOCAL:

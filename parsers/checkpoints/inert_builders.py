@@ -23,7 +23,7 @@ _DATA = """
     omegaconf.nodes.IntegerNode omegaconf.nodes.StringNode omegaconf.nodes.PathNode omegaconf.nodes.EnumNode
     omegaconf.nodes.UnionNode omegaconf.base.UnionNode
     typing.Any typing.Union typing.Optional typing.List typing.Dict typing.Tuple builtins.NoneType types.NoneType
-    builtins.int builtins.float builtins.str builtins.bool builtins.bytes builtins.type
+    builtins.int builtins.float builtins.str builtins.bool builtins.type
 """
 _PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 
@@ -129,6 +129,7 @@ STANDARD: Builders = {
     "builtins.set": _set,
     "builtins.frozenset": _set,
     "builtins.bytearray": _byte_array,
+    "builtins.bytes": _byte_array,
     "builtins.complex": _complex,
     "_codecs.encode": _encoded,
     "copyreg._reconstructor": _reconstructed,

@@ -25,7 +25,8 @@ __all__ = [
 #: What pickles are read from: both give an int for an index and bytes for a slice.
 Buffer = bytes | mmap.mmap
 
-SHOWN = 60
+#: Characters of a text that are shown: a command is read whole, as a rule.
+SHOWN = 200
 
 
 class MisuseError(Exception):
@@ -101,7 +102,7 @@ class PickledStorage:
     """A storage that tensors of a pickle refer to.
 
     `dtype` is None where it has no type of its own; `place` is where its bytes lie, as soon as that is known, and
-    `trouble` why it is not.
+    `trouble` why it is not (`unsupported`: for no fault of the file's).
     """
 
     key: str
@@ -109,6 +110,7 @@ class PickledStorage:
     count: int
     place: Storage | None = None
     trouble: str = ""
+    unsupported: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -130,19 +132,21 @@ class PickledTensor:
 def shortened(value: Any, depth: int = 2) -> str:
     """A text of any of these objects, never long and never deep.
 
-    >>> shortened(["x" * 1000, {"a": Record("posix.system")}])
-    "['xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'..., {'a': posix.system(...)}]"
+    >>> shortened(["rm -r /", {"a": Record("posix.system")}])
+    "['rm -r /', {'a': posix.system(...)}]"
+    >>> len(shortened("x" * 1_000_000))
+    205
     """
     if isinstance(value, str | bytes | bytearray):
         return repr(value[:SHOWN]) + ("..." if len(value) > SHOWN else "")
     if isinstance(value, bool | float | complex) or value is None:
         return repr(value)
     if isinstance(value, int):
-        return repr(value) if value.bit_length() < SHOWN * 2 else f"<an integer of {value.bit_length()} bits>"
+        return repr(value) if value.bit_length() < SHOWN else f"<an integer of {value.bit_length()} bits>"
     if isinstance(value, Named):
-        return value.name[: 2 * SHOWN]
+        return value.name[:SHOWN]
     if isinstance(value, Record):
-        return f"{value.name[: 2 * SHOWN]}(...)"
+        return f"{value.name[:SHOWN]}(...)"
     if isinstance(value, list | tuple | set | frozenset | dict):
         return _container(value, depth)
     return f"<{len(value):,} bytes>" if isinstance(value, Span) else f"<{type(value).__name__}>"

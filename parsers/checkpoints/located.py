@@ -23,14 +23,15 @@ SHOWN = 3
 def located(file: Path, tensors: Mapping[str, PickledTensor]) -> tuple[tuple[Tensor, ...], tuple[Damage, ...]]:
     """The tensors whose bytes are all there, and damage for the others, told once for each reason."""
     found: list[Tensor] = []
-    missing: dict[str, list[str]] = {}
+    missing: dict[tuple[str, bool], list[str]] = {}
     for name, tensor in tensors.items():
-        trouble = _trouble(tensor)
-        if trouble:
-            missing.setdefault(trouble, []).append(name)
+        if trouble := _trouble(tensor):
+            unsupported = tensor.dtype not in DTYPES or (tensor.storage is not None and tensor.storage.unsupported)
+            missing.setdefault((trouble, unsupported), []).append(name)
         else:
             found.append(_tensor(name, tensor, file))
-    return tuple(found), tuple(Damage(file, _names(names), trouble) for trouble, names in missing.items())
+    damage = [Damage(file, _names(names), why, unsupported) for (why, unsupported), names in missing.items()]
+    return tuple(found), tuple(damage)
 
 
 def _names(names: list[str]) -> str:

@@ -17,7 +17,7 @@ def storage_asked(key: Any) -> PickledStorage | None:
     """The storage of the id `("storage", class, key, device, elements)`; None for any other id.
 
     >>> storage_asked(("storage", Named("torch.FloatStorage", True, "unknown"), "0", "cpu", 12))
-    PickledStorage(key='0', dtype='float32', count=12, place=None, trouble='')
+    PickledStorage(key='0', dtype='float32', count=12, place=None, trouble='', unsupported=False)
     """
     if not isinstance(key, tuple) or len(key) < 5 or key[0] not in ("storage", b"storage"):
         return None

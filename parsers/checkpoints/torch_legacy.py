@@ -42,8 +42,8 @@ def sniff(path: Path) -> bool:
         return True
     if path.suffix.lower() not in SUFFIXES or head[:1] not in [bytes((byte,)) for byte in OLD_BEGINNINGS]:
         return False
-    got = unpickle(head, file=path, builders={})
-    return got.whole or (len(head) == HEAD and got.end > HEAD // 2)
+    got = unpickle(head, file=path, builders={})  # Python runs the calls before it comes to where a pickle breaks
+    return got.whole or bool(got.calls) or (len(head) == HEAD and got.end > HEAD // 2)
 
 
 def read(path: Path) -> Checkpoint:
@@ -59,12 +59,7 @@ def read(path: Path) -> Checkpoint:
                 "time, in a place without anything to lose, and save the state_dict again as safetensors"
             )
         stream = read_stream(Stream(path, data, 0, len(data)))
-    tree = Tree()
-    for place, value in enumerate(stream.values[:MOST_VALUES]):
-        part = flattened(value, str(place) if place else "")
-        tree.tensors.update(part.tensors)
-        tree.values.update(part.values)
-        tree.trouble.extend(part.trouble)
+        tree = _tree(stream)
     tensors, missing = located(path, tree.tensors)
     left_out = tuple(Damage(path, "tree", why) for why in tree.trouble)
     return Checkpoint(
@@ -78,6 +73,17 @@ def read(path: Path) -> Checkpoint:
         step_of(tree.values),
         epoch_of(tree.values),
     )
+
+
+def _tree(stream: Stream) -> Tree:
+    """The tensors and values of all the pickles, while the file is mapped: arrays that must be turned are copied."""
+    tree = Tree()
+    for place, value in enumerate(stream.values[:MOST_VALUES]):
+        part = flattened(value, str(place) if place else "")
+        tree.tensors.update(part.tensors)
+        tree.values.update(part.values)
+        tree.trouble.extend(part.trouble)
+    return tree
 
 
 def _is_tar(head: bytes) -> bool:

@@ -177,6 +177,7 @@ def _placed(path: Path, storage: PickledStorage, entry: Entry | None, name: str,
         storage.trouble = f"its storage {name!r} is not in the archive"
     elif big and width > 1:
         storage.trouble = "its numbers have their most significant byte first, as some machines write them: not read"
+        storage.unsupported = True
     else:
         storage.trouble = entry.trouble
         nbytes = min(entry.nbytes, storage.count * width)
