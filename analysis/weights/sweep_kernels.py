@@ -56,9 +56,10 @@ def _extremes(
 
     Comparisons of floats are not vectorised, because of NaN; those of integers are.
     """
-    low = high = bits[0] ^ ((bits[0] >> sign) & rest)
+    kind = bits.dtype.type  # sums and shifts come out in 64 bits, half as many at a time, if not told otherwise
+    low = high = kind(bits[0] ^ ((bits[0] >> sign) & rest))
     for i in range(len(bits)):
-        key = bits[i] ^ ((bits[i] >> sign) & rest)
+        key = kind(bits[i] ^ kind(kind(bits[i] >> sign) & rest))
         low = min(low, key)
         high = max(high, key)
     return low, high
@@ -108,12 +109,12 @@ def sweep(  # pragma: no cover - compiled
     bits: NDArray[np.signedinteger[Any]],
     mantissa: np.uint32,
     scale: float,
-    exponents: Tallies,
+    first: Tallies,
+    second: Tallies,
     totals: Totals,
     extremes: NDArray[np.int64],
 ) -> None:
-    """Take numbers into `totals`, and count them by sign and exponent: `exponents` has two tables of them (their sum
-    counts), so that two equal ones in a row do not wait for each other.
+    """Take numbers into `totals`, and count them by sign and exponent in two tables of which the sum counts.
 
     `patterns` and `bits` are the numbers as unsigned and as signed integers, `mantissa` the bits below the exponent.
     `extremes` are the least and the largest number as integers (see `_extremes`).
@@ -122,26 +123,22 @@ def sweep(  # pragma: no cover - compiled
     rest = (np.int64(1) << sign) - 1
     clean = np.empty(_BLOCK, x.dtype)
     clean_bits = clean.view(bits.dtype)
-    half = exponents.shape[1] // 2
+    half = len(first) // 2
     for start in range(0, len(x), _BLOCK):
         stop = min(start + _BLOCK, len(x))
         block, seen, signed = x[start:stop], patterns[start:stop], bits[start:stop]
         n = stop - start
-        odd_before = _in_column(exponents, half - 1)
-        small_before = _in_column(exponents, 0)
-        for i in range(0, n - 1, 2):
-            exponents[0, seen[i] >> mantissa] += _ONE
-            exponents[1, seen[i + 1] >> mantissa] += _ONE
-        if n % 2:
-            exponents[0, seen[n - 1] >> mantissa] += _ONE
-        if _in_column(exponents, 0) != small_before:
+        odd_before = _in_column(first, second, half - 1)
+        small_before = _in_column(first, second, 0)
+        _count_exponents(seen, mantissa, first, second)
+        if _in_column(first, second, 0) != small_before:
             zeros = plus = 0
             for i in range(n):
                 zeros += block[i] == 0
                 plus += seen[i] == 0
             totals[ZEROS] += zeros
             totals[PLUS_ZEROS] += plus
-        if _in_column(exponents, half - 1) != odd_before:
+        if _in_column(first, second, half - 1) != odd_before:
             n = _finite_of(block, clean, totals)
             block, signed = clean[:n], clean_bits[:n]
         if n:
@@ -152,14 +149,23 @@ def sweep(  # pragma: no cover - compiled
 
 
 @compiled
-def _in_column(exponents: Tallies, place: int) -> np.int64:  # pragma: no cover - compiled
-    half = exponents.shape[1] // 2
-    return (
-        np.int64(exponents[0, place])
-        + np.int64(exponents[1, place])
-        + np.int64(exponents[0, half + place])
-        + np.int64(exponents[1, half + place])
-    )
+def _count_exponents(  # pragma: no cover - compiled
+    patterns: Patterns, mantissa: np.uint32, first: Tallies, second: Tallies
+) -> None:
+    """In turn into two tables, so that two equal ones in a row do not wait for each other."""
+    n = len(patterns) // 2
+    for i in range(n):
+        first[patterns[2 * i] >> mantissa] += _ONE
+        second[patterns[2 * i + 1] >> mantissa] += _ONE
+    if len(patterns) % 2:
+        first[patterns[2 * n] >> mantissa] += _ONE
+
+
+@compiled
+def _in_column(first: Tallies, second: Tallies, place: int) -> np.int64:  # pragma: no cover - compiled
+    half = len(first) // 2
+    one = np.int64(first[place]) + np.int64(second[place])
+    return one + np.int64(first[half + place]) + np.int64(second[half + place])
 
 
 @compiled

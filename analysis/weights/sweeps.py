@@ -83,8 +83,7 @@ def _counted(part: NDArray[np.generic], tensor: Tensor) -> Moments:
     """From the count of each pattern: exact, whatever the patterns stand for."""
     patterns = unsigned(part)
     size = 1 << (8 * patterns.dtype.itemsize)
-    tables = np.zeros((2, size + 32), np.uint32)  # the second begins at another set of the cache than the first
-    first, second = tables[0, :size], tables[1, 32:]
+    first, second = _two_tables(size)
     head = min(-patterns.ctypes.data % 8 // patterns.dtype.itemsize, len(patterns))
     inside = (len(patterns) - head) * patterns.dtype.itemsize // 8 * 8 // patterns.dtype.itemsize
     (count_words if size > 256 else count_bytes)(patterns[head : head + inside].view(np.uint64), first, second)
@@ -130,15 +129,15 @@ def _swept(x: NDArray[np.generic], normal: float) -> Moments:
 
 def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
     info = np.finfo(np.float32 if x.dtype.itemsize == 4 else np.float64)
-    exponents = np.zeros((2, 1 << (info.bits - info.nmant)), np.uint32)
+    first, second = _two_tables(1 << (info.bits - info.nmant))
     totals = np.zeros(8)
     extremes = np.array([np.iinfo(np.int64).max, np.iinfo(np.int64).min])
     x = np.require(x, requirements="A")
     x.flags.writeable = False  # compiled once, for mapped arrays too
     signed = x.view(f"i{x.dtype.itemsize}")
-    sweep(x, unsigned(x), signed, np.uint32(info.nmant), 1.0 / unit, exponents, totals, extremes)
+    sweep(x, unsigned(x), signed, np.uint32(info.nmant), 1.0 / unit, first, second, totals, extremes)
     least, most = _of_keys(extremes, signed.dtype).view(x.dtype)
-    by_sign = (exponents[0].astype(np.int64) + exponents[1]).reshape(2, -1)
+    by_sign = (first.astype(np.int64) + second).reshape(2, -1)
     bias = 1 - int(info.minexp)
     plus, zeros, nan = int(totals[PLUS_ZEROS]), int(totals[ZEROS]), int(totals[NAN])
     by_sign[:, 0] -= (plus, zeros - plus)
@@ -165,3 +164,8 @@ def _of_keys(keys: NDArray[np.int64], signed: np.dtype[np.generic]) -> NDArray[n
     """Patterns of numbers from the integers in whose order they are."""
     rest = np.iinfo(signed).max
     return np.where(keys < 0, keys ^ rest, keys).astype(signed)
+
+
+def _two_tables(size: int) -> NDArray[np.uint32]:
+    """Room for counts, such that the same place of both is in different sets of the cache."""
+    return np.zeros((2, size + 32), np.uint32)[:, :size]
