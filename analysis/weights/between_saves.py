@@ -44,6 +44,8 @@ def findings_between(
         raise ValueError(f"{len(saves)} saves have {due} differences between them, and {len(differences)} are given")
     if len(saves) < 2:
         return []
+    # Averages are judged by what they average, and stand under the same names.
+    differences = [frame.filter(pl.col("role") == "weights") for frame in differences]
     gauge, meant = Gauge() if gauge is None else gauge, meant_by(plan)
     moves = moves_of(saves, differences)
     found: list[Finding] = []

@@ -67,7 +67,7 @@ def _untouched(rows: Mapping[str, dict[str, Any]], layer: str) -> bool:
     mean, variance = rows.get(f"{layer}.running_mean"), rows.get(f"{layer}.running_var")
     if mean is None or variance is None:
         return False
-    return bool(mean["zeros"] == mean["elements"] and variance["minimum"] == variance["maximum"] == 1)
+    return bool(mean["zeros"] == 1 and variance["minimum"] == variance["maximum"] == 1)
 
 
 def _finding(

@@ -13,7 +13,7 @@ from analysis.findings import Finding, Severity
 from analysis.gradient.scene import some
 from analysis.kinds import KINDS
 from analysis.limits import Gauge
-from analysis.weights.saved import Saved, is_buffer, layer_of, numbers
+from analysis.weights.saved import Saved, begins_at_zero, is_buffer, layer_of, numbers
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.tensors import Tensor
 
@@ -21,8 +21,10 @@ __all__ = ["DeadRows", "dead_units", "dead_units_between", "unchanged_rows"]
 
 #: Tables of which a row is used where its token is: rare ones have no gradient, and the padding row is zero.
 _TABLE = re.compile(r"(emb|wte|wpe|lookup|vocab|token|codebook|lut|relative_attention_bias|\bpos)", re.IGNORECASE)
-#: Second moments, and what a gradient is added up in: exactly 0 only where there never was one.
-_MOMENTS = ("exp_avg_sq", "square_avg", "sum", "momentum_buffer", "nu", "v")
+#: Moments, and what a gradient is added up in: exactly 0 where there was none for long, or never one. float16 reaches
+#: 0 too soon to say so.
+_MOMENTS = ("exp_avg", "exp_avg_sq", "square_avg", "sum", "momentum_buffer", "mu", "nu", "m", "v")
+_FINE = ("float32", "bfloat16", "float64")
 #: Layers of fewer units have no share worth the name.
 _FEWEST = 8
 #: As for the shares that a log tells (`analysis.gradient.standing_still`): a warning, and critical.
@@ -35,7 +37,7 @@ _CHANGED = 0.5
 _How = Literal["zero", "no gradient", "unchanged"]
 _SAID: dict[_How, str] = {
     "zero": "weights and bias are exactly 0",
-    "no gradient": "the optimizer never saw a gradient of them",
+    "no gradient": "their moments are exactly 0, so that they had no gradient for long, or never one",
     "unchanged": "their weights did not change while those of the others did",
 }
 
@@ -63,10 +65,15 @@ def dead_units(saved: Saved, run_name: str, gauge: Gauge) -> list[Finding]:
     a pruned layer, or of the last one, whose rows are classes, it is information.
     """
     layers = [row for row in saved.rows("weights") if _has_units(row)]
-    last = layers[-1]["parameter"] if len(layers) > 2 else ""
+    last = _last_layer(saved)
     dead = {row["parameter"]: one for row in layers if (one := _zero_rows(saved, row)) is not None}
     for row in saved.rows("optimizer"):
-        if row["state"] in _MOMENTS and _has_units(row) and 0 < row["dead_rows"] < row["shape"][0]:
+        if (
+            row["state"] in _MOMENTS
+            and row["dtype"] in _FINE
+            and _has_units(row)
+            and 0 < row["dead_rows"] < row["shape"][0]
+        ):
             one = DeadRows(row["parameter"], row["dead_rows"], row["shape"][0], "no gradient")
             if row["parameter"] not in dead or dead[row["parameter"]].share < one.share:
                 dead[row["parameter"]] = one
@@ -75,23 +82,25 @@ def dead_units(saved: Saved, run_name: str, gauge: Gauge) -> list[Finding]:
 
 def _has_units(row: dict[str, Any]) -> bool:
     name = row["parameter"]
-    return len(row["shape"]) >= 2 and row["shape"][0] >= _FEWEST and not _TABLE.search(name) and not is_buffer(name)
+    known = row["dead_rows"] is not None and not row["dtype"].startswith("complex")
+    return known and row["shape"][0] >= _FEWEST and not _TABLE.search(name) and not is_buffer(name)
 
 
 def _zero_rows(saved: Saved, row: dict[str, Any]) -> DeadRows | None:
     """Rows that are zero together with their bias; None where there are none, or where all is zero."""
     dead, units = row["dead_rows"], row["shape"][0]
-    if not dead or dead >= units:
+    if not dead or dead >= units or begins_at_zero(row["parameter"]):
         return None
     weights = saved.weights()
     bias = weights.get(f"{layer_of(row['parameter'])}.bias") if row["parameter"].endswith(".weight") else None
     if bias is not None and bias.shape == (units,):
         zero = _nonzero_rows(saved.checkpoint, weights[row["parameter"]]) == 0
-        values = np.concatenate(list(numbers(saved.checkpoint, bias)) or [np.zeros(units)])
+        values = np.concatenate(list(numbers(saved.checkpoint, bias)))
         dead = int(np.count_nonzero(zero & (values == 0)))
-    alive = (units - row["dead_rows"]) * (row["elements"] // units)
-    zeros_beside = row["zeros"] - row["dead_rows"] * (row["elements"] // units)
-    pruned = zeros_beside > _PRUNED * alive or f"{row['parameter'].removesuffix('_orig')}_mask" in weights
+    in_rows = row["dead_rows"] / units
+    pruned = (
+        row["zeros"] - in_rows > _PRUNED * (1 - in_rows) or f"{row['parameter'].removesuffix('_orig')}_mask" in weights
+    )
     return DeadRows(row["parameter"], dead, units, "zero", pruned) if dead else None
 
 
@@ -119,16 +128,22 @@ def dead_units_between(
 ) -> list[Finding]:
     """Layers of which whole rows are bit-identical in two saves while most weights of the others changed.
 
-    `rows` are those of the differences. Only tensors with a share of unchanged elements are read again.
+    `rows` are those of the differences. Only tensors with a share of unchanged elements are read again. Layers of which
+    the later save tells by itself are left to it.
     """
+    told = {finding.metric for finding in dead_units(after, run_name, gauge)}
     one, two = before.weights(), after.weights()
     shapes = {row["parameter"]: row for row in after.rows("weights") if _has_units(row)}
-    names = [row["parameter"] for row in rows if row["parameter"] in shapes and row["parameter"] in one]
-    last = names[-1] if len(names) > 2 else ""
     dead = []
     for row in rows:
         name, share = row["parameter"], row["share_changed"]
-        if name not in shapes or name not in one or not 0 < (share or 0.0) < 1 or row["shape_a"] != row["shape_b"]:
+        if (
+            name not in shapes
+            or name not in one
+            or name in told
+            or not 0 < (share or 0.0) < 1
+            or row["shape_a"] != row["shape_b"]
+        ):
             continue
         still, changed = unchanged_rows(before, one[name], after, two[name])
         if still.any() and changed >= _CHANGED:
@@ -136,7 +151,13 @@ def dead_units_between(
             zero = int(np.count_nonzero(still & (_nonzero_rows(after.checkpoint, two[name]) == 0)))
             count = int(np.count_nonzero(still))
             dead.append(DeadRows(name, count, len(still), "unchanged", zero > count // 2))
-    return _findings(dead, last, before, after, run_name, gauge)
+    return _findings(dead, _last_layer(after), before, after, run_name, gauge)
+
+
+def _last_layer(saved: Saved) -> str:
+    """The last matrix of the model, whose rows are classes; none of so few that the last may be any layer."""
+    names = [name for name, tensor in saved.weights().items() if len(tensor.shape) >= 2 and not _TABLE.search(name)]
+    return names[-1] if len(names) > 2 else ""
 
 
 def _findings(
@@ -168,7 +189,7 @@ def _finding(dead: list[DeadRows], before: Saved, after: Saved, run_name: str, g
         first_step=before.at,
         last_step=after.at,
         evidence={
-            "what": f"{layer}, {worst.how}",
+            "what": f"units of {layer}",
             "layer": layer,
             "share": worst.share,
             "limit": gauge.limits.of("dead-units", worst.parameter, layer),

@@ -63,10 +63,8 @@ def weight_drift(
     intervals = [_interval(*span, frame, learning_rates) for span, frame in zip(spans, differences, strict=False)]
     found = []
     for n, here in enumerate(intervals):
-        whole = _whole_model(intervals, n, run_name, gauge)
-        found += whole or _single_layers(intervals, n, run_name, gauge)
-        if not whole:
-            found += _beyond_adam(here, run_name, gauge)
+        leaps = _whole_model(intervals, n, run_name, gauge) or _single_layers(intervals, n, run_name, gauge)
+        found += leaps or _beyond_adam(here, run_name, gauge)
     return found
 
 

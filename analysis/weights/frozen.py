@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -17,7 +18,7 @@ from analysis.kinds import KINDS
 from analysis.limits import Gauge
 from analysis.weights.counters import counts_of
 from analysis.weights.optimizer_states import moments_of, states_by_parameter
-from analysis.weights.saved import Saved, is_buffer, layer_of
+from analysis.weights.saved import Saved, begins_at_zero, is_buffer, layer_of
 
 __all__ = ["Moves", "frozen_layers", "moves_of"]
 
@@ -25,14 +26,15 @@ __all__ = ["Moves", "frozen_layers", "moves_of"]
 _FIXED = re.compile(
     r"(^|[._])(dfl|teacher|ref_model|reference|lpips|vgg\w*|loss_fn|criterion|perceptual\w*|frozen)[._]"
 )
-_ADAPTER = re.compile(r"(lora_|adapter|zero_conv|magnitude|vera_|ia3_)", re.IGNORECASE)
 #: Share of the parameters that is frozen from which on this is fine-tuning, and not a layer that was forgotten.
 _MOST = 0.5
+
+_RATE = re.compile(r"param_groups\.\d+\.lr$")
 
 _Reason = Literal["no gradient", "zero gradient", "no move", "unknown"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Moves:
     """Which parameters moved in which interval between saves: `moved[name]` has an entry an interval (None: unknown).
 
@@ -43,10 +45,25 @@ class Moves:
     length: list[int]
     spans: list[tuple[Saved, Saved]] = field(repr=False)
 
+    @cached_property
+    def lively(self) -> list[int]:
+        """Intervals in which anything at all moved."""
+        return [n for n in range(len(self.length)) if any(marks[n] for marks in self.moved.values())]
+
+    @cached_property
+    def states(self) -> dict[str, list[dict[str, Any]]]:
+        """The states of the optimizer in the last save, by parameter."""
+        return states_by_parameter(self.spans[-1][1])
+
+    @cached_property
+    def moving(self) -> frozenset[str]:
+        """Parameters that moved in the last interval in which they are known."""
+        last = {name: self.observed(name)[-1:] for name in self.moved}
+        return frozenset(name for name, at in last.items() if at and self.moved[name][at[0]])
+
     def observed(self, name: str) -> list[int]:
         """Intervals in which a parameter is known, and in which anything at all moved."""
-        lively = [n for n in range(len(self.length)) if any(marks[n] for marks in self.moved.values())]
-        return [n for n in lively if self.moved[name][n] is not None]
+        return [n for n in self.lively if self.moved[name][n] is not None]
 
     def rest(self, name: str) -> tuple[int, int | None]:
         """Steps for which a parameter has stood still up to the end while others moved, and the interval they begin."""
@@ -59,12 +76,17 @@ class Moves:
 
 
 def moves_of(saves: Sequence[Saved], differences: Sequence[pl.DataFrame]) -> Moves:
-    """What moved between successive saves, from the share of elements that changed; buffers are left out."""
-    moved: dict[str, list[bool | None]] = {}
+    """What moved between successive saves, from the share of elements that changed; buffers are left out.
+
+    The order is that of the last save, which is that of the model as a rule.
+    """
+    in_order = dict.fromkeys(name for saved in reversed(saves) for name in saved.weights() if not is_buffer(name))
+    twice = saves[-1].second_names() if saves else set()
+    moved: dict[str, list[bool | None]] = {name: [None] * len(differences) for name in in_order if name not in twice}
     for n, frame in enumerate(differences):
         for name, share in frame.select("parameter", "share_changed").iter_rows():
-            if not is_buffer(name):
-                moved.setdefault(name, [None] * len(differences))[n] = None if share is None else share > 0
+            if name in moved:
+                moved[name][n] = None if share is None else share > 0
     spans = list(pairwise(saves))
     return Moves(moved, [_steps_between(before, after) for before, after in spans], spans)
 
@@ -94,7 +116,7 @@ def frozen_layers(moves: Moves, run_name: str, meant: Meant, gauge: Gauge) -> li
     or where their like move (a layer in a stack, a weight whose bias moves); information where freezing looks meant:
     the first layers, whole parts of the model, or half of all parameters.
     """
-    order = list(moves.moved)
+    order = [name for name in moves.moved if moves.observed(name)]
     if not moves.spans or not order:
         return []
     resting = {}
@@ -133,43 +155,53 @@ def _on_purpose(order: list[str], resting: dict[str, tuple[int, int]]) -> set[st
 
 def _still(moves: Moves, name: str, steps: int, first: int, *, purpose: bool, meant: Meant) -> _Still:
     before = any(moves.moved[name][n] for n in moves.observed(name))
-    reason = _reason(moves.spans[-1][1], name)
+    reason = _reason(moves, name)
     if meant.of(name) in ("train", "freeze"):  # a frozen one stands here only where it was to be unfrozen by now
         severity: Severity = "critical"
-    elif _ADAPTER.search(name) and reason == "unknown":
+    elif begins_at_zero(name) and reason == "unknown":
         severity = "info"
     elif reason == "no move":
         severity = "warning"
     elif purpose and not (before and reason == "zero gradient"):
         severity = "info"
     else:
-        severity = "warning" if reason == "zero gradient" or before or _should_move(moves, name) else "info"
+        blamed = reason == "zero gradient" or before or _should_move(moves, name)
+        severity = "warning" if blamed and not _bias_alone(moves, name) else "info"
     return _Still(name, steps, first, before, reason, severity)
 
 
-def _reason(saved: Saved, name: str) -> _Reason:
-    """What the optimizer of the last save says: no state, moments of zero, or a gradient that moves nothing."""
-    states = states_by_parameter(saved)
-    if not states:
+def _bias_alone(moves: Moves, name: str) -> bool:
+    """Whether a bias stands still whose weight moves: before a normalisation, or where it cancels, that is natural."""
+    return name.rpartition(".")[2] == "bias" and any(
+        layer_of(other) == layer_of(name) for other in moves.moving if other != name
+    )
+
+
+def _reason(moves: Moves, name: str) -> _Reason:
+    """What the optimizer of the last save says: no state, moments of zero, or a gradient that moves nothing.
+
+    Its states have numbers and no names: where one of them is missing for what moves, they were not told apart.
+    """
+    states = moves.states
+    if not states or not moves.moving <= states.keys():
         return "unknown"
     moments = moments_of(states.get(name, []))
     if not moments:
         return "no gradient" if name not in states else "unknown"
-    return "zero gradient" if all(row["zeros"] == row["elements"] for row in moments) else "no move"
+    return "zero gradient" if all(row["zeros"] == 1 for row in moments) else "no move"
 
 
 def _should_move(moves: Moves, name: str) -> bool:
     """Whether its like move: another parameter of its layer, or layers before and behind it in a stack."""
     layer, last = layer_of(name), name.rpartition(".")[2]
-    lively = {other for other in moves.moved if moves.rest(other)[0] == 0 and moves.observed(other)}
-    if any(layer_of(other) == layer for other in lively) and last in ("weight", "bias"):
+    if any(layer_of(other) == layer for other in moves.moving) and last in ("weight", "bias"):
         return True
     layers = list(dict.fromkeys(layer_of(other) for other in moves.moved if other.rpartition(".")[2] == last))
     stack = next((stack for stack in stacks_of(layers) if layer in stack), [])
-    moving = [f"{one}.{last}" in lively for one in stack]
+    moving = [f"{one}.{last}" in moves.moving for one in stack]
     place = stack.index(layer) if stack else 0
     amid = any(moving[:place]) and any(moving[place + 1 :])
-    return amid or (last == "weight" and not stack and any(layer_of(other) != layer for other in lively))
+    return amid or (last == "weight" and not stack and any(layer_of(other) != layer for other in moves.moving))
 
 
 _SAID: dict[_Reason, str] = {
@@ -227,9 +259,18 @@ def _finding(moves: Moves, group: list[_Still], run_name: str, meant: Meant, gau
             "limit": gauge.limits.of("frozen-layer", told.name, layer_of(told.name)),
             "save": after.name,
         },
-        causes=_WHY[told.reason],
+        causes=_causes(after, told.reason),
         suggestions=KINDS["frozen-layer"].suggestions,
     )
+
+
+def _causes(saved: Saved, reason: _Reason) -> tuple[str, ...]:
+    """The causes of a reason; a group of the optimizer whose rate is 0 comes first where there is one."""
+    resolution, *others = _WHY[reason]
+    rates = [value for key, value in saved.checkpoint.values.items() if _RATE.search(key)]
+    if reason != "no move" or 0 not in rates:
+        return (resolution, *others)
+    return (f"the learning rate of their group is 0 (as that of {rates.count(0)} of {len(rates)} groups)", resolution)
 
 
 def _moved_though_frozen(moves: Moves, run_name: str, meant: Meant) -> list[Finding]:

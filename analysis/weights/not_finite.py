@@ -42,8 +42,8 @@ def _is_bad_infinity(name: str, row: dict[str, Any]) -> bool:
     """Masks hold 0 and -inf, observers and metrics begin at an infinite bound: these are as they should be."""
     if not row["inf"] or _ENDLESS.search(name):
         return False
-    only_zero_beside = row["nan"] == 0 and row["inf"] < row["elements"] and not row["norm"]
-    return not (only_zero_beside and row["inf"] + row["zeros"] == row["elements"])
+    zeros_beside = row["inf"] < row["elements"] and not row["norm"]
+    return bool(row["nan"]) or not zeros_beside
 
 
 def _finding(saved: Saved, run_name: str, role: str, words: str, rows: list[tuple[str, dict[str, Any]]]) -> Finding:
@@ -98,7 +98,6 @@ def near_the_edge(saved: Saved, run_name: str) -> list[Finding]:
         if DTYPES[row["dtype"]].kind == "float"
         and DTYPES[row["dtype"]].bits >= 16
         and row["elements"] >= 64
-        and row["subnormals"] > _MANY_SUBNORMAL * (row["elements"] - row["zeros"])
         and row["subnormals"] > _MANY_SUBNORMAL * row["elements"]
     ]
     found = [_edge(saved, run_name, high)] if high else []
@@ -108,7 +107,8 @@ def near_the_edge(saved: Saved, run_name: str) -> list[Finding]:
 def _largest(row: dict[str, Any]) -> float:
     """The largest size of a finite value; what is of one size alone is a mask and no weight."""
     low, high = float(row["minimum"] or 0.0), float(row["maximum"] or 0.0)
-    two_values = row["zeros"] and max(-low, high) * (row["elements"] - row["zeros"]) ** 0.5 <= (row["norm"] or 0) * 1.01
+    if_all = max(-low, high) * (row["elements"] * (1 - (row["zeros"] or 0.0))) ** 0.5
+    two_values = row["zeros"] and if_all <= (row["norm"] or 0.0) * 1.01
     return 0.0 if two_values else max(-low, high)
 
 

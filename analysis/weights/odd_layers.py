@@ -12,16 +12,10 @@ from analysis.findings import Finding
 from analysis.gradient.scene import some
 from analysis.kinds import KINDS
 from analysis.limits import Gauge
-from analysis.weights.saved import Saved, is_buffer, layer_of
+from analysis.weights.saved import Saved, begins_at_zero, is_buffer, layer_of
 
 __all__ = ["all_zero", "out_of_line"]
 
-#: What begins at zero on purpose: factors of adapters, gates of residual branches, zero convolutions, modulations.
-_ZERO_AT_FIRST = re.compile(
-    r"(lora_|adapter|zero|gate|gamma|layer_?scale|ls\d|adaln|modulation|conv_out|proj_out|pos_?emb|mask|skip|rezero"
-    r"|alpha|resweight|magnitude|vera_|ia3_)",
-    re.IGNORECASE,
-)
 _NUMBER = re.compile(r"\d+")
 #: Layers that are alike but for their number, from which on one of them can stand out.
 _STACK = 4
@@ -34,9 +28,9 @@ def all_zero(saved: Saved, run_name: str) -> list[Finding]:
         for row in saved.rows("weights")
         if len(row["shape"]) >= 2
         and row["elements"] > 1
-        and row["zeros"] == row["elements"]
+        and row["zeros"] == 1
         and not is_buffer(row["parameter"])
-        and not _ZERO_AT_FIRST.search(row["parameter"])
+        and not begins_at_zero(row["parameter"])
     ]
     if not rows or not saved.at:
         return []

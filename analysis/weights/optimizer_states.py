@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,24 +10,23 @@ from analysis.gradient.scene import Meant, some
 from analysis.kinds import KINDS
 from analysis.limits import Gauge
 from analysis.weights.counters import counts_of
-from analysis.weights.saved import Saved, layer_of
+from analysis.weights.saved import Saved, begins_at_zero, layer_of
 
 __all__ = ["moments_of", "never_had_a_gradient", "states_by_parameter"]
 
 #: States that are exactly 0 only where every gradient was: moments, sums of squares, momentum.
 _MOMENTS = ("exp_avg", "exp_avg_sq", "square_avg", "sum", "momentum_buffer", "mu", "nu", "m", "v")
-#: Factors of an adapter that begins at zero: what stands behind it has no gradient until it has moved.
-_ADAPTER = re.compile(r"(lora_|adapter|zero_conv|magnitude|vera_|ia3_)", re.IGNORECASE)
 #: Share of the parameters above which moments of zero say that the optimizer was begun anew, and nothing of a layer.
 _MOST = 0.5
 
 
 def states_by_parameter(saved: Saved) -> dict[str, list[dict[str, Any]]]:
     """Rows of the optimizer's states by the parameter that they belong to; without those that nothing tells of."""
+    weights = saved.weights()
     found: dict[str, list[dict[str, Any]]] = {}
     for row in saved.rows("optimizer"):
-        found.setdefault(row["parameter"], []).append(row)
-    found.pop("", None)
+        if row["parameter"] in weights:
+            found.setdefault(row["parameter"], []).append(row)
     return found
 
 
@@ -45,7 +43,7 @@ def never_had_a_gradient(saved: Saved, run_name: str, meant: Meant, gauge: Gauge
     """
     states = states_by_parameter(saved)
     judged = {name: moments for name, rows in states.items() if (moments := moments_of(rows))}
-    without = [name for name, rows in judged.items() if all(row["zeros"] == row["elements"] for row in rows)]
+    without = [name for name, rows in judged.items() if all(row["zeros"] == 1 for row in rows)]
     if not without or len(without) > _MOST * len(judged):
         return []
     steps = _steps(states, without, counts_of(saved).optimizer)
@@ -53,7 +51,8 @@ def never_had_a_gradient(saved: Saved, run_name: str, meant: Meant, gauge: Gauge
         name
         for name in without
         if gauge.reaches("frozen-layer", steps[name], name, layer_of(name))
-        and not _ADAPTER.search(name)
+        # What stands behind a factor that begins at zero has no gradient until that has moved.
+        and not begins_at_zero(name)
         and meant.of(name) != "freeze"
     ]
     return [_finding(saved, run_name, over, steps[over[0]], len(judged), meant, gauge)] if over else []

@@ -12,10 +12,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.findings import SEVERITIES, Finding
+from analysis.weights.values import numbers as numbers_of
 from parsers.checkpoints.checkpoint import Checkpoint
-from parsers.checkpoints.tensors import DTYPES, Tensor
+from parsers.checkpoints.tensors import Tensor
 
-__all__ = ["Saved", "is_buffer", "layer_of", "numbers", "same_values", "told_once"]
+__all__ = [
+    "Saved",
+    "begins_at_zero",
+    "by_parameter",
+    "is_buffer",
+    "layer_of",
+    "numbers",
+    "same_bytes",
+    "same_values",
+    "told_once",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +58,27 @@ class Saved:
         return self.name if self.at is None else f"{self.name} (step {self.at:,})"
 
     def rows(self, *roles: str) -> list[dict[str, Any]]:
-        """Rows of the statistics of these roles, in the checkpoint's order."""
+        """Rows of the statistics of these roles, in the checkpoint's order; what could not be read is left out."""
         if self.statistics.is_empty():
             return []
-        return self.statistics.filter(pl.col("role").is_in(roles)).to_dicts()
+        wanted = pl.col("role").is_in(roles) & pl.col("error").is_null() & (pl.col("elements") > 0)
+        return self.statistics.filter(wanted).drop("histogram").to_dicts()
 
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors by the model's own names for them."""
         return {tensor.parameter: tensor for tensor in self.checkpoint.of_role("weights") if tensor.parameter}
+
+    def second_names(self) -> set[str]:
+        """Weights that lie in the bytes of another one before them: tied weights, by their further names."""
+        seen: set[object] = set()
+        twice: set[str] = set()
+        for name, tensor in self.weights().items():
+            if tensor.storage is not None and tensor.elements:
+                place = (tensor.storage, tensor.offset, tensor.shape, tensor.strides)
+                if place in seen:
+                    twice.add(name)
+                seen.add(place)
+        return twice
 
 
 #: Names under which modules register what no optimizer touches: statistics, counters, masks, tables of positions.
@@ -75,6 +99,23 @@ def is_buffer(parameter: str) -> bool:
     return _BUFFER.search(parameter) is not None
 
 
+#: What begins at zero on purpose: factors of adapters, gates of residual branches, zero convolutions, modulations.
+_ZERO_AT_FIRST = re.compile(
+    r"(lora_|adapter|zero_?(conv|module|proj)|gamma|layer_?scale|\bls\d|adaln|modulation|rezero|resweight|magnitude"
+    r"|vera_|ia3_|(attn|mlp|ffn|cross)_gate$|pos_?emb)",
+    re.IGNORECASE,
+)
+
+
+def begins_at_zero(parameter: str) -> bool:
+    """Whether a name is one that is given to weights which are 0 when training begins.
+
+    >>> begins_at_zero("layers.0.q_proj.lora_B.weight"), begins_at_zero("fc.weight")
+    (True, False)
+    """
+    return _ZERO_AT_FIRST.search(parameter) is not None
+
+
 def layer_of(parameter: str) -> str:
     """The module of a parameter.
 
@@ -85,22 +126,22 @@ def layer_of(parameter: str) -> str:
 
 
 def numbers(checkpoint: Checkpoint, tensor: Tensor, most: int = 1 << 20) -> Iterator[NDArray[np.float64]]:
-    """The values of a tensor in double precision, in row-major order, at most `most` at a time.
+    """The values of a tensor in double precision, in row-major order, at most `most` of them at a time.
 
-    Of a quantised tensor these are the stored integers, of a sparse one the stored values. Nothing comes of element
-    types that no arithmetic is made with here (complex numbers, float8). The pages are given back at the end.
+    Of a sparse tensor these are the stored values; complex numbers come as their parts. The pages are given back at
+    the end.
     """
-    kind = DTYPES[tensor.dtype]
-    if kind.kind == "complex" or (kind.kind == "float" and kind.bits == 8):
-        return
     flat = np.ascontiguousarray(checkpoint.array(tensor)).reshape(-1)
     for start in range(0, flat.size, most):
-        part = flat[start : start + most]
-        if tensor.dtype == "bfloat16":
-            part = (part.astype(np.uint32) << 16).view(np.float32)
-        yield part.astype(np.float64)
+        yield numbers_of(flat[start : start + most], tensor).reshape(-1)
     del flat
     checkpoint.release(tensor)
+
+
+def same_bytes(one: Tensor, two: Tensor) -> bool:
+    """Whether two tensors lie in the same bytes of a file: one parameter under two names."""
+    place = (one.storage, one.offset, one.strides, one.shape)
+    return one.storage is not None and place == (two.storage, two.offset, two.strides, two.shape)
 
 
 def same_values(one: Checkpoint, tensor: Tensor, two: Checkpoint, other: Tensor) -> bool:

@@ -85,9 +85,9 @@ def same_weights(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str)
     """Two saves of different steps with the same weights, bit by bit: a warning, for nothing was learned between."""
     if before.at is None or after.at is None or after.at <= before.at:
         return []
-    judged = rows.filter(pl.col("share_changed").is_not_null())
-    changed = judged.filter(pl.col("share_changed") > 0)
-    if judged.is_empty() or any(not is_buffer(name) for name in changed["parameter"]):
+    judged = rows.filter(pl.col("status").is_in(["same", "changed"]))
+    changed = judged.filter(pl.col("status") == "changed")["parameter"]
+    if judged.height < rows.height or judged.is_empty() or not all(map(is_buffer, changed)):
         return []
     said = (
         f"{before.where} and {after.where} hold the same weights, bit by bit: {after.at - before.at:,} steps changed "

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from analysis.findings import Finding
 from analysis.kinds import KINDS
-from analysis.weights.saved import Saved, is_buffer, same_values
+from analysis.weights.saved import Saved, is_buffer, same_bytes, same_values
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
 __all__ = ["tied_pairs", "untied"]
@@ -42,7 +42,7 @@ def tied_pairs(saved: Saved) -> dict[tuple[str, str], bool]:
     pairs = {}
     for group in alike.values():
         for one, two in combinations(group[:_MOST_ALIKE], 2):
-            shared = _same_bytes(one, two)
+            shared = same_bytes(one, two)
             if shared or same_values(saved.checkpoint, one, saved.checkpoint, two):
                 pairs[one.parameter, two.parameter] = shared
     return pairs
@@ -51,10 +51,6 @@ def tied_pairs(saved: Saved) -> dict[tuple[str, str], bool]:
 def _can_be_tied(tensor: Tensor) -> bool:
     large = tensor.elements >= _FEWEST and len(tensor.shape) >= 2
     return large and DTYPES[tensor.dtype].kind == "float" and not is_buffer(tensor.parameter)
-
-
-def _same_bytes(one: Tensor, two: Tensor) -> bool:
-    return one.storage is not None and (one.storage, one.offset, one.strides) == (two.storage, two.offset, two.strides)
 
 
 def untied(saves: Sequence[Saved], run_name: str) -> list[Finding]:
