@@ -64,8 +64,12 @@ def dead_units(saved: Saved, run_name: str, gauge: Gauge) -> list[Finding]:
     A row of an embedding is no unit, a tensor that is wholly 0 was never begun (`analysis.weights.untouched`), and of
     a pruned layer, or of the last one, whose rows are classes, it is information.
     """
+    return _findings(dead_rows_of(saved), _last_layer(saved), saved, saved, run_name, gauge)
+
+
+def dead_rows_of(saved: Saved) -> list[DeadRows]:
+    """Every layer of a save with dead units, and what shows them; of two signs that which shows more."""
     layers = [row for row in saved.rows("weights") if _has_units(row)]
-    last = _last_layer(saved)
     dead = {row["parameter"]: one for row in layers if (one := _zero_rows(saved, row)) is not None}
     for row in saved.rows("optimizer"):
         if (
@@ -77,7 +81,7 @@ def dead_units(saved: Saved, run_name: str, gauge: Gauge) -> list[Finding]:
             one = DeadRows(row["parameter"], row["dead_rows"], row["shape"][0], "no gradient")
             if row["parameter"] not in dead or dead[row["parameter"]].share < one.share:
                 dead[row["parameter"]] = one
-    return _findings(list(dead.values()), last, saved, saved, run_name, gauge)
+    return list(dead.values())
 
 
 def _has_units(row: dict[str, Any]) -> bool:
@@ -131,7 +135,7 @@ def dead_units_between(
     `rows` are those of the differences. Only tensors with a share of unchanged elements are read again. Layers of which
     the later save tells by itself are left to it.
     """
-    told = {finding.metric for finding in dead_units(after, run_name, gauge)}
+    told = {one.parameter for one in dead_rows_of(after)}
     one, two = before.weights(), after.weights()
     shapes = {row["parameter"]: row for row in after.rows("weights") if _has_units(row)}
     dead = []

@@ -59,15 +59,15 @@ def test_a_layer_that_trains_although_the_plan_freezes_it_is_critical(tmp_path: 
 
 def test_a_group_whose_learning_rate_is_0_is_told_from_layers_without_a_gradient(tmp_path: Path) -> None:
     training = Training.of(tmp_path, "mlp", "adam")
-    layers = list(training.model.children())
-    groups = [nn.ModuleList(part).parameters() for part in (layers[:4], layers[4:5], layers[5:])]
+    named = list(training.model.named_parameters())
+    groups = ([one for one in named if one[0][0] != "4"], [one for one in named if one[0][0] == "4"])
     training.optimizer = torch.optim.Adam(
-        [{"params": list(group), "lr": 2e-3 if n != 1 else 0.0} for n, group in enumerate(groups)]
+        [{"params": group, "lr": rate} for group, rate in zip(groups, (2e-3, 0.0), strict=True)]
     )
     training.run(3)
     one = of_kind(story(tmp_path), "frozen-layer")
     assert (one.severity, one.evidence["gradient"], one.evidence["layer"]) == ("warning", "no move", "4")
-    assert one.causes[0].startswith("the learning rate of their group is 0 (as that of 1 of 3")
+    assert one.causes[0].startswith("the learning rate of their group is 0 (as that of 1 of 2")
 
 
 def test_updates_that_are_lost_in_bfloat16_are_told_as_such(tmp_path: Path) -> None:
