@@ -165,7 +165,6 @@ def checkpoints(
         for saves in series
     ]
     found = [*findings_of(readings), *apart(readings, name, gauge)]
-    frame = saves_frame(readings)
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
     return Checkpoints(
         run=name,
@@ -173,7 +172,7 @@ def checkpoints(
         findings=tuple(found),
         not_applicable=tuple(skipped for reading in readings for skipped in reading.not_applicable),
         measures=gauge.measures,
-        saves=pl.concat([frame, join_log(log, frame["step"].to_list()).drop("step")], how="horizontal"),
+        saves=_with_log(saves_frame(readings), log),
         changes=changes_of(readings),
         spectra=spectra_of(readings),
         series=tuple(readings),
@@ -190,16 +189,23 @@ def _log(path: Path | str | Run, run: Run | Path | str | None) -> tuple[str, Run
     return (log.name if log is not None else Path(path).resolve().name), log
 
 
+def _with_log(saves: pl.DataFrame, log: Run | None) -> pl.DataFrame:
+    """The saves with what the log says at each; of one alone nothing is the best."""
+    joined = join_log(log, saves["step"].to_list()).drop("step")
+    if saves.height < 2:
+        joined = joined.with_columns(best=pl.lit(None, pl.Boolean))
+    return pl.concat([saves, joined], how="horizontal")
+
+
 def _nothing(name: str, reason: str) -> Checkpoints:
     """The result of a run whose weights could not be looked at."""
     from analysis.weights.tables import changes_of, frame_of, saves_frame, spectra_of
 
-    empty = saves_frame([])
     return Checkpoints(
         run=name,
         frame=frame_of([]),
         not_applicable=tuple(NotApplicable(kind, reason) for kind in KINDS_OF_SAVES),
-        saves=pl.concat([empty, join_log(None, [])], how="horizontal"),
+        saves=_with_log(saves_frame([]), None),
         changes=changes_of([]),
         spectra=spectra_of([]),
     )
