@@ -84,12 +84,27 @@ def in_order(groups: Sequence[Sequence[Shape | None]], model: Sequence[Parameter
                     taken[name] = number
         if len(taken) == before:
             break
-    loose = in_any_order(groups, [one for one in model if one.name not in taken])
     shapes = [one.shape for one in model]
-    return [
-        names if _laid(group, shapes) is not None else apart
-        for group, names, apart in zip(groups, found, loose, strict=True)
-    ]
+    if all(_laid(group, shapes) is not None for group in groups):
+        return found
+    return _with_strays(groups, found, model)
+
+
+def _with_strays(
+    groups: Sequence[Sequence[Shape | None]], found: list[list[str]], model: Sequence[Parameter]
+) -> list[list[str]]:
+    """Groups with parameters out of their order (`[*net.parameters(), scale]`): those first, then what is left."""
+    told = {name for names in found for name in names if name}
+    loose = in_any_order(groups, [one for one in model if one.name not in told])
+    for names, apart in zip(found, loose, strict=True):
+        names[:] = [name or other for name, other in zip(names, apart, strict=True)]
+    told = {name for names in found for name in names if name}
+    free = [one for one in model if one.name not in told]
+    for group, names in zip(groups, found, strict=True):
+        open_places = [place for place, name in enumerate(names) if not name]
+        for place, name in zip(open_places, _only_way([group[place] for place in open_places], free), strict=True):
+            names[place] = name
+    return found
 
 
 def _only_way(group: Sequence[Shape | None], model: Sequence[Parameter]) -> list[str]:

@@ -22,11 +22,15 @@ _SKIPPED = frozenset(
 )
 #: Files that hold a part of a save, or what is no state of a model.
 _PARTS = re.compile(
-    r"(?:.*(?<!no)(?<!with)(?<!without)[-_.])?(?:optim(?:izer)?s?|opt|sched(?:uler)?s?|lr_scheduler|scaler|rng_states?|random_states|sampler"
+    r"(?:.*[-_.])?(?:optim(?:izer)?s?|opt|sched(?:uler)?s?|lr_scheduler|scaler|rng_states?|random_states|sampler"
     r"|dl_state_dict|dataloader|training_args|args|hparams|brain|counter|replay_buffer|optim_states?|vocab|tokenizer"
     r"|events?|embeddings?|features?|scores?|evaluations?)(?:[-_.]?(?:rank)?[-_]?\d+|[-_.](?:states?|state_dict|final|last|best))*",
     re.IGNORECASE,
 )
+_PART_WORDS = frozenset(
+    "optimizer optimizers opt scheduler sched scaler rng embeddings features tokenizer vocab".split(" ")
+)
+_WITHOUT = frozenset(("no", "with", "without"))
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.\w+)")
 #: Words in the names of files that hold weights.
 _WEIGHTS = re.compile(r"model|check|ckpt|weights?|params?|net|state|save", re.IGNORECASE)
@@ -68,7 +72,9 @@ def _is_save(file: Path, root: Path, beside: list[Path]) -> bool:
     if not file.name.endswith((*_SUFFIXES, *_INDEX)) or not file.is_file():
         return False
     stem = file.name.partition(".")[0] if file.name.endswith(_INDEX) else file.stem
-    if _PARTS.fullmatch(stem) or _is_shard(file, beside):
+    words = told_by(file.name).words
+    is_part = bool(_PARTS.fullmatch(stem)) or any(word in _PART_WORDS for word in words)
+    if (is_part and not _WITHOUT.intersection(words)) or _is_shard(file, beside):
         return False
     if file.is_symlink() and leads_out(file, root):
         return True  # unlooked at: whoever opens it says that it is not followed
