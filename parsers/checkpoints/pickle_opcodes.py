@@ -272,7 +272,8 @@ def _dict(machine: Machine) -> None:
 
 @_opcode(b"\x91")
 def _frozenset(machine: Machine) -> None:
-    machine.stack.append(frozenset(_key(item) for item in machine.above_mark()))
+    items = machine.above_mark()
+    machine.stack.append(frozenset(_key(item) for item in items))
 
 
 @_opcode(b"s")

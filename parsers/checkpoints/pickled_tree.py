@@ -16,7 +16,7 @@ __all__ = ["Tree", "flattened"]
 #: Containers within containers: no checkpoint has more than about ten, and names grow with each.
 MOST_DEPTH = 64
 #: Places that are visited. A pickle can name one list a million times, in a list that it names a million times.
-MOST_PLACES = 2_000_000
+MOST_PLACES = 1_000_000
 #: Scalars that are kept of one list: longer ones are data (orders of samples, vocabularies), not settings.
 MOST_OF_LIST = 10_000
 #: Characters of one key; texts as keys may be of any length.
