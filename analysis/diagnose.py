@@ -18,6 +18,7 @@ from analysis.incidents import incidents as join_findings
 from analysis.limits import Learned, Limits
 from analysis.result import Result
 from analysis.rules import Rules, rules_of
+from analysis.running import run_checks
 from eventstream.errors import unknown_name
 from parsers.run import Run
 
@@ -98,8 +99,9 @@ def diagnose(
     count, from where on, how severe they are and what is waived (a mapping as `analysis.rules.rules_of` takes it);
     checks that judge no kind asked for do not run. `norms` are limits learned from healthy runs (`at.norms`, or its
     file): a threshold of the rules goes before them, and they before the defaults; findings that rest on one say so.
-    `progress` is called with each check's name before it runs. A run without any number or event gets a finding that
-    says so: it is never called healthy for want of data.
+    `progress` is called with each check's name before it runs. The checks of a long run go beside one another
+    (`analysis.running`). A run without any number or event gets a finding that says so: it is never called healthy
+    for want of data.
 
     >>> import polars as pl
     >>> from parsers.finish import finish
@@ -115,11 +117,8 @@ def diagnose(
             raise ValueError(unknown_name("check", name, known))
     ruled = rules if isinstance(rules, Rules) else rules_of(rules or {})
     limits = ruled.limits if norms is None else replace(ruled.limits, learned=_learned(norms, run))
-    results: dict[str, Result] = {}
-    for name in (name for name in wanted if ruled.wants((*known[name].kinds, *known[name].also))):
-        if progress is not None:
-            progress(name)
-        results[name] = known[name](run, limits)
+    asked = [name for name in wanted if ruled.wants((*known[name].kinds, *known[name].also))]
+    results = run_checks({name: known[name] for name in asked}, run, limits, progress)
     kinds = [kind for name in wanted for kind in known[name].kinds]
     found = [_with_limit(f, limits) for result in results.values() for f in result.findings]
     findings, left_out = ruled.applied(found, kinds)

@@ -188,7 +188,7 @@ def _marks(run: Run, rank: int, longest: pl.DataFrame) -> list[NDArray[np.float6
     steps = [told.filter(pl.col("kind") == kind)["step"].cast(pl.Float64).to_numpy() for kind in _PAUSING]
     for row in longest.filter((pl.col("rank") == rank) & ~pl.col("split").is_in(["", "train"])).iter_rows(named=True):
         here = (pl.col("rank") == rank) & (pl.col("split") == row["split"]) & (pl.col("tag") == row["tag"])
-        found = run.lazy().filter(here & pl.col("step").is_not_null()).select("step").collect()["step"]
+        found = run.lazy().filter(here).select("step").collect()["step"].drop_nulls()
         steps.append(found.cast(pl.Float64).to_numpy())
     return [np.sort(one) for one in steps if len(one)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -65,6 +66,8 @@ class LossTable:
 
 #: The tables of the runs that are in use: accounts and curriculum are judged by the same one.
 _KEPT: WeakKeyDictionary[Run, LossTable] = WeakKeyDictionary()
+#: Those two may run beside one another: the second waits for the table of the first.
+_MAKING = Lock()
 
 
 def loss_table(run: Run) -> LossTable:
@@ -73,10 +76,11 @@ def loss_table(run: Run) -> LossTable:
     Empty tables with the same columns where the run logged no `losses/...`. Made at the first use and kept as long as
     the run is.
     """
-    kept = _KEPT.get(run)
-    if kept is None:
-        kept = _KEPT[run] = _made(run)
-    return kept
+    with _MAKING:
+        kept = _KEPT.get(run)
+        if kept is None:
+            kept = _KEPT[run] = _made(run)
+        return kept
 
 
 def _made(run: Run) -> LossTable:

@@ -19,6 +19,7 @@ __all__ = [
     "choose_scale",
     "is_scheduled",
     "local_bands",
+    "median_apart",
     "printed_step",
     "trend",
 ]
@@ -200,7 +201,7 @@ def _summaries(windows: Floats, method: Method) -> Floats:
         low, high = (sorted_quantile(ordered, count, share) for share in (0.25, 0.75))
         centre, box, unit = (low + high) / 2, (high - low) / 2, high - low
     else:
-        unit = MAD_UNIT * _median_apart(ordered, count, centre)
+        unit = MAD_UNIT * median_apart(ordered, count, centre)
     still = unit == 0
     if still.any():
         factor = 0.5 if method == "iqr" else 1.0
@@ -209,7 +210,7 @@ def _summaries(windows: Floats, method: Method) -> Floats:
     return np.stack([centre, box, unit])
 
 
-def _median_apart(ordered: Floats, count: NDArray[np.int64], centre: Floats) -> Floats:
+def median_apart(ordered: Floats, count: NDArray[np.int64], centre: Floats) -> Floats:
     """Median distance of the first `count` values of each sorted row from its centre."""
     if len(ordered) < _FEW or (count < 1).any() or not np.isfinite(ordered[:, 0] + _last(ordered, count)).all():
         return sorted_quantile(np.sort(np.abs(ordered - centre[:, None]), axis=1), count, 0.5)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.anomaly.residuals import median_apart
+from analysis.anomaly.rolling import sorted_quantile
+
 __all__ = ["smooth_at", "usual_window"]
 
 Floats = NDArray[np.float64]
@@ -82,7 +85,9 @@ def _fit(x: Floats, y: Floats, places: Floats, width: int) -> Floats:
 
 def _drawn_in(values: Floats) -> Floats:
     """Rows whose far-off values are moved to the bound; a row that is constant but for some spikes becomes flat."""
-    middle = np.median(values, axis=1, keepdims=True)
-    bound = 5 * 1.4826 * np.median(np.abs(values - middle), axis=1, keepdims=True)
-    drawn: Floats = np.clip(values, middle - bound, middle + bound)
+    ordered = np.sort(values, axis=1)
+    count = np.full(len(ordered), ordered.shape[1])
+    middle = sorted_quantile(ordered, count, 0.5)
+    bound = 5 * 1.4826 * median_apart(ordered, count, middle)
+    drawn: Floats = np.clip(values, (middle - bound)[:, None], (middle + bound)[:, None])
     return drawn

@@ -12,8 +12,8 @@ __all__ = ["ROWS", "LossLevels", "Rise", "decades", "first_lasting", "highest_ri
 
 #: Rows whose median is a level: four of seven have to agree, so that three wild batches in a row move nothing.
 ROWS = 7
-#: Rows that are looked at together, for the sake of memory.
-_CHUNK = 1 << 18
+#: Rows that are looked at together, so that they stay in the processor's cache.
+_CHUNK = 1 << 14
 
 _Floats = NDArray[np.float64]
 Trend = Literal["fell", "held", "rose", "unknown"]
@@ -34,6 +34,9 @@ def levels_of(logs: _Floats, rows: int = ROWS) -> _Floats:
     """Median of each `rows` (odd) neighbours, ends included: one value less than `rows` fewer than there are rows."""
     if len(logs) < rows:
         return np.empty(0)
+    if rows == ROWS:
+        parts = [_of_seven(logs[start : start + _CHUNK + ROWS - 1]) for start in range(0, len(logs) - ROWS + 1, _CHUNK)]
+        return np.concatenate(parts)
     windows = np.lib.stride_tricks.sliding_window_view(logs, rows)
     middle = rows // 2
     parts = [
@@ -41,6 +44,21 @@ def levels_of(logs: _Floats, rows: int = ROWS) -> _Floats:
         for start in range(0, len(windows), _CHUNK)
     ]
     return np.concatenate(parts)
+
+
+#: Neighbours that are put in order, one pair after the other: then the fourth of seven is their median (N. Devillard,
+#: "Fast median search", 1998, opt_med7). Whole rows are compared at a time, in a tenth of what windows take.
+_NETWORK = (
+    *((0, 5), (0, 3), (1, 6), (2, 4), (0, 1), (3, 5), (2, 6)),
+    *((2, 3), (3, 6), (4, 5), (1, 4), (1, 3), (3, 4)),
+)
+
+
+def _of_seven(logs: _Floats) -> _Floats:
+    rows = [logs[start : len(logs) - ROWS + 1 + start] for start in range(ROWS)]
+    for one, other in _NETWORK:
+        rows[one], rows[other] = np.minimum(rows[one], rows[other]), np.maximum(rows[one], rows[other])
+    return rows[ROWS // 2]
 
 
 @dataclass(frozen=True, slots=True)

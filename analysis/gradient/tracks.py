@@ -134,7 +134,9 @@ _Row = tuple[str, str, str, bool, NDArray[np.float64], NDArray[np.float64]]
 def _rows(run: Run, tags: list[str]) -> Iterator[_Row]:
     """Split, tag, metric, whether there are steps, steps and values of each series."""
     wanted = ("rank", "attempt", "step", "split", "metric", "tag", "value")
-    rows = run.lazy().filter(pl.col("tag").is_in(tags) & pl.col("value").is_not_null()).select(wanted).collect()
+    rows = run.lazy().filter(pl.col("tag").is_in(tags)).select(wanted).collect()
+    if rows["value"].null_count():  # asked of the log itself, this would have all its series read
+        rows = rows.filter(pl.col("value").is_not_null())
     if rows["rank"].n_unique() > 1:
         rows = rows.filter(pl.col("rank") == pl.col("rank").min())
     if run.last_attempt:

@@ -75,7 +75,9 @@ def rates_of(run: Run) -> tuple[Rate, ...]:
     tags = [one.tag for one in run.roles if one.role == "learning_rate" and one.side == "train"]
     if not tags:
         return ()
-    rows = run.lazy().filter(pl.col("tag").is_in(tags) & pl.col("value").is_not_null()).select(_COLUMNS).collect()
+    rows = run.lazy().filter(pl.col("tag").is_in(tags)).select(_COLUMNS).collect()
+    if rows["value"].null_count():  # asked of the log itself, this would have all its series read
+        rows = rows.filter(pl.col("value").is_not_null())
     if rows["rank"].n_unique() > 1:
         rows = rows.filter(pl.col("rank") == pl.col("rank").min())
     if run.last_attempt:

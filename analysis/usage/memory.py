@@ -89,7 +89,8 @@ def memories_of(run: Run, limits: list[Limit]) -> Iterator[Memory]:
     if not known:
         return
     wanted = pl.col("tag").is_in(list(dict.fromkeys(one.tag for one in known)))
-    rows = run.lazy().filter(wanted & pl.col("value").is_finite()).collect()
+    # values that are not finite are left out later: asked of the log itself, that would have all its series read
+    rows = run.lazy().filter(wanted).collect().filter(pl.col("value").is_finite())
     for one in known:
         mine = rows.filter((pl.col("tag") == one.tag) & (pl.col("split") == one.split))
         for (_rank,), part in mine.group_by("rank", maintain_order=True):
