@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.weights.decoded import decoded, is_real
+from analysis.weights.matrices import is_real
+from analysis.weights.values import numbers
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.tensors import Tensor
 
@@ -87,7 +88,7 @@ def parts(checkpoints: Sequence[Checkpoint], common: Common) -> Iterator[NDArray
     for start in range(0, common.elements, width):
         block = np.empty((len(pairs), min(width, common.elements - start)))
         for row, (array, tensor) in enumerate(zip(arrays, common.tensors, strict=True)):
-            block[row] = decoded(array[start : start + width], tensor)
+            block[row] = numbers(array[start : start + width], tensor)
         yield block
         for checkpoint, tensor in pairs:
             checkpoint.release(tensor)

@@ -23,8 +23,9 @@ __all__ = ["RANDOM", "SCHEMA", "LandscapeResult", "landscape"]
 
 Progress = Callable[[int, int, str], None]
 Directions = Literal["random-filter-normalised"] | tuple[Checkpoint, Checkpoint]
+Direction = NDArray[np.float32] | NDArray[np.float64]
 #: The two directions of a tensor by its name; None for one that does not move.
-Plane = Callable[[str], tuple[Numbers, Numbers] | None]
+Plane = Callable[[str], tuple[Direction, Direction] | None]
 
 RANDOM: Literal["random-filter-normalised"] = "random-filter-normalised"
 SCHEMA: dict[str, type[pl.DataType]] = {"x": pl.Float64, "y": pl.Float64, "loss": pl.Float64}
@@ -143,7 +144,7 @@ def _plane(checkpoint: Checkpoint, directions: Directions, seed: int) -> Plane:
         fitting(checkpoint, other)
     others = [(other, model_tensors(other)) for other in directions]
 
-    def towards(name: str) -> tuple[Numbers, Numbers] | None:
+    def towards(name: str) -> tuple[Direction, Direction] | None:
         here = tensors[name]
         if not all(floats(one) for one in (here, *(found[name] for _, found in others))):
             return None
@@ -156,10 +157,10 @@ def _plane(checkpoint: Checkpoint, directions: Directions, seed: int) -> Plane:
 
 def _random_directions(
     checkpoint: Checkpoint, tensors: dict[str, Tensor], seed: int
-) -> dict[str, tuple[Numbers, Numbers]]:
+) -> dict[str, tuple[Direction, Direction]]:
     """Two Gaussian directions a tensor of two axes or more, each filter as long as the weight's."""
     made = np.random.default_rng(seed)
-    found: dict[str, tuple[Numbers, Numbers]] = {}
+    found: dict[str, tuple[Direction, Direction]] = {}
     for name, tensor in tensors.items():
         if floats(tensor) and len(tensor.shape) > 1:
             weights = numbers_of(checkpoint, tensor)
@@ -185,8 +186,6 @@ def _state(checkpoint: Checkpoint, plane: Plane, x: float, y: float) -> dict[str
             state[name] = as_tensor(checkpoint, tensor)
         else:
             start = numbers_of(checkpoint, tensor)
-            kind = start.dtype.type
-            moved = start + kind(x) * directions[0] + kind(y) * directions[1]
-            state[name] = as_tensor(checkpoint, tensor, moved)
+            state[name] = as_tensor(checkpoint, tensor, start + x * directions[0] + y * directions[1])
         checkpoint.release(tensor)
     return state

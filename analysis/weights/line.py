@@ -70,7 +70,7 @@ def line(
     """The loss at `points` places from save `a` to save `b`: see `LineResult` for the columns.
 
     At each place the weights are (1 - alpha) * a + alpha * b (Goodfellow, Vinyals and Saxe 2015, arXiv:1412.6544),
-    computed in float32 (float64 for float64) and rounded to the type that `a` stores. `loss(state_dict)` is given
+    computed in double precision and rounded to the type that `a` stores. `loss(state_dict)` is given
     torch tensors by the names that the model's own code has (`Tensor.parameter`: what wraps them in the file, as
     `state_dict.` or `module.`, taken off), fresh ones at every place; it returns a number. Counts, flags and other
     integers are those of the nearer end. Running statistics of normalisation are interpolated like weights: a barrier
@@ -135,6 +135,4 @@ def _state(a: Checkpoint, b: Checkpoint, alpha: float) -> dict[str, Any]:
 def _between(one: Numbers, other: Numbers, alpha: float) -> Numbers:
     if alpha in (0.0, 1.0):  # 0 times an infinity would be NaN
         return one if alpha == 0 else other
-    kind = np.result_type(one, other).type
-    moved: Numbers = kind(1 - alpha) * one + kind(alpha) * other
-    return moved
+    return (1 - alpha) * one + alpha * other

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.weights.decoded import decoded, is_real
+from analysis.weights.values import numbers
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["Unfolding", "blocks", "slices", "unfold"]
+__all__ = ["Unfolding", "blocks", "is_real", "slices", "unfold"]
 
 #: Elements of a block, in float64 8 MB: enough for a matrix product at full speed, small beside any tensor that counts.
 _BLOCK = 1 << 20
@@ -34,6 +34,12 @@ class Unfolding:
     def side(self) -> int:
         """The smaller side: the number of singular values of each matrix."""
         return min(self.rows, self.columns)
+
+
+def is_real(tensor: Tensor) -> bool:
+    """Whether the elements are real numbers: floats, or integers that a scale turns into numbers."""
+    kind = DTYPES[tensor.dtype].kind
+    return kind == "float" or (kind == "integer" and tensor.scale is not None)
 
 
 def unfold(tensor: Tensor) -> Unfolding | None:
@@ -74,7 +80,7 @@ def blocks(matrix: NDArray[np.generic], tensor: Tensor) -> Iterator[tuple[slice,
     rows = max(_BLOCK // max(matrix.shape[1], 1), 1)
     for start in range(0, matrix.shape[0], rows):
         place = slice(start, min(start + rows, matrix.shape[0]))
-        yield place, decoded(matrix[place], tensor).astype(np.float64, copy=False)
+        yield place, numbers(matrix[place], tensor)
 
 
 def _of_experts(tensor: Tensor) -> bool:

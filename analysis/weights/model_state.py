@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.weights.common import weights_of
-from analysis.weights.decoded import decoded
+from analysis.weights.values import numbers
 from eventstream.errors import InputError
 from eventstream.optional import need
 from parsers.checkpoints.checkpoint import Checkpoint
@@ -18,7 +18,7 @@ from parsers.checkpoints.tensors import DTYPES, Tensor
 __all__ = ["Loss", "Numbers", "as_tensor", "fitting", "floats", "loss_at", "model_tensors", "numbers_of"]
 
 Loss = Callable[[dict[str, Any]], Any]
-Numbers = NDArray[np.float32] | NDArray[np.float64]
+Numbers = NDArray[np.float64]
 
 
 def model_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -71,8 +71,8 @@ def as_tensor(checkpoint: Checkpoint, tensor: Tensor, moved: Numbers | None = No
 
 
 def numbers_of(checkpoint: Checkpoint, tensor: Tensor) -> Numbers:
-    """The tensor's values as float32 or float64."""
-    return decoded(checkpoint.array(tensor), tensor)
+    """The tensor's values in double precision."""
+    return numbers(checkpoint.array(tensor), tensor)
 
 
 def loss_at(loss: Loss, state: Mapping[str, Any], place: str) -> float:

@@ -13,6 +13,9 @@ from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["Largest", "eigenvalues", "largest_singular_values"]
 
+#: Up to this side NumPy's routine is taken, which copies the matrix and lets other threads run; beyond, SciPy's, which
+#: overwrites it and holds the interpreter's lock.
+_SMALL = 1024
 #: Probes beyond the values asked for, of Halko, Martinsson and Tropp 2011, section 4.2 (5 to 10 suffice).
 _EXTRA = 10
 #: Most blocks of the Krylov space, and the relative error at which fewer do.
@@ -44,12 +47,21 @@ def eigenvalues(matrix: NDArray[np.generic], tensor: Tensor) -> NDArray[np.float
             gram += block.T @ block
     if not np.isfinite(gram.trace()) or not np.isfinite(gram).all():
         return np.full(side, np.nan)
-    from scipy.linalg import eigvalsh
-
-    # the Gram matrix is symmetric: its transpose is in the order that LAPACK overwrites, so that no copy is made
-    squares = eigvalsh(gram.T, overwrite_a=True, check_finite=False, driver="ev")[::-1]
+    squares = _symmetric(gram)[::-1]
     floor = side * np.finfo(np.float64).eps * max(float(squares[0]), 0.0)
     return np.where(squares > floor, squares, 0.0)
+
+
+def _symmetric(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eigenvalues of a symmetric matrix that is not needed any more, ascending."""
+    if len(gram) <= _SMALL:
+        values: NDArray[np.float64] = np.linalg.eigvalsh(gram).astype(np.float64, copy=False)
+        return values
+    from scipy.linalg import eigvalsh
+
+    # it is symmetric: its transpose is in the order that LAPACK overwrites
+    squares: NDArray[np.float64] = eigvalsh(gram.T, overwrite_a=True, check_finite=False, driver="ev")
+    return squares
 
 
 def largest_singular_values(matrix: NDArray[np.generic], tensor: Tensor, k: int, *, seed: int = 0) -> Largest:

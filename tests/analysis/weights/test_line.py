@@ -70,11 +70,11 @@ def test_the_state_has_the_models_names_and_the_stored_types(tmp_path):
     b = a | {"module.net.weight": torch.ones(2, 2, dtype=torch.bfloat16), "module.net.count": torch.tensor(9)}
     seen = []
     between(tmp_path, a, b, lambda state: seen.append(state) or 0.0, points=5)
-    assert all(set(state) == {"weight", "count", "mask"} for state in seen)
-    assert [state["weight"].dtype for state in seen] == [torch.bfloat16] * 5
-    assert [state["weight"][0, 0].item() for state in seen] == [0, 0.25, 0.5, 0.75, 1]
-    assert [state["count"].item() for state in seen] == [3, 3, 9, 9, 9]
-    assert all(state["mask"].tolist() == [True, False] for state in seen)
+    assert all(set(state) == {"net.weight", "net.count", "net.mask"} for state in seen)
+    assert [state["net.weight"].dtype for state in seen] == [torch.bfloat16] * 5
+    assert [state["net.weight"][0, 0].item() for state in seen] == [0, 0.25, 0.5, 0.75, 1]
+    assert [state["net.count"].item() for state in seen] == [3, 3, 9, 9, 9]
+    assert all(state["net.mask"].tolist() == [True, False] for state in seen)
 
 
 def test_both_ends_are_what_is_stored_bit_for_bit(tmp_path):

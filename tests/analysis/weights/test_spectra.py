@@ -149,7 +149,7 @@ def test_what_is_no_matrix_has_no_row_and_an_empty_checkpoint_the_same_columns(t
 
 
 def test_only_the_roles_asked_for_are_judged(tmp_path):
-    tensors = {"model.w": torch.randn(9, 9), "optimizer.state.0.exp_avg": torch.randn(9, 9)}
+    tensors = {"w": torch.randn(9, 9), "optimizer.state.0.exp_avg": torch.randn(9, 9)}
     with opened(tmp_path, tensors) as checkpoint:
         assert spectra(checkpoint)["parameter"].to_list() == ["w"]
         assert spectra(checkpoint, roles=("optimizer",))["role"].to_list() == ["optimizer"]
