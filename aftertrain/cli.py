@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     saves.add_argument(
         "--spectra", action="store_true", help="singular values and the exponents of their tails too (takes longer)"
     )
+    saves.add_argument("--verify", action="store_true", help="compare checksums too, where the format has them")
     saves.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     _add_fail_on(saves)
     _add_config(saves)
@@ -328,7 +329,12 @@ def _checkpoints(given: argparse.Namespace) -> int:
                 raise InputError(f"--max-drift: {error}") from error
         else:
             found = checkpoints(
-                given.paths[0], run=given.run, spectra=given.spectra, limits=rules.limits, progress=progress
+                given.paths[0],
+                run=given.run,
+                spectra=given.spectra,
+                verify=given.verify,
+                limits=rules.limits,
+                progress=progress,
             )
     kept, _ = rules.applied(found.findings, ())
     found = replace(found, findings=tuple(kept))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoints", "checkpoints"]
 
+#: What `plot` can show.
+VIEWS = ("updates", "norms", "spectra")
 Loss = Callable[[Mapping[str, Any]], float]
 
 
@@ -54,12 +57,10 @@ class Checkpoints(Result):
     @property
     def views(self) -> tuple[str, ...]:
         """What `plot` can show of these saves."""
-        shown = {
-            "updates": self.changes.height,
-            "norms": self.frame.filter(pl.col("shape").list.len() >= 2).height,
-            "spectra": self.spectra.height,
-        }
-        return tuple(name for name, rows in shown.items() if rows)
+        matrices = self.frame.filter((pl.col("role") == "weights") & (pl.col("shape").list.len() >= 2))
+        return tuple(
+            name for name, table in zip(VIEWS, (self.changes, matrices, self.spectra), strict=True) if table.height
+        )
 
     def plot(self, ax: Axes | None = None, *, view: str | None = None, **options: Any) -> Axes:
         """`view="updates"`: which layers moved between saves, as a heat map; `"norms"`: root mean square of the
@@ -70,19 +71,19 @@ class Checkpoints(Result):
         """
         from analysis.weights.drawing import draw_norms, draw_spectra, draw_updates
 
-        known = {
-            "updates": (draw_updates, self.changes),
-            "norms": (draw_norms, self.frame),
-            "spectra": (draw_spectra, self.spectra),
-        }
-        if view is not None and view not in known:
-            raise ValueError(unknown_name("view", view, known))
+        if view is not None and view not in VIEWS:
+            raise ValueError(unknown_name("view", view, VIEWS))
         chosen = view or (self.views[0] if self.views else "norms")
         drawn = axes(ax, height=4.2)
-        draw, table = known[chosen]
-        draw(drawn, table, options)
+        if chosen == "updates":
+            draw_updates(drawn, self.changes, self.frame, options)
+        elif chosen == "norms":
+            draw_norms(drawn, self.frame, options)
+        else:
+            draw_spectra(drawn, self.spectra, options)
         worst = self.findings[0].message if self.findings else f"nothing wrong in {self.saves.height} saves"
-        drawn.set_title(f"{self.run}: {worst}"[:100], parse_math=False, loc="left", fontsize=11)
+        title = textwrap.shorten(f"{self.run}: {worst}", 100, placeholder=" ...")
+        drawn.set_title(title, parse_math=False, loc="left", fontsize=10)
         return drawn
 
     def path(self) -> PathResult:
@@ -90,27 +91,41 @@ class Checkpoints(Result):
         from analysis.weights.weight_path import weight_path
 
         reading = self._one_series("a path", least=2)
+        names = [kept.save.name for kept in reading.saves]
         with ExitStack() as stack:
-            return weight_path([stack.enter_context(reading.open(at)) for at in range(len(reading.saves))])
+            opened = [stack.enter_context(reading.open(at)) for at in range(len(names))]
+            return weight_path(opened, names=names, steps=[kept.step for kept in reading.saves], run=self.run)
 
-    def line(self, loss: Loss, *, first: int | str = 0, last: int | str = -1, points: int = 11) -> LineResult:
+    def line(
+        self,
+        loss: Loss,
+        *,
+        first: int | str = 0,
+        last: int | str = -1,
+        points: int = 11,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> LineResult:
         """The loss along the straight line between two saves, by their place in the series or their name.
 
-        `loss(state_dict) -> float` is yours: it gets torch tensors under the model's own names.
+        `loss(state_dict) -> float` is yours: it gets torch tensors under the model's own names
+        (`analysis.weights.line.line`, which says what else it does).
         """
         from analysis.weights.line import line
 
         reading = self._one_series("a line", least=2)
+        names = reading.name(first), reading.name(last)
         with reading.open(first) as one, reading.open(last) as two:
-            return line(one, two, loss, points=points)
+            return line(one, two, loss, points=points, names=names, run=self.run, progress=progress)
 
     def landscape(self, loss: Loss, *, save: int | str = -1, **options: Any) -> LandscapeResult:
-        """The loss in a plane around a save; `options` are those of `analysis.weights.landscape.landscape`."""
+        """The loss in a plane around a save; `options` (`points`, `span`, `seed`, `progress`) are those of
+        `analysis.weights.landscape.landscape`.
+        """
         from analysis.weights.landscape import landscape
 
         reading = self._one_series("a landscape", least=1)
         with reading.open(save) as one:
-            return landscape(one, loss, **options)
+            return landscape(one, loss, name=reading.name(save), run=self.run, **options)
 
     def _one_series(self, what: str, *, least: int) -> Reading:
         """The series asked about: the longest of those that are no copies by other ranks."""
@@ -126,6 +141,7 @@ def checkpoints(
     *,
     run: Run | Path | str | None = None,
     spectra: bool = False,
+    verify: bool = False,
     roles: Iterable[Role] = ("weights", "ema", "optimizer"),
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int, int, str], None] | None = None,
@@ -136,8 +152,9 @@ def checkpoints(
     run, whose saves are looked for in its folder. `run` is the log to lay beside them, loaded or by its path; by
     default the only run in the folder of the saves, or in the one above a folder called `checkpoints` or alike. Every
     tensor is read once, mapped: memory stays below three times the largest. `roles` are what is read of weights, ema,
-    optimizer and other. `spectra` asks for singular values and the exponents of their tails, which take longer.
-    `progress` is called with (done, total, what).
+    optimizer and other. `spectra` asks for singular values and the exponents of their tails, which take longer;
+    `verify` for the checksums of zip entries (a second read, one second a GB), which show a flipped bit. `progress` is
+    called with (done, total, what).
 
     Findings: `checkpoint-corrupt`, `checkpoint-unsafe` (what a pickle would have called), `checkpoint-non-finite`,
     `checkpoint-mismatch` (shapes, types, keys, ties, counters of steps, copies of ranks), `dead-units`,
@@ -161,7 +178,16 @@ def checkpoints(
         return _nothing(name, str(none))
     gauge = Gauge(limits)
     readings = [
-        read_series(saves, run=name, log=log, roles=tuple(roles), spectra=spectra, gauge=gauge, progress=progress)
+        read_series(
+            saves,
+            run=name,
+            log=log,
+            roles=tuple(roles),
+            spectra=spectra,
+            verify=verify,
+            gauge=gauge,
+            progress=progress,
+        )
         for saves in series
     ]
     found = [*findings_of(readings), *apart(readings, name, gauge)]

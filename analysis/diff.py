@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Diff", "diff"]
 
-#: Bars of the figure: more names cannot be read.
-_BARS = 30
+#: Rows of the figure: more names cannot be read.
+_ROWS = 30
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,15 +44,18 @@ class Diff(Result):
         return f"{', '.join(told) or 'no tensors'}{moved}"
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """||b - a|| / ||a|| of the tensors that changed most, as bars; the bar asked for as a line.
-
-        `options` go to the bars.
+        """||b - a|| / ||a|| of the tensors that changed most, and what was asked for as a line; `options` go to the
+        markers.
         """
         drawn = axes(ax, height=4.2)
-        changed = self.frame.filter((pl.col("update_ratio") > 0) & pl.col("update_ratio").is_finite()).head(_BARS)
-        names = [(name or other)[-44:] for name, other in changed.select("parameter", "name").iter_rows()]
+        changed = self.frame.filter((pl.col("update_ratio") > 0) & pl.col("update_ratio").is_finite()).head(_ROWS)
+        names = [
+            (name or other)[-44:] + ("" if role == "weights" else f" ({role})")
+            for name, other, role in changed.select("parameter", "name", "role").iter_rows()
+        ]
         with style():
-            drawn.barh(range(len(names)), changed["update_ratio"].to_numpy(), **{"color": COLOURS["blue"], **options})
+            look = {"color": COLOURS["blue"], "marker": "o", "linestyle": "", **options}
+            drawn.plot(changed["update_ratio"].to_numpy(), range(len(names)), **look)
             if self.max_drift:
                 drawn.axvline(self.max_drift, color=COLOURS["vermilion"], label=f"at most {self.max_drift:g}")
                 drawn.legend()
@@ -62,7 +65,7 @@ class Diff(Result):
             drawn.set_xscale("log")
         drawn.set_xlabel("||b - a|| / ||a|| of the tensor")
         drawn.set_ylabel("tensor")
-        drawn.set_title(f"{self.run}: {self.summary}"[:100], parse_math=False, loc="left", fontsize=11)
+        drawn.set_title(f"{self.run}: {self.summary}"[:100], parse_math=False, loc="left", fontsize=10)
         return drawn
 
 

@@ -22,14 +22,14 @@ _WELL = (2.0, 6.0)
 
 
 def by_layer(changes: pl.DataFrame) -> pl.DataFrame:
-    """Changes of tensors summed up by layer (the parameter without its last part), in the order of the checkpoint.
+    """Changes of the model's tensors summed up by layer (the parameter without its last part).
 
     One row a layer and pair of saves: layer, save, step, update_ratio (the norm of all updates of the layer over that
     of its weights before), moved (share of its tensors that changed at all).
     """
     layer = pl.col("parameter").str.replace(r"\.[^.]*$", "")
     return (
-        changes.filter(pl.col("status").is_in(["same", "changed"]))
+        changes.filter((pl.col("role") == "weights") & pl.col("status").is_in(["same", "changed"]))
         .with_columns(layer=layer)
         .group_by("layer", "save", "step", maintain_order=True)
         .agg(
@@ -39,13 +39,17 @@ def by_layer(changes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def draw_updates(ax: Axes, changes: pl.DataFrame, options: dict[str, Any]) -> None:
+def draw_updates(ax: Axes, changes: pl.DataFrame, frame: pl.DataFrame, options: dict[str, Any]) -> None:
     """Layers over saves, coloured by the decimal logarithm of ||dW|| / ||W||; grey where nothing moved.
 
-    A column stands for the time since the save before it. Of more than 400 layers every n-th is shown.
+    A column stands for the time since the save before it. Layers stand in the order of the model (that of `frame`); of
+    more than 400 every n-th is shown.
     """
     table = by_layer(changes)
-    names = table["layer"].unique(maintain_order=True).to_list()
+    place = {
+        name: at for at, name in enumerate(frame["parameter"].str.replace(r"\.[^.]*$", "").unique(maintain_order=True))
+    }
+    names = sorted(table["layer"].unique(maintain_order=True).to_list(), key=lambda name: place.get(name, len(place)))
     saves = table.select("save", "step").unique(maintain_order=True)
     names = names[:: -(-len(names) // _ROWS)] if names else names
     ax.grid(False)

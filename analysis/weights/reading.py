@@ -21,6 +21,7 @@ from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.opening import open_checkpoint
 from parsers.checkpoints.series import Save
 from parsers.checkpoints.tensors import Role
+from parsers.checkpoints.verify import verify as broken
 from parsers.run import Run
 
 __all__ = ["Kept", "Reading", "read_series"]
@@ -62,15 +63,21 @@ class Reading:
         """The process whose copies these are; None where there are no copies."""
         return self.saves[0].save.rank if self.saves else None
 
+    def name(self, which: int | str) -> str:
+        """The name of one of the saves, by its place or its name; `InputError` with the known ones for another."""
+        names = [kept.save.name for kept in self.saves]
+        if isinstance(which, str):
+            if which not in names:
+                raise InputError(unknown_name("save", which, names))
+            return which
+        if not -len(names) <= which < len(names):
+            raise InputError(f"save {which}: there are {len(names)}")
+        return names[which]
+
     def open(self, which: int | str) -> Checkpoint:
         """One of the saves, by its place or its name, opened again."""
-        names = [kept.save.name for kept in self.saves]
-        if isinstance(which, str) and which not in names:
-            raise InputError(unknown_name("save", which, names))
-        place = names.index(which) if isinstance(which, str) else which
-        if not -len(names) <= place < len(names):
-            raise InputError(f"save {place}: there are {len(names)}")
-        return open_checkpoint(self.saves[place].save.path)
+        wanted = self.name(which)
+        return open_checkpoint(next(kept.save.path for kept in self.saves if kept.save.name == wanted))
 
 
 def read_series(
@@ -80,6 +87,7 @@ def read_series(
     log: Run | None,
     roles: tuple[Role, ...],
     spectra: bool,
+    verify: bool,
     gauge: Gauge,
     progress: Progress | None = None,
 ) -> Reading:
@@ -98,6 +106,8 @@ def read_series(
         for number, (save, checkpoint) in enumerate(opened):
             if progress is not None:
                 progress(number, len(opened), save.name)
+            if verify:
+                checkpoint = checkpoint.but(damage=(*checkpoint.damage, *broken(checkpoint)))
             saved = Saved(save.name, checkpoint, statistics(checkpoint, roles=roles), save.step, save.label)
             found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
             before = story[-1] if story and _is_next(story[-1], saved) else None
