@@ -11,6 +11,7 @@ from analysis.findings import SEVERITIES, Finding, Severity
 from analysis.generalisation.overfitting import Turn
 from analysis.generalisation.pairing import Pair
 from analysis.generalisation.scale_mismatch import LARGE, Mismatch
+from analysis.generalisation.settled import both_settled
 from analysis.generalisation.trend import Slope
 from analysis.limits import Gauge, Limits
 
@@ -51,6 +52,14 @@ class Bounds:
         A model that is sure of what it knows has a large ratio of two small losses, and all but learned its task.
         """
         return (self.gap_ratio - 1.0) / 2
+
+    @property
+    def least_settled(self) -> float:
+        """The same where train and eval have both settled: a fifth of it, 0.05 where the ratio is 1.5.
+
+        What is not being memorised needs not be that large to be no matter of two small losses.
+        """
+        return self.least_excess / 5
 
     def moved(self, limits: Limits, metric: str) -> Bounds:
         """The same with the limits that are set for a metric, which move the milder and the severer alike."""
@@ -335,10 +344,13 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
     train, evaluated = float(np.median(pair.train[late])), float(np.median(pair.eval[late]))
     start = float(np.median(pair.train_raw[: max(len(pair.train_raw) // 50, 1)]))
     severity: Severity = "info"
+    settled = False
     if pair.lower:
         if train <= 0 or evaluated < bounds.gap_ratio * train:
             return None
-        if evaluated - train >= bounds.least_excess * start and not by_plan:
+        settled = both_settled(pair.x, pair.eval, pair.train, start)
+        least = bounds.least_settled if settled else bounds.least_excess
+        if evaluated - train >= least * start and not by_plan:
             severity = "warning"
         said = f"{evaluated:.4g} against {train:.4g} ({evaluated / train:.3g} times)"
     else:
@@ -352,7 +364,8 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
         "train-eval-gap",
         severity,
         run,
-        f"{pair.split} {pair.metric} ends far from train: {said}, over the last third; train began at {start:.4g}",
+        f"{pair.split} {pair.metric} ends far from train: {said}, over the last third; train began at {start:.4g}"
+        + (", and both have settled" if settled else ""),
         metric=pair.metric,
         first_step=_step(pair.step[_apart_since(pair, abs(evaluated - train))]),
         last_step=_step(pair.step[-1]),
@@ -363,18 +376,24 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
             "gap": gap_of(pair),
             "limit": bounds.gap_ratio,
             "train_start": start,
+            "settled": settled,
             "gap_trend": summary.trend.value,
             "gap_trend_low": summary.trend.low,
             "gap_trend_high": summary.trend.high,
         },
-        causes=(
-            "the model memorises what does not carry over: little data, noisy labels (train low, eval high)",
-            f"{pair.split} data differs from the training data",
-            "the training loss is small by construction (teacher forcing, masked positions)",
-        ),
+        causes=_causes_of_gap(pair.split, settled),
         suggestions=(
             "check that train and eval are prepared by the same code",
             "more data, augmentation or regularisation",
             "evaluate on a part of the training distribution that was held out",
         ),
     )
+
+
+def _causes_of_gap(split: str, settled: bool) -> tuple[str, ...]:
+    by_heart = "the model memorises what does not carry over: little data, noisy labels (train low, eval high)"
+    other = f"{split} data differs from the training data"
+    small = "the training loss is small by construction (teacher forcing, masked positions)"
+    if settled:
+        return (f"{other}, or its labels are noisier (train no longer falls: settled)", small, by_heart)
+    return by_heart, other, small

@@ -42,7 +42,8 @@ KINDS = {
         "counts "
         "as 1.5 and 0.2 as 2",
         severity="info; a warning where eval lies above train by a quarter of the first train loss (of accuracies: 0.4 "
-        "apart), unless a curriculum or components that eval lacks change what train adds up",
+        "apart), or by a twentieth where both have settled, train far above nothing, so that it is no memorising; info "
+        "where a curriculum or components that eval lacks change what train adds up",
         limit=Limit(
             "gap",
             1.5,

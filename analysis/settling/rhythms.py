@@ -14,8 +14,12 @@ from parsers.run import Run
 __all__ = ["known_rhythm"]
 
 Floats = NDArray[np.float64]
-#: Periods that differ by less are one; a rhythm may show by its half or third as well.
-_SAME, _OVERTONES = 0.06, (1, 2, 3)
+#: Periods that differ by less are one, and never by more than half of what tells two frequencies of so many cycles
+#: apart; a rhythm may show by its half or third as well.
+_SAME, _CELL, _OVERTONES = 0.06, 0.5, (1, 2, 3)
+#: Cycles from which on it is no chance that swings go round with something that has no part in the loss, or by a half
+#: or third of a rhythm: of fewer, one period in ten is as long as any of these.
+_MANY = 20.0
 #: Part of what moves the learning rate that must lie at the period of the swings.
 _WITH_RATE = 0.3
 
@@ -25,10 +29,10 @@ def known_rhythm(run: Run, signal: Signal, swing: Swing) -> str:
     if signal.rate is not None and _share_at(np.log(np.maximum(signal.rate, 1e-300)), swing) > _WITH_RATE:
         return f"the learning rate goes round in the same {_rows(signal, swing.period)}"
     epoch = _rows_an_epoch(run, signal)
-    if epoch is not None and _fits(epoch, swing.period):
+    if epoch is not None and _fits(epoch, swing, _OVERTONES if swing.cycles >= _MANY else (1,)):
         return f"an epoch is {_rows(signal, epoch)} long: the same data come again"
     pause = _rows_between_evals(run, signal)
-    if pause is not None and _fits(pause, swing.period):
+    if pause is not None and swing.cycles >= _MANY and _fits(pause, swing, _OVERTONES):
         return f"evaluations follow one another every {_rows(signal, pause)}"
     return ""
 
@@ -39,8 +43,9 @@ def _rows(signal: Signal, rows: float) -> str:
     return f"{rows * signal.every:,.4g} steps"
 
 
-def _fits(length: float, period: float) -> bool:
-    return any(abs(length / overtone / period - 1) < _SAME for overtone in _OVERTONES)
+def _fits(length: float, swing: Swing, overtones: tuple[int, ...]) -> bool:
+    near = min(_SAME, _CELL / swing.cycles)
+    return any(abs(length / overtone / swing.period - 1) < near for overtone in overtones)
 
 
 def _share_at(values: Floats, swing: Swing) -> float:

@@ -22,6 +22,8 @@ _SAME = 0.15
 #: Cycles that are laid over one another to see their shape, and the parts of the way that a sawtooth takes at once,
 #: and at most on its way back (a square wave leaps both ways).
 _FOLDED, _AT_ONCE, _BACK = 12, 0.6, 0.45
+#: Height of the first overtone at least, as a share of the tone.
+_OVERTONE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +128,15 @@ def _is_sawtooth(rest: Floats, period: float) -> bool | None:
     leap = int(np.argmax(np.abs(steps)))
     way = float(np.ptp(shape))
     back = float(np.max(-np.sign(steps[leap]) * steps))
-    return bool(abs(steps[leap]) > _AT_ONCE * way and back < _BACK * way)
+    return bool(abs(steps[leap]) > _AT_ONCE * way and back < _BACK * way and _has_edge(rest[:rows], period))
+
+
+def _has_edge(rest: Floats, period: float) -> bool:
+    """Whether a wave has the overtone of a leap: half as high as its tone in a sawtooth, nothing in a sine.
+
+    The parts of a cycle are means of few rows each, and two of them may lie far apart by chance.
+    """
+    turn = 2.0 * np.pi * np.arange(len(rest)) / period
+    columns = np.stack([np.ones(len(rest)), *(part(k * turn) for k in (1, 2) for part in (np.sin, np.cos))], axis=1)
+    found = np.linalg.lstsq(columns, rest, rcond=None)[0]
+    return bool(np.hypot(found[3], found[4]) > _OVERTONE * np.hypot(found[1], found[2]))

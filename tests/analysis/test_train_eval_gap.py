@@ -187,6 +187,30 @@ def test_a_gap_of_a_quarter_of_the_first_train_loss_is_a_warning_and_begins_wher
         assert gap.severity == severity and 2000 <= (gap.first_step or 0) <= 3500
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_a_gap_between_curves_that_have_settled_is_a_warning_though_it_is_small_against_the_start(noise: float):
+    for seed in range(SEEDS):
+        rng = np.random.default_rng(seed)
+        steps, evals = np.arange(400), np.arange(0, 400, 16)
+        down = np.exp(-steps / 40)
+        train = (0.15 + 0.95 * down) * np.exp(noise * rng.normal(size=400))
+        held_out = (0.25 + 0.85 * down[evals]) * np.exp(noise * rng.normal(size=len(evals)))
+        run = from_series({"loss": (steps, train), "eval_loss": (evals, held_out)})
+        (gap,) = [f for f in train_eval_gap(run).findings if f.kind == "train-eval-gap"]
+        assert gap.severity == "warning" and gap.evidence["settled"] and "differs" in gap.causes[0]
+
+
+def test_memorising_that_goes_on_to_two_small_losses_is_information():
+    for seed in range(SEEDS):
+        rng = np.random.default_rng(seed)
+        steps, evals = np.arange(400), np.arange(0, 400, 16)
+        train = (0.02 + 1.08 * np.exp(-steps / 90)) * np.exp(0.02 * rng.normal(size=400))
+        held_out = (0.18 + 0.92 * np.exp(-evals / 60)) * np.exp(0.02 * rng.normal(size=len(evals)))
+        run = from_series({"loss": (steps, train), "eval_loss": (evals, held_out)})
+        said = {f.kind: f for f in train_eval_gap(run).findings}
+        assert said["train-eval-gap"].severity == "info" and not said["train-eval-gap"].evidence["settled"]
+
+
 @pytest.mark.parametrize("parts", [["kd_loss", "hard_loss"], []])
 def test_eval_by_one_part_of_a_loss_that_train_adds_up_is_no_mismatch(parts: list[str]):
     for seed in range(SEEDS):

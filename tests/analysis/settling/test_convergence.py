@@ -135,7 +135,7 @@ def test_swings_are_a_warning_with_their_period_in_steps():
 
 @pytest.mark.parametrize("why", ["rate", "epoch", "eval"])
 def test_swings_that_recur_with_something_known_are_information(why):
-    n, period = 1000, 25
+    n, period = 1500, 25
     columns = {"train/loss": swinging(n, period)}
     more = {}
     if why == "rate":
@@ -144,12 +144,28 @@ def test_swings_that_recur_with_something_known_are_information(why):
         more["epoch"] = np.arange(n) / period
     run = run_of(columns, **more)
     if why == "eval":
-        evals = pl.DataFrame({"tag": ["eval/loss"] * 40, "step": np.arange(40) * period, "value": falling(40)})
+        evals = pl.DataFrame({"tag": ["eval/loss"] * 60, "step": np.arange(60) * period, "value": falling(60)})
         train = pl.DataFrame({"tag": ["train/loss"] * n, "step": np.arange(n), "value": columns["train/loss"]})
         run = finish("r", "r", "jsonl", pl.concat([train, evals]))
     found = convergence(run)
     assert told(found) == [("oscillation", "info")]
     assert {"rate": "learning rate", "epoch": "epoch", "eval": "evaluations"}[why] in found.findings[0].causes[0]
+
+
+@pytest.mark.parametrize("evals", [12, 24, 36])
+def test_a_few_swings_that_happen_to_be_as_long_as_evaluations_lie_apart_are_a_warning(evals):
+    n, period = 150, 12
+    loss = swinging(n, period)
+    steps = np.arange(0, n, evals)
+    held_out = pl.DataFrame({"tag": ["eval/loss"] * len(steps), "step": steps, "value": falling(len(steps))})
+    train = pl.DataFrame({"tag": ["train/loss"] * n, "step": np.arange(n), "value": loss})
+    assert ("oscillation", "warning") in told(convergence(finish("r", "r", "jsonl", pl.concat([train, held_out]))))
+
+
+def test_a_third_of_an_epoch_is_no_reason_for_a_few_swings_and_an_epoch_is():
+    for share, severity in ((3, "warning"), (1, "info")):
+        found = convergence(run_of({"loss": swinging(200, 20)}, epoch=np.arange(200) / (20 * share)))
+        assert [s for k, s in told(found) if k == "oscillation"] == [severity]
 
 
 def test_the_sawtooth_of_epochs_is_information_also_where_no_epoch_is_logged():

@@ -157,3 +157,16 @@ def test_the_spectrum_finds_the_line_that_scipy_finds():
 @pytest.mark.parametrize("rest", [np.zeros(500), np.zeros(3), np.arange(FEWEST - 1.0)])
 def test_series_without_spread_or_rows_have_no_peak(rest):
     assert clearest_peak(rest) is None and clearest_swing(rest[: FEWEST - 1]) is None
+
+
+def test_few_noisy_cycles_of_a_sine_are_rarely_taken_for_a_sawtooth_and_those_of_a_sawtooth_are_known():
+    row, wrong, right = np.arange(150), 0, 0
+    for seed in range(40):
+        noise = np.random.default_rng(seed).normal(size=150)
+        sine, tooth = 1.8 * np.sin(2 * np.pi * row / 12.4), 5.0 * (row % 12 / 12 - 0.5)
+        for shape, amount in ((sine, 0.0), (tooth, 1.0)):
+            found = clearest_swing(0.1 * (shape + noise) - row / 300)
+            if found is not None:
+                wrong += amount == 0.0 and found.sawtooth is True
+                right += amount == 1.0 and found.sawtooth is True
+    assert wrong <= 1 and right >= 30
