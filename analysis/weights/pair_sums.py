@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.weights.values import numbers
+from analysis.weights.values import in_double, numbers
 from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["PairSums", "compiled_sums", "plain_sums"]
@@ -43,10 +43,11 @@ class PairSums:
     def __add__(self, other: PairSums) -> PairSums:
         """Of both together."""
         unit = max((one.unit for one in (self, other) if one.aa or one.bb), default=1.0)
-        p, q = (self.unit / unit) ** 2, (other.unit / unit) ** 2
         joined = PairSums(unit=unit)
-        for name in ("aa", "bb", "dd", "ad", "ab"):
-            setattr(joined, name, getattr(self, name) * p + getattr(other, name) * q)
+        for one in (one for one in (self, other) if one.aa or one.bb):  # others may be of a unit that is far larger
+            by = (one.unit / unit) ** 2
+            for name in ("aa", "bb", "dd", "ad", "ab"):
+                setattr(joined, name, getattr(joined, name) + getattr(one, name) * by)
         for name in ("pairs", "changed", "nan_a", "nan_b", "inf_a", "inf_b"):
             setattr(joined, name, getattr(self, name) + getattr(other, name))
         joined.most_changed = max(self.most_changed, other.most_changed)
@@ -107,10 +108,11 @@ def plain_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
         return found
     found.pairs = float(len(x))
     found.changed += float(np.count_nonzero(x != y))
+    with np.errstate(over="ignore"):
+        found.most_changed = float(np.abs(y - x).max())
     found.unit = _unit(x, y)
     x, y = x / found.unit, y / found.unit
     d = y - x
-    found.most_changed = float(np.abs(d).max()) * found.unit
     found.aa, found.bb, found.dd, found.ad, found.ab = (
         float(p @ q) for p, q in ((x, x), (y, y), (d, d), (x, d), (x, y))
     )
@@ -127,12 +129,17 @@ def compiled_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
         return PairSums(*sums.tolist())
     x, y = _floats(part_a, a), _floats(part_b, b)
     if x.dtype != y.dtype:
-        x, y = x.astype(np.float64), y.astype(np.float64)
+        x, y = in_double(x), in_double(y)
     found = _swept(x, y, 1.0)
     if not found.pairs or _SQUARED < found.aa + found.bb < math.inf:
         return found
     unit = _unit(x, y)
-    return found if unit == 1 else _swept(x, y, unit)
+    if unit == 1:
+        return found
+    scaled = _swept(x, y, unit)
+    # what is small beside the unit is lost in it, but for the sums
+    scaled.changed, scaled.most_changed = found.changed, found.most_changed
+    return scaled
 
 
 def _swept(x: Raw, y: Raw, unit: float) -> PairSums:
@@ -144,7 +151,6 @@ def _swept(x: Raw, y: Raw, unit: float) -> PairSums:
     sweep_pair(x, y, x.view(bits), y.view(bits), 1.0 / unit, sums)
     found = PairSums(*sums.tolist())
     found.unit = unit
-    found.most_changed *= unit
     return found
 
 

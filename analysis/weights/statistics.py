@@ -97,8 +97,9 @@ def statistics(
     `roles` are those wanted (default: all). `progress` is called with (bytes done, bytes in all, name of the tensor).
     A complex number counts as two, its real and imaginary part, so that the norm is that of the complex vector; a
     sparse tensor's missing values are zeros like others (its dead rows are not known: null); quantised values are
-    scaled. A tensor of no elements has counts of 0 and is null elsewhere. Tensors are read one after another and their
-    pages given back: memory stays within about twice the largest tensor. Raises ValueError for an unknown role.
+    scaled. A tensor without values (of no elements, or of torch's meta device) has counts of 0 and is null elsewhere.
+    Tensors are read one after another and their pages given back: memory stays within about twice the largest tensor.
+    Raises ValueError for an unknown role.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -252,8 +253,8 @@ def _row(one: _Taken) -> tuple[object, ...]:
     if one.error is not None:
         return (*known, *[None] * (len(STATISTICS) - len(known) - 1), one.error)
     complex_parts = 2 if DTYPES[tensor.dtype].kind == "complex" else 1
-    if tensor.layout == "sparse":
-        moments += Moments.zeros((tensor.elements - tensor.count) * complex_parts)
+    if tensor.layout == "sparse":  # values may be stored twice
+        moments += Moments.zeros(max(0, tensor.elements - tensor.count) * complex_parts)
     seen = moments.finite + moments.nan + moments.inf
     return (
         *known,

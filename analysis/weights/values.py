@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["dead_of", "numbers", "numbers_of_patterns", "smallest_normal", "unsigned", "zero_pattern"]
+__all__ = ["dead_of", "in_double", "numbers", "numbers_of_patterns", "smallest_normal", "unsigned", "zero_pattern"]
 
 Floats = NDArray[np.float64]
 
@@ -47,9 +47,15 @@ def numbers(raw: NDArray[np.generic], tensor: Tensor) -> Floats:
         return found
     if raw.dtype.kind == "c":
         parts = np.float32 if raw.dtype.itemsize == 8 else np.float64
-        return np.ascontiguousarray(raw).view(parts).reshape(*raw.shape, 2).astype(np.float64)
-    plain = raw.astype(np.float64)
+        return in_double(np.ascontiguousarray(raw).view(parts).reshape(*raw.shape, 2))
+    plain = in_double(raw)
     return plain if tensor.scale is None else tensor.scale * (plain - tensor.zero_point)
+
+
+def in_double(raw: NDArray[np.generic]) -> Floats:
+    """Numbers in double precision; a NaN of the signalling kind becomes a quiet one without a warning."""
+    with np.errstate(invalid="ignore"):
+        return raw.astype(np.float64)
 
 
 def unsigned(raw: NDArray[np.generic]) -> NDArray[np.unsignedinteger[Any]]:
