@@ -14,8 +14,8 @@ from parsers.checkpoints.tensors import DTYPES, Tensor
 
 __all__ = ["Unfolding", "blocks", "is_real", "slices", "unfold"]
 
-#: Elements of a block, in float64 8 MB: enough for a matrix product at full speed, small beside any tensor that counts.
-_BLOCK = 1 << 20
+#: Elements of a block, in float64 16 MB: enough for matrix products at full speed, small beside the limit of memory.
+_BLOCK = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def slices(raw: NDArray[np.generic], tensor: Tensor) -> Iterator[NDArray[np.gene
 
 
 def blocks(matrix: NDArray[np.generic], tensor: Tensor) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """The rows of `matrix` in order: where they stand, and their numbers in float64, some 8 MB at a time."""
+    """The rows of `matrix` in order: where they stand, and their numbers in float64, some 16 MB at a time."""
     rows = max(_BLOCK // max(matrix.shape[1], 1), 1)
     for start in range(0, matrix.shape[0], rows):
         place = slice(start, min(start + rows, matrix.shape[0]))

@@ -41,10 +41,13 @@ def eigenvalues(matrix: NDArray[np.generic], tensor: Tensor) -> NDArray[np.float
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     side = tall.shape[1]
-    gram = np.zeros((side, side))
+    gram: NDArray[np.float64] | None = None
     for _, block in blocks(tall, tensor):
         with np.errstate(invalid="ignore", over="ignore"):  # the sum says what was in it
-            gram += block.T @ block
+            product = block.T @ block
+            gram = product if gram is None else np.add(gram, product, out=gram)
+    if gram is None:
+        return np.zeros(side)
     if not np.isfinite(gram.trace()) or not np.isfinite(gram).all():
         return np.full(side, np.nan)
     squares = _symmetric(gram)[::-1]

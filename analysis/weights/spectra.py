@@ -148,6 +148,7 @@ def _checked(roles: Sequence[Role], **limits: int) -> None:
 def _in_turn(judge: _Judge, wanted: list[tuple[Tensor, Unfolding]]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with their places as they are done: small matrices several at once, large ones alone with all cores."""
     small = [i for i, (_, seen) in enumerate(wanted) if seen.side <= _TOGETHER]
+    small.sort(key=lambda i: -wanted[i][0].elements * wanted[i][1].side)  # the longest first: no core waits for it
     large = [i for i, (_, seen) in enumerate(wanted) if seen.side > _TOGETHER]
     workers = min(os.cpu_count() or 1, _WORKERS, len(small))
     one_core = _one_core() if len(small) > 1 else None

@@ -214,7 +214,7 @@ def test_progress_is_told_for_each_matrix(tmp_path):
     told: list[tuple[int, int, str]] = []
     with opened(tmp_path, {"a": torch.ones(9, 9), "b": torch.ones(9, 9), "c": torch.ones(9)}) as checkpoint:
         spectra(checkpoint, progress=lambda *args: told.append(args))
-    assert told == [(1, 2, "a"), (2, 2, "b")]
+    assert sorted(told) == [(1, 2, "a"), (2, 2, "b")]
 
 
 def test_without_threadpoolctl_the_numbers_are_the_same(tmp_path, monkeypatch):
