@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.anomaly.episode_causes import causes_of, is_planned
+from analysis.anomaly.episode_causes import LOST, causes_of, is_planned
 from analysis.anomaly.episodes import Episode
 from analysis.anomaly.log_series import Series
 from analysis.findings import Finding, Severity
 
 __all__ = ["finding_of", "kind_of", "summary_of", "times_of"]
 
-#: A rise that stays at or above this factor has lost what training had reached.
-_LOST = 2.0
 #: Rows within which a spike is called quickly recovered.
 _FAST = 5
 _TRY = {
@@ -137,11 +135,11 @@ def _severity(episode: Episode, main: bool, phase: bool, planned: bool) -> Sever
     planned = planned or phase
     if episode.shape == "spike":
         return "info" if not main or (planned and episode.recovery is None) else "warning"
-    if planned and not (episode.shape == "climb" and episode.factor >= _LOST):
+    if planned and not (episode.shape == "climb" and episode.factor >= LOST):
         return "info"
     if not main:
         return "info"
-    if episode.shape == "climb" or (episode.shape == "jump" and episode.factor >= _LOST):
+    if episode.shape == "climb" or (episode.shape == "jump" and episode.factor >= LOST):
         return "critical"
     return "warning"
 
