@@ -29,6 +29,7 @@ SUITES = (
     "formats_text",
     "formats_tree",
     "formats_trackers",
+    "checkpoints_spectra",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
