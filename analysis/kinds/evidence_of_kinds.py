@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from analysis.kinds.evidence_of_checkpoints import OF_CHECKPOINTS
+
 __all__ = ["OF_KIND"]
 
 _PARTING = {
@@ -129,7 +131,13 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "world_size_from": "what tells how many there are",
         "first_missing": "the first that is missing",
     },
-    "rank-divergence": _PARTING,
+    **OF_CHECKPOINTS,
+    "rank-divergence": {
+        **_PARTING,
+        "tensors": "tensors that differ",
+        "tensors_compared": "tensors of the model",
+        "tensor_names": "names of the first few",
+    },
     "repeated-data": {
         "resumed_at": "step at which the run was resumed",
         "repeats_from": "first step of the stretch that came again",
@@ -189,13 +197,6 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
     },
     "unfinished-run": _PLAN,
     "overlong-run": _PLAN,
-    "checkpoint-mismatch": {
-        "saved_step": "step recorded with the checkpoint",
-        "named_step": "step in its name",
-        "path": "the checkpoint",
-        "differing": "checkpoints that disagree",
-        "checkpoints": "checkpoints compared",
-    },
     "non-finite": {
         "count": "values of the series that are not finite",
         "nan": "of those NaN",
@@ -269,6 +270,11 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "observed": "schedule recognised",
     },
     "dead-units": {
+        "dead": "dead units of the layer",
+        "units": "units of the layer",
+        "sign": "what shows it: zero, no gradient or unchanged",
+        "save": "name of the save",
+        "saves": "saves that show it",
         "share": "share of the units that are dead",
         "layers": "layers of which half of the units or more are dead",
         "zero_grads": "share of the gradient that is exactly 0; null where it is not logged",
@@ -278,7 +284,10 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "count": "how many they are",
         "gradient": "what their gradient says",
         "moved_before": "whether they moved before",
-        "rows_still": "observations without a change at the end",
+        "rows_still": "observations (or steps between saves) without a change at the end",
+        "of": "parameters judged",
+        "save": "name of the save",
+        "saves": "saves that show it",
     },
     "overfitting": {
         "best_step": "step of the best evaluation",
@@ -300,6 +309,7 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "ratio": "eval over train",
         "gap": "the same; of accuracies 1 + 5 x their difference",
         "train_start": "train at the beginning",
+        "settled": "whether train and the gap hardly move over the last half",
         "gap_trend": "slope of the gap",
         "gap_trend_low": "its 95 % interval, from",
         "gap_trend_high": "its 95 % interval, to",

@@ -362,4 +362,29 @@ EXAMPLES: Mapping[str, Example] = {
         "labelled 26, like 13 (0.89 against -0.30)",
         "utterances judged share limit bar first label suggested score",
     ),
+    "checkpoint-corrupt": Example(
+        "critical",
+        "step_600.npz (step 600): byte 7,733: the directory at the end of the zip cannot be read, the "
+        "file is cut off or overwritten: File is not a zip file; no tensor could be read",
+        "what save file place reason damaged_places damaged_files tensors_read",
+    ),
+    "checkpoint-unsafe": Example(
+        "critical",
+        "step_100.pt (step 100): opened with torch.load or pickle, would call posix.system with ('touch "
+        "planted'); nothing was called here",
+        "save file member callable calls callables what arguments",
+    ),
+    "checkpoint-non-finite": Example(
+        "critical",
+        "step_600.npz (step 600): 3 NaN in 1 of 6 tensors of the weights, first in blocks.1.up.weight (3 "
+        "of 576 elements)",
+        "what save role nan infinite share tensors tensors_of_role first_tensor tensor_names",
+    ),
+    "weight-drift": Example(
+        "warning",
+        "blocks.1.up.weight changed by 40% of its norm from step_400.npz (step 400) to step_500.npz "
+        "(step 500), 20 times more beside the other layers than before and after",
+        "what layer times update_ratio update_ratio_of_others norm_before norm_after cosine layers limit "
+        "save save_before",
+    ),
 }

@@ -295,8 +295,10 @@ KINDS = {
     "dead-units": Kind(
         "optimisation",
         "units that never respond",
-        needs="shares of dead units over more than 5 observations, as at.watch records them",
-        statistic="the median share of a layer's units without any gradient in the last third of the observations",
+        needs="shares of dead units over more than 5 observations, as at.watch records them; or checkpoints",
+        statistic="the median share of a layer's units without any gradient in the last third of the observations. In "
+        "checkpoints the share of a matrix's rows that are 0 with their bias, whose moments are exactly 0, or that do "
+        "not change while those of the others do; tables of embeddings and pruned layers aside",
         severity="info from the limit on; a warning from three of eight units, critical from nine of ten (both move "
         "with the limit)",
         limit=Limit(
@@ -322,11 +324,14 @@ KINDS = {
     "frozen-layer": Kind(
         "optimisation",
         "parameters that should train do not change",
-        needs="update ratios or gradient norms of two layers or more; the plan says which are meant to stand still",
+        needs="update ratios or gradient norms of two layers or more, or two checkpoints; the plan says which are "
+        "meant to stand still",
         statistic="the observations at the end at which a layer's update is exactly 0 while others move, less three "
-        "times its longest rest before",
-        severity="critical where the plan says that the layer trains; a warning; info for parameters that never got a "
-        "gradient, which no loss uses",
+        "times its longest rest before. In checkpoints the steps over which no bit of a parameter changes, or in which "
+        "its moments stay 0",
+        severity="critical where the plan says that the layer trains (or freezes one that moves); a warning; info for "
+        "parameters that never got a gradient, which no loss uses, and in checkpoints for the first layers, whole "
+        "parts and half of a model, which are frozen on purpose",
         limit=Limit(
             "rows_still",
             5.0,

@@ -110,9 +110,10 @@ KINDS = {
     "rank-divergence": Kind(
         "stream",
         "processes that should agree report different values",
-        needs="two ranks with ten common steps (thirty for numbers that each has of its own)",
+        needs="two ranks with ten common steps (thirty for numbers that each has of its own); or their checkpoints",
         statistic="numbers that agreed to rounding (1e-5) and come apart for good; levels of a rank's own numbers that "
-        "leave the others' by the limit, by six standard errors and by four times what the others differ",
+        "leave the others' by the limit, by six standard errors and by four times what the others differ. Copies of "
+        "one model in checkpoints of several ranks are the same bit by bit",
         severity="critical for parameters, learning rates and gradient norms that were the same; a warning for reduced "
         "losses, NaN on some ranks and a level that parts in the course of the run; info for one that was off from the "
         "beginning, for noise, and for a rank that is slower",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from analysis.findings import Finding, Severity
 from analysis.gradient.scene import some
@@ -38,7 +39,7 @@ def corrupt(saved: Saved, run_name: str) -> list[Finding]:
             "checkpoint-corrupt",
             "critical" if grave else "warning" if broken else "info",
             run_name,
-            f"{saved.where}: {told.file.name}, {told.where}: {told.reason}{more}; {_read(read)}",
+            f"{saved.where}: {_in_file(saved, told.file)}{told.where}: {told.reason}{more}; {_read(read)}",
             first_step=saved.at,
             last_step=saved.at,
             evidence={
@@ -55,6 +56,11 @@ def corrupt(saved: Saved, run_name: str) -> list[Finding]:
             suggestions=kind.suggestions if broken else ("judge this part with the library that wrote it",),
         )
     ]
+
+
+def _in_file(saved: Saved, file: Path) -> str:
+    """The file within a save of several; nothing where the save is that file."""
+    return "" if Path(saved.name).name == file.name else f"{file.name}, "
 
 
 def _read(tensors: int) -> str:
@@ -98,7 +104,8 @@ def _finding_of_danger(saved: Saved, run_name: str, calls: list[UnsafeCall]) -> 
         "checkpoint-unsafe",
         "critical" if told.arguments else "warning",
         run_name,
-        f"{saved.where}: opening {told.file.name} with torch.load or pickle would {would}; nothing was called here",
+        f"{saved.where}: {_in_file(saved, told.file)}opened with torch.load or pickle, would {would}; "
+        "nothing was called here",
         first_step=saved.at,
         last_step=saved.at,
         evidence=_evidence(saved, calls, told) | {"what": f"calls of {told.name}", "arguments": told.arguments},
@@ -116,7 +123,7 @@ def _finding_of_classes(saved: Saved, run_name: str, calls: list[UnsafeCall]) ->
         "checkpoint-unsafe",
         severity,
         run_name,
-        f"{saved.where}: {calls[0].file.name} names {len(names)} classes or functions that a safe opening "
+        f"{saved.where}: {_in_file(saved, calls[0].file)}names {len(names)} classes or functions that a safe opening "
         f"(weights_only=True) refuses, of {some(packages)}: {some(names, 3)}",
         first_step=saved.at,
         last_step=saved.at,

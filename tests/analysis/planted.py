@@ -28,6 +28,7 @@ from tests.analysis.test_contracts import PLAN, batch
 from tests.analysis.test_contracts import run_of as contract_run
 from tests.analysis.test_ranks import job, run_of_job
 from tests.analysis.test_repeated_data import run_of as attempts_run
+from tests.analysis.weights import saves_beside_logs
 
 __all__ = ["HEALTHY", "PLANTED"]
 
@@ -315,6 +316,10 @@ PLANTED: Mapping[str, Make] = {
     "embedding-collapse": partial(voices, offset=30.0),
     "low-separation": partial(voices, spread=2.0),
     "mislabelled-sample": partial(voices, swapped=0.05),
+    "checkpoint-corrupt": saves_beside_logs.cut_off,
+    "checkpoint-unsafe": saves_beside_logs.malicious,
+    "checkpoint-non-finite": saves_beside_logs.not_finite,
+    "weight-drift": saves_beside_logs.drifting,
 }  # fmt: skip
 
 #: Name -> a run with nothing wrong, for which no check may warn.
@@ -336,4 +341,5 @@ HEALTHY: Mapping[str, Make] = {
     "ranks of one mind": noted(lambda: run_of_job(job(4), config={"world_size": 4})),
     "a plan that was kept": noted(lambda: story_run(columns_of(9), plan={"max_steps": 2000})),
     "speakers": voices,
+    "sound saves": saves_beside_logs.sound,
 }

@@ -21,7 +21,7 @@ from parsers.run import Run
 from tests.analysis.limits.borderline import BORDERLINE, exploding, run_of
 
 #: Kinds of these checks have their own tests of thresholds, beside what they find.
-ELSEWHERE = {"anomalies", "convergence", "learning_rate", "plan"}
+ELSEWHERE = {"anomalies", "checkpoints", "convergence", "learning_rate", "plan"}
 EMBEDDINGS = {"embedding-collapse", "low-separation", "mislabelled-sample"}
 
 
