@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MappedFiles"]
 
+#: Half-precision complex numbers have no type in NumPy: each is two numbers.
+_PARTS = {"complex32": 2}
+
 
 class MappedFiles:
     """Mapped files by their path, opened when first asked for, closed together."""
@@ -32,25 +35,26 @@ class MappedFiles:
 
         raw = np.dtype(DTYPES[tensor.dtype].raw)
         shape = tensor.shape if tensor.stored is None else (tensor.stored,)
+        parts = _PARTS.get(tensor.dtype, 1)
         with _located(tensor):
             if not tensor.pieces:
                 if tensor.storage is None or math.prod(shape) == 0:
-                    return np.empty(_raw_shape(shape, tensor.dtype), raw)
-                return self._block(tensor.storage, raw, _raw_shape(shape, tensor.dtype), tensor.offset, tensor.strides)
-            whole = np.zeros(_raw_shape(shape, tensor.dtype), raw)
+                    return np.empty(_raw_shape(shape, parts), raw)
+                return self._block(tensor.storage, raw, shape, tensor.offset, tensor.strides, parts)
+            whole = np.zeros(_raw_shape(shape, parts), raw)
             for piece in tensor.pieces:
                 place = tuple(slice(at, at + n) for at, n in zip(piece.origin, piece.shape, strict=True))
-                whole[place] = self._block(
-                    piece.storage, raw, _raw_shape(piece.shape, tensor.dtype), piece.offset, piece.strides
-                )
+                whole[place] = self._block(piece.storage, raw, piece.shape, piece.offset, piece.strides, parts)
             return whole
 
     def release(self, tensor: Tensor) -> None:
         """Drop the pages that hold `tensor` from this process's memory."""
         storages = [tensor.storage, *(piece.storage for piece in tensor.pieces)]
         for storage in storages:
-            if storage is None or storage.file not in self._maps or not hasattr(mmap, "MADV_DONTNEED"):
+            if storage is None or storage.held is not None or storage.file not in self._maps:
                 continue
+            if not hasattr(mmap, "MADV_DONTNEED"):  # systems without it drop pages when memory is short
+                return
             first = storage.start - storage.start % mmap.PAGESIZE
             length = storage.start + (storage.nbytes if storage.packed is None else storage.packed) - first
             self._maps[storage.file].madvise(mmap.MADV_DONTNEED, first, length)
@@ -71,10 +75,14 @@ class MappedFiles:
         shape: tuple[int, ...],
         offset: int,
         strides: tuple[int, ...] | None,
+        parts: int,
     ) -> NDArray[np.generic]:
         """A view of `shape` into a storage, its strides checked against the storage's end."""
         import numpy as np
 
+        if parts > 1:
+            shape, offset = _raw_shape(shape, parts), offset * parts
+            strides = None if strides is None else (*(stride * parts for stride in strides), 1)
         held = storage.nbytes // raw.itemsize
         last = offset + (
             math.prod(shape) - 1
@@ -112,9 +120,9 @@ class MappedFiles:
         return self._maps[file]
 
 
-def _raw_shape(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
-    """Shape of the raw view: half-precision complex numbers have no type in NumPy, their parts stand side by side."""
-    return (*shape, 2) if dtype == "complex32" else shape
+def _raw_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
+    """Shape of the raw view: the parts of an element that has no type in NumPy stand side by side."""
+    return shape if parts == 1 else (*shape, parts)
 
 
 @contextmanager
