@@ -1,0 +1,94 @@
+"""`aftertrain checkpoints`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from aftertrain.cli import main
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    for name, value in (("a", 1.0), ("b", 1.5)):
+        save_file({"fc.weight": torch.full((3, 4), value), "fc.bias": torch.ones(3)}, tmp_path / f"{name}.safetensors")
+    return tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+
+
+def test_a_series_is_a_table_with_what_the_log_says(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["checkpoints", str(samples / "classifier-healthy")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("HEALTHY  classifier-healthy: 6 saves") and "best of those kept" in told
+    assert "nothing wrong found" in told and "step_000250.pt" in told
+
+
+def test_findings_decide_the_exit_status(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frozen = str(samples / "classifier-frozen-layer")
+    assert main(["checkpoints", frozen]) == 1
+    assert main(["checkpoints", frozen, "--fail-on", "never"]) == 0
+    dead = str(samples / "classifier-dead-units")
+    assert main(["checkpoints", dead]) == 0 and main(["checkpoints", dead, "--fail-on", "warning"]) == 1
+    assert "dead-units" in capsys.readouterr().out
+
+
+def test_json_is_one_object_with_findings_in_the_common_form(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["checkpoints", str(samples / "classifier-dead-units"), "--spectra", "--format", "json"])
+    told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert told["version"] == 1 and told["status"] == "warning" and len(told["saves"]) == 6
+    assert [f["kind"] for f in told["findings"]] == ["dead-units"]
+    assert told["tensors"] and told["changes"] and told["spectra"]
+
+
+def test_a_difference_is_a_check_with_a_bar(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = map(str, pair)
+    assert main(["checkpoints", b, "--against", a]) == 0
+    assert main(["checkpoints", b, "--against", a, "--max-drift", "0.6"]) == 0
+    assert main(["checkpoints", b, "--against", a, "--max-drift", "0.1"]) == 1
+    told = capsys.readouterr().out
+    assert "a.safetensors -> b.safetensors: 1 changed, 1 the same" in told and "fc.weight changed by 0.5" in told
+    main(["checkpoints", b, "--against", a, "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["tensors"][0]["status"] == "changed"
+    main(["checkpoints", b, "--against", a, "--format", "markdown"])
+    assert "| tensor | status |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-drift", "0.1"], "--max-drift needs --against"),
+        (["--against", "b.safetensors", "--run", "log"], "--run does not go with --against"),
+        (["--against", "b.safetensors", "--max-drift", "-1"], "--max-drift: max_drift: expected a ratio"),
+        (["--against", "nothing.pt"], "no such file or folder"),
+    ],
+)
+def test_a_call_that_cannot_be_meant_is_refused(
+    options: list[str],
+    said: str,
+    pair: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(pair[0].parent)
+    assert main(["checkpoints", "a.safetensors", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_names_from_a_file_do_not_steer_the_terminal_or_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file({"a\x1b[31m|<b>": torch.full((2, 2), torch.nan)}, tmp_path / "m.safetensors")
+    main(["checkpoints", str(tmp_path / "m.safetensors")])
+    assert "\x1b" not in capsys.readouterr().out
+    main(["checkpoints", str(tmp_path / "m.safetensors"), "--format", "markdown"])
+    assert "<b>" not in capsys.readouterr().out
+
+
+def test_settings_of_the_project_count(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rules.toml").write_text('[findings]\nignore = ["frozen-layer"]\n')
+    frozen = str(samples / "classifier-frozen-layer")
+    assert main(["checkpoints", frozen, "--config", str(tmp_path / "rules.toml")]) == 0
+    assert "frozen-layer" not in capsys.readouterr().out.replace("classifier-frozen-layer", "")

@@ -1,0 +1,244 @@
+"""Checkpoints from the front: one, a folder of them, beside their log, of several ranks; and what hostile ones get."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import aftertrain as at
+from analysis.weights import kept
+
+
+class Touch:
+    """An object whose pickle would make a file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.place}",)
+
+
+def moved(state: dict[str, torch.Tensor], seed: int, size: float = 0.02) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return {name: value + size * torch.randn_like(value) for name, value in state.items()}
+
+
+def model_state(seed: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 4)).state_dict()
+
+
+def series(folder: Path, steps: tuple[int, ...] = (100, 200, 300, 400)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = model_state()
+    for step in steps:
+        state = moved(state, step)
+        save_file(state, folder / f"step_{step}.safetensors")
+    return folder
+
+
+def kinds(result: Any, *, least: str = "warning") -> set[str]:
+    bar = ("info", "warning", "critical", "fatal").index(least)
+    return {f.kind for f in result.findings if ("info", "warning", "critical", "fatal").index(f.severity) >= bar}
+
+
+def test_a_folder_of_saves_is_told_in_the_order_of_training(tmp_path: Path) -> None:
+    found = at.checkpoints(series(tmp_path / "run", (1000, 200, 30)))
+    assert found.saves["step"].to_list() == [30, 200, 1000]
+    assert found.changes["before"].unique(maintain_order=True).to_list() == [
+        "step_30.safetensors",
+        "step_200.safetensors",
+    ]
+    assert found.saves["update_ratio"].null_count() == 1 and (found.saves["update_ratio"].drop_nulls() > 0).all()
+    assert found.frame.height == 18 and found.status == "healthy"
+
+
+def test_the_update_ratio_of_a_save_is_that_of_all_weights_together(tmp_path: Path) -> None:
+    found = at.checkpoints(series(tmp_path / "run", (1, 2)))
+    one, two = (torch.cat([v.double().flatten() for v in s.values()]) for s in _states(tmp_path / "run"))
+    assert found.saves["norm"].to_list() == pytest.approx([one.norm().item(), two.norm().item()])
+    assert found.saves["update_ratio"][1] == pytest.approx(((two - one).norm() / one.norm()).item())
+
+
+def _states(folder: Path) -> list[dict[str, torch.Tensor]]:
+    from safetensors.torch import load_file
+
+    return [load_file(file) for file in sorted(folder.glob("*.safetensors"))]
+
+
+def test_one_checkpoint_alone_says_what_a_series_is_needed_for(tmp_path: Path) -> None:
+    save_file(model_state(), tmp_path / "model.safetensors")
+    found = at.checkpoints(tmp_path / "model.safetensors")
+    assert {n.kind for n in found.not_applicable} >= {"weight-drift", "frozen-layer"}
+    assert found.saves["best"].to_list() == [None]
+    with pytest.raises(at.InputError, match="a path needs 2 saves"):
+        found.path()
+
+
+def test_a_path_without_a_checkpoint_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no weights")
+    with pytest.raises(at.InputError, match=r"no checkpoint is here\. Expected"):
+        at.checkpoints(tmp_path)
+    with pytest.raises(at.InputError, match="no such file or folder"):
+        at.checkpoints(tmp_path / "nothing")
+
+
+def test_the_log_beside_the_saves_is_found_and_laid_beside_them(tmp_path: Path) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        for step in range(1, 401):
+            rec.log(step, {"loss": 3.0 - step / 200}, split="train")
+            if step % 100 == 0:
+                rec.log(step, {"loss": 2.0 + abs(step - 200) / 100}, split="eval")
+    series(tmp_path / "run" / "checkpoints", (100, 200, 300, 400, 500))
+    for path in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
+        saves = at.checkpoints(path).saves
+        assert saves.filter(pl.col("best"))["step"].to_list() == [200]
+        assert saves["in_log"].to_list() == [True, True, True, True, False]
+        assert saves["eval"].to_list()[:3] == [3.0, 2.0, 3.0]
+
+
+def test_a_log_is_not_looked_for_in_folders_that_are_no_run(tmp_path: Path) -> None:
+    series(tmp_path / "weights")
+    with at.Recorder(tmp_path / "other" / "run", seal=False) as rec:
+        rec.log(1, {"loss": 1.0})
+    assert at.checkpoints(tmp_path / "weights").saves["in_log"].to_list() == [None] * 4
+
+
+def test_a_copy_is_told_as_the_label_of_what_it_is_a_copy_of(tmp_path: Path) -> None:
+    folder = series(tmp_path / "run")
+    shutil.copy(folder / "step_400.safetensors", folder / "last.safetensors")
+    (folder / "best.safetensors").symlink_to(folder / "step_200.safetensors")
+    saves = at.checkpoints(folder).saves
+    assert dict(saves.select("step", "label").iter_rows()) == {100: "", 200: "best", 300: "", 400: "last"}
+
+
+def test_players_of_a_gan_are_two_stories(tmp_path: Path) -> None:
+    for name, seed in (("G", 1), ("D", 2)):
+        for step in (100, 200):
+            save_file(moved(model_state(seed), step), tmp_path / f"{name}_{step}.safetensors")
+    found = at.checkpoints(tmp_path)
+    assert found.saves["series"].to_list() == ["d", "d", "g", "g"]
+    assert found.changes.select("before", "save").unique(maintain_order=True).rows() == [
+        ("D_100.safetensors", "D_200.safetensors"),
+        ("G_100.safetensors", "G_200.safetensors"),
+    ]
+
+
+def test_ranks_that_should_be_replicas_and_are_not_are_found_and_equal_ones_are_not(tmp_path: Path) -> None:
+    state = model_state()
+    for rank in (0, 1):
+        save_file(state, tmp_path / f"step_100_rank{rank}.safetensors")
+    assert kinds(at.checkpoints(tmp_path)) == set()
+    save_file(moved(state, 5), tmp_path / "step_100_rank1.safetensors")
+    assert kinds(at.checkpoints(tmp_path)) == {"rank-divergence"}
+
+
+def test_what_a_pickle_would_have_called_is_listed_and_not_called(tmp_path: Path) -> None:
+    mark = tmp_path / "made"
+    torch.save({"model": model_state(), "extra": {"deep": [Touch(mark)]}}, tmp_path / "evil.pt")
+    found = at.checkpoints(tmp_path / "evil.pt")
+    (finding,) = [f for f in found.findings if f.kind == "checkpoint-unsafe"]
+    assert finding.severity == "critical" and "system" in finding.message
+    assert not mark.exists() and found.frame.height == 6
+
+
+def test_damage_costs_its_tensor_and_nothing_else(tmp_path: Path) -> None:
+    save_file(model_state(), tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-200])
+    found = at.checkpoints(tmp_path / "cut.safetensors")
+    assert kinds(found, least="critical") == {"checkpoint-corrupt"} and 0 < found.frame.height < 6
+
+
+def test_a_flipped_bit_shows_when_checksums_are_asked_for(tmp_path: Path) -> None:
+    torch.save(model_state(), tmp_path / "model.pt")
+    raw = bytearray((tmp_path / "model.pt").read_bytes())
+    at_byte = raw.find(model_state()["0.weight"].numpy().tobytes()[:32])
+    raw[at_byte + 5] ^= 1
+    (tmp_path / "model.pt").write_bytes(raw)
+    assert kinds(at.checkpoints(tmp_path / "model.pt")) == set()
+    assert kinds(at.checkpoints(tmp_path / "model.pt", verify=True)) == {"checkpoint-corrupt"}
+
+
+def test_weights_without_a_number_are_critical(tmp_path: Path) -> None:
+    state = model_state()
+    state["2.weight"][:] = torch.nan
+    save_file(state, tmp_path / "nan.safetensors")
+    (finding,) = at.checkpoints(tmp_path / "nan.safetensors").findings
+    assert (finding.kind, finding.severity, finding.metric) == ("checkpoint-non-finite", "critical", "2.weight")
+
+
+def test_a_run_with_more_weights_than_a_diagnosis_reads_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        rec.log(1, {"loss": 1.0})
+    series(tmp_path / "run" / "checkpoints")
+    monkeypatch.setattr(kept, "MOST_BYTES", 1000)
+    result = at.checkpoints(at.load(tmp_path / "run"))
+    assert result.saves.is_empty() and {n.kind for n in result.not_applicable} == set(kept.KINDS_OF_SAVES)
+    assert "more than a diagnosis reads" in result.not_applicable[0].reason
+
+
+def test_a_diagnosis_judges_the_saves_of_its_run_and_weights_count_where_the_log_is_silent(samples: Path) -> None:
+    run = at.load(samples / "classifier-frozen-layer")
+    diagnosis = at.diagnose(run)
+    assert {f.kind for f in diagnosis.findings if f.severity != "info"} == {"frozen-layer"}
+    assert "frozen-layer" in diagnosis.judged and "weight-drift" in diagnosis.judged
+    assert at.diagnose(run, checks=["gradients"]).findings == ()
+
+
+def test_spectra_are_measured_when_asked_for(tmp_path: Path) -> None:
+    save_file(
+        {"w": torch.from_numpy(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32))},
+        tmp_path / "m.safetensors",
+    )
+    assert at.checkpoints(tmp_path / "m.safetensors").spectra.is_empty()
+    found = at.checkpoints(tmp_path / "m.safetensors", spectra=True)
+    expected = np.linalg.norm(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32), 2)
+    assert found.spectra["spectral_norm"].to_list() == pytest.approx([expected]) and "spectra" in found.views
+
+
+def test_columns_are_the_same_whatever_was_found(tmp_path: Path) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        rec.log(1, {"loss": 1.0})
+    empty, full = at.checkpoints(at.load(tmp_path / "run")), at.checkpoints(series(tmp_path / "saves"), spectra=True)
+    for table in ("frame", "saves", "changes", "spectra"):
+        assert getattr(empty, table).schema == getattr(full, table).schema
+
+
+@pytest.mark.parametrize("view", ["updates", "norms", "spectra"])
+def test_every_view_draws_with_and_without_saves(view: str, tmp_path: Path) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        rec.log(1, {"loss": 1.0})
+    for found in (at.checkpoints(at.load(tmp_path / "run")), at.checkpoints(series(tmp_path / "saves"), spectra=True)):
+        drawn = found.plot(view=view)
+        drawn.figure.canvas.draw()
+        assert drawn.get_title(loc="left")
+    with pytest.raises(ValueError, match="did you mean 'norms'"):
+        found.plot(view="norm")
+
+
+def test_an_unknown_save_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    found = at.checkpoints(series(tmp_path / "run"))
+    with pytest.raises(at.InputError, match=r"did you mean 'step_100\.safetensors'"):
+        found.line(lambda state: 0.0, first="step_10.safetensors")
+    with pytest.raises(at.InputError, match="there are 4"):
+        found.landscape(lambda state: 0.0, save=9)
+
+
+def test_the_line_between_two_saves_of_a_linear_model_is_a_parabola(tmp_path: Path) -> None:
+    for step, value in ((1, -1.0), (2, 3.0)):
+        save_file({"w": torch.tensor([value])}, tmp_path / f"step_{step}.safetensors")
+    told = at.checkpoints(tmp_path).line(lambda state: float(state["w"][0]) ** 2, points=5)
+    assert told.frame["loss"].to_list() == pytest.approx([1.0, 0.0, 1.0, 4.0, 9.0])

@@ -1,0 +1,100 @@
+"""What changed between two checkpoints, and what of it fails a check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import aftertrain as at
+
+STATE = {"fc.weight": torch.arange(12.0).reshape(3, 4) + 1, "fc.bias": torch.ones(3), "out.weight": torch.ones(2, 3)}
+
+
+def saved(path: Path, **changes: torch.Tensor | None) -> Path:
+    named = {name.replace("_", "."): value for name, value in changes.items()}
+    state = {name: value for name, value in {**STATE, **named}.items() if value is not None}
+    save_file({name: value.contiguous().clone() for name, value in state.items()}, path)
+    return path
+
+
+def told(a: Path, b: Path, **options: float) -> list[tuple[str, str, str | None]]:
+    return [(f.kind, f.severity, f.metric) for f in at.diff(a, b, **options).findings]
+
+
+def test_a_checkpoint_and_itself_are_the_same(tmp_path: Path) -> None:
+    a, b = saved(tmp_path / "a.safetensors"), saved(tmp_path / "b.safetensors")
+    found = at.diff(a, b, max_drift=0.0)
+    assert found.drift == 0.0 and found.findings == () and found.summary == "3 the same; ||b-a|| / ||a|| = 0"
+
+
+def test_tensors_stand_in_the_order_of_their_change(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors")
+    b = saved(tmp_path / "b.safetensors", fc_bias=torch.full((3,), 1.5), out_weight=torch.full((2, 3), 1.1))
+    frame = at.diff(a, b).frame
+    assert frame["name"].to_list() == ["fc.bias", "out.weight", "fc.weight"]
+    assert frame["update_ratio"].to_list() == pytest.approx([0.5, 0.1, 0.0], abs=1e-6)
+
+
+def test_only_what_drifts_beyond_the_bar_fails(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors")
+    b = saved(tmp_path / "b.safetensors", fc_bias=torch.full((3,), 1.5), out_weight=torch.full((2, 3), 1.1))
+    assert told(a, b) == []
+    assert told(a, b, max_drift=0.6) == []
+    assert told(a, b, max_drift=0.2) == [("weight-drift", "critical", "fc.bias")]
+    (finding,) = at.diff(a, b, max_drift=0.05).findings
+    assert finding.evidence["tensors"] == 2 and finding.evidence["max_drift"] == 0.05
+
+
+def test_lost_and_reshaped_tensors_are_a_warning_and_fail_a_check(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors")
+    for change in ({"fc_bias": None}, {"out_weight": torch.ones(3, 3)}):
+        b = saved(tmp_path / "b.safetensors", **change)
+        assert [(kind, severity) for kind, severity, _ in told(a, b)] == [("checkpoint-mismatch", "warning")]
+        assert [(k, s) for k, s, _ in told(a, b, max_drift=1.0)] == [("checkpoint-mismatch", "critical")]
+
+
+def test_a_tensor_that_is_finite_no_more_fails_a_check(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors")
+    b = saved(tmp_path / "b.safetensors", fc_bias=torch.tensor([1.0, torch.nan, 1.0]))
+    assert ("checkpoint-non-finite", "critical", "fc.bias") in told(a, b, max_drift=1.0)
+
+
+def test_an_export_in_half_precision_is_compared_by_value(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors")
+    b = saved(tmp_path / "b.safetensors", **{n.replace(".", "_"): v.bfloat16() for n, v in STATE.items()})
+    found = at.diff(a, b, max_drift=0.01)
+    assert found.frame["status"].unique().to_list() == ["dtype"]
+    assert {f.severity for f in found.findings} <= {"info"} and (found.frame["update_ratio"] < 0.004).all()
+
+
+def test_what_wraps_the_names_of_a_model_makes_no_difference(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in STATE.items()}, "step": 7}, tmp_path / "b.pt")
+    assert at.diff(a, tmp_path / "b.pt").frame["status"].unique().to_list() == ["same"]
+
+
+@pytest.mark.parametrize("bar", [-0.1, float("nan")])
+def test_a_bar_that_is_none_is_refused(bar: float, tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="max_drift: expected a ratio of 0 or more"):
+        at.diff(a, a, max_drift=bar)
+
+
+def test_the_figure_shows_the_bar(tmp_path: Path) -> None:
+    a, b = saved(tmp_path / "a.safetensors"), saved(tmp_path / "b.safetensors", fc_bias=torch.full((3,), 1.5))
+    drawn = at.diff(a, b, max_drift=0.1).plot()
+    drawn.figure.canvas.draw()
+    assert "1 changed" in drawn.get_title(loc="left") and drawn.get_legend() is not None
+    at.diff(a, a).plot().figure.canvas.draw()
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        saved(tmp_path / folder / "m.safetensors")
+    assert at.diff(tmp_path / "x" / "m.safetensors", tmp_path / "y" / "m.safetensors").run == (
+        "x/m.safetensors -> y/m.safetensors"
+    )
