@@ -134,5 +134,6 @@ STANDARD: Builders = {
     "_codecs.encode": _encoded,
     "copyreg._reconstructor": _reconstructed,
     "copyreg.__newobj__": _reconstructed,
+    "copyreg.__newobj_ex__": _reconstructed,
     **{f"{module}.{name}": _path for module in ("pathlib", "pathlib._local") for name in _PATHS},
 }

@@ -123,6 +123,9 @@ class Machine:
         """What comes of calling `function`: what its builder makes, or a record of the call, which is then listed."""
         given = args if isinstance(args, tuple) else (args,)
         if isinstance(function, Named):
+            if function.name == "builtins.getattr" and (found := self._attribute(given)) is not None:
+                function.called = True
+                return found
             if (builder := self._builders.get(function.name)) is not None:
                 return self._built(function, builder, given)
             self.calls.call(function, shortened(given))
@@ -156,6 +159,16 @@ class Machine:
             elif isinstance(into, list):
                 into.extend(items)
         return self.stack[0] if self.stack else None
+
+    def _attribute(self, args: tuple[Any, ...]) -> Named | None:
+        """A name within a named global (a nested class, a method), which pickles of old protocols spell as a call."""
+        if len(args) != 2 or not isinstance(args[0], Named) or not isinstance(args[1], str):
+            return None
+        owner, name = args
+        if owner.risk == "dangerous" or name.startswith("_") or not name.isidentifier():
+            return None
+        owner.called = True
+        return self.named(owner.name, name)
 
     def _built(self, function: Named, builder: Callable[[tuple[Any, ...]], Any], args: tuple[Any, ...]) -> Any:
         function.called = True

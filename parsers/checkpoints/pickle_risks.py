@@ -51,6 +51,7 @@ _NAMES_TEXT = """
 _STEPS_TEXT = """
     os posix nt sys subprocess builtins importlib socket shutil eval exec system popen __import__ __builtins__
     __globals__ __subclasses__ __dict__ __code__ __loader__ __spec__ __getattribute__ __reduce__ __reduce_ex__
+    Popen check_output check_call run_path rmtree
 """
 
 _MODULES, _NAMES, _STEPS = (frozenset(text.split()) for text in (_MODULES_TEXT, _NAMES_TEXT, _STEPS_TEXT))
@@ -68,4 +69,6 @@ def risk_of(module: str, name: str) -> Literal["dangerous", "unknown"]:
     parts = whole.split(".")
     above = {".".join(parts[:n]) for n in range(1, min(len(parts), 8))}
     known = whole in _NAMES or not above.isdisjoint(_MODULES) or not above.isdisjoint(_NAMES)
-    return "dangerous" if known or not _STEPS.isdisjoint(name.split(".")) else "unknown"
+    chain = name.split(".")
+    through = len(chain) > 1 and not _MODULES.isdisjoint(chain[:-1])
+    return "dangerous" if known or through or not _STEPS.isdisjoint(chain) else "unknown"

@@ -64,7 +64,7 @@ def read(path: Path) -> Checkpoint:
     left_out = tuple(Damage(path, "tree", why) for why in tree.trouble)
     return Checkpoint(
         path,
-        "torch-legacy" if stream.torch else "pickle",
+        "torch-legacy",
         tensors,
         tree.values,
         tuple(stream.calls),

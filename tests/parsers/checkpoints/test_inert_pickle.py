@@ -128,6 +128,34 @@ def test_an_object_of_an_unknown_class_is_read_by_its_attributes_and_listed_once
     assert call.risk == "unknown"
 
 
+class Outer:
+    class Inner:
+        """A class within a class, which protocols before 4 spell as `getattr(Outer, "Inner")`."""
+
+        def __init__(self) -> None:
+            self.lr = 0.5
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_class_within_a_class_is_unknown_and_not_dangerous(protocol: int) -> None:
+    got = read(pickle.dumps(Outer.Inner(), protocol=protocol))
+    (call,) = [call for call in got.calls if call.arguments]
+    assert call.name.endswith("test_inert_pickle.Outer.Inner")
+    assert {call.risk for call in got.calls} == {"unknown"}
+    assert flattened(got.value).values == {"lr": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [("os", "path"), ("my.models", "__globals__"), ("my.models", "system"), ("my.models", "a.b"), ("builtins", "eval")],
+)
+def test_an_attribute_that_leads_elsewhere_is_dangerous(owner: str, name: str) -> None:
+    module, _, last = owner.rpartition(".")
+    text = b"X" + len(name).to_bytes(4, "little") + name.encode()
+    got = read(b"cbuiltins\ngetattr\n(c" + (module or owner).encode() + b"\n" + last.encode() + b"\n" + text + b"tR.")
+    assert "dangerous" in {call.risk for call in got.calls}
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
