@@ -54,9 +54,32 @@ class Episode:
 def episodes_of(series: Series, found: Detection, rises: list[Rise]) -> list[Episode]:
     """Upward spikes and level changes of one loss, in the order of rows; a spike within a rise is part of it."""
     spikes = [_spike(series, found, part) for part in _groups(found)]
-    longer = [_rise(series, rise) for rise in rises]
+    longer = [_set_out(_rise(series, rise), spikes) for rise in rises]
     kept = [s for s in spikes if not any(r.shape != "drop" and _within(s, r) for r in longer)]
     return sorted(kept + longer, key=lambda episode: episode.first)
+
+
+def _set_out(rise: Episode, spikes: list[Episode]) -> Episode:
+    """The rise, from the leap on that it begins with: the row of a leap is exact, that of a level is not.
+
+    It is one if the rows before it, from where the level was thought to rise, were not up yet.
+    """
+    if rise.shape not in ("jump", "hump"):
+        return rise
+    leap = next((s for s in spikes if rise.first - GAP <= s.first <= rise.last and s.value >= rise.value), None)
+    if leap is None:
+        return rise
+    between = rise.series.values[rise.first : leap.first]
+    known = between[np.isfinite(between)]
+    if len(known) and np.median(known) >= (rise.expected + rise.value) / 2:
+        return rise
+    return replace(
+        rise,
+        first=leap.first,
+        peak=max(rise.peak, leap.first),
+        rows=rise.last - leap.first + 1,
+        recovery=None if rise.recovery is None else rise.last - leap.first,
+    )
 
 
 def _within(spike: Episode, rise: Episode) -> bool:
