@@ -16,11 +16,11 @@ from parsers.checkpoints.checkpoint import Checkpoint, Damage, UnsafeCall
 from parsers.checkpoints.dcp_metadata import Block, Item, Metadata, read_metadata
 from parsers.checkpoints.inert_objects import Buffer
 from parsers.checkpoints.legacy_stream import Stream, read_stream
-from parsers.checkpoints.located import located
+from parsers.checkpoints.located import MOST_EXPANDED, located
 from parsers.checkpoints.pickled_tree import Tree, flattened
 from parsers.checkpoints.progress import epoch_of, step_of
 from parsers.checkpoints.side_values import Value, bounded
-from parsers.checkpoints.tensors import Piece, Tensor
+from parsers.checkpoints.tensors import DTYPES, Piece, Tensor
 from parsers.checkpoints.torch_zip import read_archive
 
 __all__ = ["read", "sniff"]
@@ -164,6 +164,10 @@ class _Found:
                 return "a block of it is not there"
             if held.dtype != dtype or held.shape != block.shape or held.layout != "strided":
                 return f"a block is {held.dtype} {held.shape} where the metadata say {dtype} {block.shape}"
+        places = {self.blocks[block.item].storage for block in blocks if block.item is not None}
+        stored = sum(place.nbytes for place in places if place is not None)
+        if math.prod(shape) * DTYPES[dtype].bits // 8 > stored + MOST_EXPANDED:
+            return f"{math.prod(shape):,} elements are claimed over {stored:,} bytes that are stored"
         return ""
 
     def _whole(self, name: str, dtype: str, shape: tuple[int, ...], blocks: list[Block]) -> Tensor:

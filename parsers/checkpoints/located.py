@@ -11,7 +11,7 @@ from parsers.checkpoints.inert_objects import PickledTensor
 from parsers.checkpoints.shapes import reach, row_major
 from parsers.checkpoints.tensors import DTYPES, Storage, Tensor
 
-__all__ = ["located"]
+__all__ = ["MOST_EXPANDED", "located"]
 
 #: Bytes by which a view may be larger than its storage: an expanded tensor repeats what is stored once, and whoever
 #: computes with it meets all of it. One that claims far more than this was made to fill a machine.

@@ -178,7 +178,8 @@ class Machine:
         try:
             return builder(args)
         except MisuseError as misuse:
-            self.misused.append((self.at, f"{function.name}{shortened(args)}: {misuse}"))
+            if function.name.startswith(("torch.", "numpy.")):  # a tensor is lost; of others the record says enough
+                self.misused.append((self.at, f"{function.name}{shortened(args)}: {misuse}"))
             return Record(function.name, args)
 
 

@@ -11,15 +11,15 @@ __all__ = ["risk_of"]
 #: standard library and from what scanners of pickles were told of as bypasses; the list is not, and cannot be, whole:
 #: what is on no list is `unknown`, not harmless.
 _MODULES_TEXT = """
-    os posix nt ntpath posixpath subprocess _posixsubprocess _winapi commands popen2 sys shutil tempfile fileinput
+    os posix nt ntpath posixpath subprocess _posixsubprocess _winapi popen2 sys shutil tempfile fileinput
     socket _socket socketserver ssl _ssl http httplib httplib2 urllib urllib2 urllib3 requests aiohttp httpx ftplib
     smtplib poplib imaplib nntplib telnetlib xmlrpc webbrowser paramiko fsspec
     importlib imp _imp _frozen_importlib _frozen_importlib_external pkgutil runpy zipimport site ensurepip pip
     setuptools distutils venv
-    code codeop pdb bdb cProfile profile _lsprof timeit trace doctest pydoc unittest test.support lib2to3 idlelib
+    codeop pdb bdb cProfile _lsprof timeit doctest pydoc unittest test.support lib2to3 idlelib
     pty _pyrepl pickle _pickle cPickle dill cloudpickle marshal shelve dbm
     ctypes _ctypes cffi gc inspect faulthandler multiprocessing asyncio _thread atexit
-    _osx_support _aix_support sqlite3 cython pexpect fabric
+    _osx_support _aix_support sqlite3 cython pexpect
     torch.hub torch.jit torch.package torch._dynamo.guards torch._inductor torch.compiler torch.multiprocessing
     torch.utils.cpp_extension torch.utils.bottleneck torch.utils.collect_env torch.utils._config_module torch.fx
     torch.utils.data.datapipes torch.distributed.run torch.distributed.launch torch.distributed.elastic
@@ -30,6 +30,8 @@ _NAMES_TEXT = """
     builtins.eval builtins.exec builtins.compile builtins.open builtins.getattr builtins.setattr builtins.delattr
     builtins.__import__ builtins.breakpoint builtins.input builtins.globals builtins.locals builtins.vars
     builtins.apply builtins.execfile builtins.file builtins.map builtins.filter builtins.exit builtins.quit
+    code.InteractiveInterpreter code.InteractiveConsole code.interact code.compile_command profile.run profile.runctx
+    profile.Profile trace.Trace commands.getoutput commands.getstatusoutput
     functools.reduce functools.partialmethod itertools.starmap
     operator.attrgetter operator.methodcaller operator.itemgetter operator.call
     _operator.attrgetter _operator.methodcaller _operator.itemgetter _operator.call

@@ -135,9 +135,7 @@ def _wrapper(args: tuple[Any, ...]) -> PickledTensor:
 
 def _first(args: tuple[Any, ...]) -> Any:
     """A parameter is the tensor it is made of; lists of TorchScript are the lists."""
-    if not args:
-        raise MisuseError("an argument is missing")
-    return args[0]
+    return args[0] if args else Record("torch.nn.parameter.Parameter")
 
 
 def _moved(args: tuple[Any, ...]) -> Any:
@@ -150,7 +148,7 @@ def _moved(args: tuple[Any, ...]) -> Any:
 def _subclass(args: tuple[Any, ...]) -> Any:
     """`_rebuild_from_type_v2`: a function that makes the tensor, its class, the function's arguments, attributes."""
     if len(args) < 3 or not isinstance(args[0], Named) or not isinstance(args[2], tuple):
-        raise MisuseError("no function, class and arguments")
+        return Record("torch.Tensor", args)
     builder = _REBUILD.get(args[0].name)
     made = Record(args[0].name, args[2]) if builder is None else builder(args[2])
     if isinstance(made, PickledTensor) and len(args) > 3 and made.layout == "meta":

@@ -60,6 +60,11 @@ def sniff(path: Path) -> bool:
 def read(path: Path) -> Checkpoint:
     """The tensors and values of an archive of torch, named by their dotted path in it.
 
+    A tensor that is quantised by channel has no `scale`: its `scales` and `zero_points` are tensors beside it
+    (`layer.weight.scales`); one that is sparse is its stored values, with its indices beside it (`w.indices`, or
+    `w.crow_indices` and `w.col_indices`). Meta tensors have a shape and no values; of a `DTensor` the shard that the
+    file holds is told. Bits that torch keeps for lazy conjugation and negation are not applied to the values.
+
     Every pickle of the archive is read for what it would call, also those that torch would not open; two entries of one
     name, or that overlap, are damage, as readers disagree which one counts. A cut archive gives the tensors whose bytes
     are there. Checksums are not compared, which would read every byte: `parsers.checkpoints.verify` does.

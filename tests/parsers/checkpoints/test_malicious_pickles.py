@@ -217,6 +217,8 @@ def test_callables_that_run_code_or_reach_out_are_dangerous(module: str, name: s
         ("torch.optim.adamw", "AdamW"),
         ("osmnx", "Graph"),
         ("model.system", "Config"),
+        ("code.models.net", "Net"),
+        ("trace.models", "Encoder"),
     ],
 )
 def test_classes_of_libraries_are_unknown_and_not_dangerous(module: str, name: str) -> None:

@@ -221,6 +221,39 @@ def _mutant(whole: bytes, chance: random.Random) -> bytes:
     return bytes(raw)
 
 
+def test_elements_of_a_type_without_numbers_of_their_own_are_told_as_not_supported(tmp_path: Path) -> None:
+    packed = torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    with open_checkpoint(saved(tmp_path / "a.pt", {"w": packed, "b": torch.ones(2)})) as checkpoint:
+        (damage,) = checkpoint.damage
+        assert damage.unsupported
+        assert (damage.where, damage.reason) == ("tensor w", "elements of type float4_e2m1fn_x2 are not read")
+        assert held(checkpoint, "b") == bits(torch.ones(2))
+
+
+def test_numbers_with_their_most_significant_byte_first_are_told_as_not_supported(tmp_path: Path) -> None:
+    source = saved(tmp_path / "whole.pt", {"w": torch.ones(5), "b": torch.ones(3, dtype=torch.uint8)})
+    with zipfile.ZipFile(source) as whole, zipfile.ZipFile(tmp_path / "a.pt", "w") as turned:
+        for name in whole.namelist():
+            turned.writestr(name, b"big" if name.endswith("byteorder") else whole.read(name))
+    with open_checkpoint(tmp_path / "a.pt") as checkpoint:
+        (damage,) = checkpoint.damage
+        assert damage.unsupported and damage.where == "tensor w"
+        assert "most significant byte first" in damage.reason
+        assert [tensor.name for tensor in checkpoint] == ["b"]
+
+
+def test_what_a_pickle_says_of_a_tensor_that_no_tensor_can_be_is_damage(tmp_path: Path) -> None:
+    file = tmp_path / "a.pkl"
+    file.write_bytes(
+        b"\x80\x02}(X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n(NK\x00NNtRX\x01\x00\x00\x00nK\x05u."
+    )
+    with open_checkpoint(file) as checkpoint:
+        (damage,) = checkpoint.damage
+        assert re.match(r"pickle 1, byte \d+", damage.where)
+        assert "torch._utils._rebuild_tensor_v2(None, 0, None, None): no storage" in damage.reason
+        assert checkpoint.values["n"] == 5
+
+
 def test_an_archive_is_read_from_bytes_too() -> None:
     packed = io.BytesIO()
     torch.save({"w": torch.ones(3)}, packed)
