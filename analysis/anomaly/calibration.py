@@ -31,11 +31,11 @@ _TAIL = 20
 _TOGETHER = 2.5
 
 
-def tail_threshold(scores: Floats, chance: float) -> float:
+def tail_threshold(scores: Floats, chance: float, *, lone: bool = False) -> float:
     """Score that a healthy series exceeds anywhere, upward, with probability `chance`; for downward give `-scores`.
 
     `scores` are residuals over their robust spread. Student's t is fitted to those above the median; of the uppermost
-    40 rows (at most 3 %, at least 0.3 % of all, and the first of them always) only the number counts and not how far
+    40 rows (at most 3 %, at least 0.3 % of all; with `lone` always of the first) only the number counts and not how far
     they go, so that the spikes one looks for have no say in what is normal. The bound is where the predictive
     probability, averaged over all degrees of freedom and scales by how well they explain the scores, falls to `chance`
     over the number of scores. So it grows with the length of a log as its extremes do, with the weight of the tail, and
@@ -52,7 +52,7 @@ def tail_threshold(scores: Floats, chance: float) -> float:
     seen = scores[np.isfinite(scores)]
     if len(seen) < 4:
         return float("inf")
-    survival = _predictive(_posterior(seen[:: max(1, len(seen) // _SAMPLE)]))
+    survival = _predictive(_posterior(seen[:: max(1, len(seen) // _SAMPLE)], lone))
     wanted = np.log(chance / len(seen))
     if survival[-1] > wanted:
         return float("inf")
@@ -109,11 +109,12 @@ def normal_threshold(chance: float, independent: int) -> float:
     return float(stdtrit(max(independent, 2), 1.0 - chance / max(independent, 1)))
 
 
-def _posterior(seen: Floats) -> Floats:
+def _posterior(seen: Floats, lone: bool) -> Floats:
     """Weight of each tail (scale by degrees, flat) after looking at the scores above the median."""
-    dropped = max(float(np.clip(_UPPERMOST / len(seen), _LEAST_DROPPED, _MOST_DROPPED)), 1.0 / len(seen))
-    # the cap is one of the rows below those that only count, and no mixture with one of them
-    centre, cap = np.median(seen), np.quantile(seen, 1.0 - dropped, method="lower")
+    dropped = float(np.clip(_UPPERMOST / len(seen), _LEAST_DROPPED, _MOST_DROPPED))
+    centre, cap = np.quantile(seen, [0.5, 1.0 - dropped])
+    if lone:
+        cap = min(cap, np.sort(seen)[-2])
     above = seen[seen > centre] - centre
     bins = int(np.searchsorted(_EDGES, cap - centre, side="right")) - 1
     belief = np.add.outer(-0.5 * (np.log(_SCALES) / _SCALE_DEVIATION) ** 2, -1.0 / _DEGREES / _MEAN_INVERSE).ravel()

@@ -169,8 +169,10 @@ def _judge(
         least = 0.0
     else:
         normal = _as_normal(score, settings.method)
-        up = _of_method(tail_threshold(normal, chance * (1.0 if loss else INFORMED) / 2), settings.method)
-        down = _of_method(tail_threshold(-normal, chance * INFORMED / 4), settings.method)
+        up = _of_method(
+            tail_threshold(normal, chance / 2 if loss else chance * INFORMED / 2, lone=not loss), settings.method
+        )
+        down = _of_method(tail_threshold(-normal, chance * INFORMED / 4, lone=True), settings.method)
         least = float(np.log(least_factor)) if scale.name == "log" else 0.0
         if loss and scale.name == "log" and settings.method == "mad":
             up = min(up, lone_leap(score, apart))

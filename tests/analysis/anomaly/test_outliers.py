@@ -64,4 +64,6 @@ def test_the_one_value_that_is_out_does_not_widen_the_bound_of_a_short_series() 
         scores = np.random.default_rng(seed).normal(size=14)
         far = scores.copy()
         far[int(np.argmax(scores))] = 90.0
-        assert tail_threshold(far, 0.001) == pytest.approx(tail_threshold(scores, 0.001), rel=1e-9)
+        bound = tail_threshold(far, 0.001, lone=True)
+        assert bound == pytest.approx(tail_threshold(scores, 0.001, lone=True), rel=1e-9)
+        assert bound < tail_threshold(far, 0.001), "which a warning would need"
