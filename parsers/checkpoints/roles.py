@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from parsers.checkpoints.averages import matched
 from parsers.checkpoints.checkpoint import Checkpoint
+from parsers.checkpoints.model_order import model_order
 from parsers.checkpoints.moments import Group, Parameter, Shape, groups_of, in_any_order, in_order
 from parsers.checkpoints.name_layout import Placed, flat_names, own_names, placed
 from parsers.checkpoints.progress import epoch_of, step_of
@@ -40,8 +41,8 @@ def with_roles(checkpoint: Checkpoint) -> Checkpoint:
     the model's own name, without containers and without the marks of DDP, FSDP and torch.compile; of an average the
     weight that it copies, of an optimizer's state the parameter that it belongs to. Where an optimizer only counts its
     parameters, these are told by the names in its groups (torch 2.6 and later), else by the order of shapes where only
-    one way fits, and else left empty. Step and epoch are those of the values beside the tensors, where the reader has
-    not told them.
+    one way fits (safetensors sort by name: there by the order of common transformers), and else left empty. Step and
+    epoch are those of the values beside the tensors, where the reader has not told them.
     """
     every = _values(checkpoint.values)
     nested = checkpoint.format in _NESTED and _is_nested(checkpoint)
@@ -223,10 +224,19 @@ def _numbered(
     taken = set(found.values())
     free = [parameter for parameter in model if parameter.name not in taken]
     laid = [[shapes[owner].get(number) for number in order] for owner, order in orders]
-    lay = in_any_order if any(_is_sorted(tensor) for tensor in weights) else in_order
-    for (owner, order), names in zip(orders, lay(laid, free), strict=True):
+    told = _laid(laid, free, is_sorted=any(_is_sorted(tensor) for tensor in weights))
+    for (owner, order), names in zip(orders, told, strict=True):
         found |= {(owner, number): name for number, name in zip(order, names, strict=True) if name}
     return found
+
+
+def _laid(groups: Sequence[Sequence[Shape | None]], free: Sequence[Parameter], *, is_sorted: bool) -> list[list[str]]:
+    """The parameter of each place of each group, by the order of the file or by that of a model that is known."""
+    if not is_sorted:
+        return in_order(groups, free)
+    by_name = {parameter.name: parameter for parameter in free}
+    order = model_order(by_name)
+    return in_any_order(groups, free) if order is None else in_order(groups, [by_name[name] for name in order])
 
 
 def _parameters(weights: Iterable[Tensor]) -> list[Parameter]:
