@@ -60,7 +60,7 @@ def averages_within(saved: Saved, run_name: str) -> list[Finding]:
 
 def _pairs(saved: Saved) -> dict[str, tuple[Tensor, Tensor]]:
     """The averaged and the plain tensor of each parameter that has both."""
-    weights = saved.weights()
+    weights = saved.weights
     return {
         tensor.parameter: (tensor, weights[tensor.parameter])
         for tensor in saved.checkpoint.of_role("ema")
@@ -89,9 +89,9 @@ def averages_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:
     for before, after in pairwise(saves):
         one, two = _pairs(before), _pairs(after)
         names = [name for name in one if name in two and one[name][1].shape == two[name][1].shape]
-        moved = [n for n in names if not same_values(before.checkpoint, one[n][1], after.checkpoint, two[n][1])]
-        if moved and not _not_begun(after):
-            found += _judged(before, after, {n: (*one[n], *two[n]) for n in moved}, run_name)
+        rest = (same_values(before.checkpoint, one[n][1], after.checkpoint, two[n][1]) for n in names)
+        if not all(rest) and not _not_begun(after):
+            found += _judged(before, after, {n: (*one[n], *two[n]) for n in names}, run_name)
     return found
 
 

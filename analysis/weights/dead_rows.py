@@ -87,15 +87,17 @@ def dead_rows_of(saved: Saved) -> list[DeadRows]:
 def _has_units(row: dict[str, Any]) -> bool:
     name = row["parameter"]
     known = row["dead_rows"] is not None and not row["dtype"].startswith("complex")
-    return known and row["shape"][0] >= _FEWEST and not _TABLE.search(name) and not is_buffer(name)
+    # Rows of an adapter add to units that its base keeps alive.
+    other = _TABLE.search(name) or is_buffer(name) or begins_at_zero(name)
+    return known and row["shape"][0] >= _FEWEST and not other
 
 
 def _zero_rows(saved: Saved, row: dict[str, Any]) -> DeadRows | None:
     """Rows that are zero together with their bias; None where there are none, or where all is zero."""
     dead, units = row["dead_rows"], row["shape"][0]
-    if not dead or dead >= units or begins_at_zero(row["parameter"]):
+    if not dead or dead >= units:
         return None
-    weights = saved.weights()
+    weights = saved.weights
     bias = weights.get(f"{layer_of(row['parameter'])}.bias") if row["parameter"].endswith(".weight") else None
     if bias is not None and bias.shape == (units,):
         zero = _nonzero_rows(saved.checkpoint, weights[row["parameter"]]) == 0
@@ -119,10 +121,13 @@ def _nonzero_rows(checkpoint: Checkpoint, tensor: Tensor) -> NDArray[np.int64]:
 def unchanged_rows(before: Saved, one: Tensor, after: Saved, two: Tensor) -> tuple[NDArray[np.bool_], float]:
     """Which rows are the same in two saves, and the share of the elements of the other rows that changed."""
     width = max(one.elements // one.shape[0], 1)
-    most = max((1 << 20) // width, 1) * width
-    pairs = zip(numbers(before.checkpoint, one, most), numbers(after.checkpoint, two, most), strict=False)
-    counts = [np.count_nonzero((a != b).reshape(-1, width), axis=1) for a, b in pairs]
-    changed = np.concatenate(counts) if counts else np.zeros(0, np.int64)
+    at_once = max((1 << 22) // width, 1)
+    a, b = (save.checkpoint.array(tensor) for save, tensor in ((before, one), (after, two)))
+    # The stored patterns are compared as they are: that 0 differs from -0 here changes no count that matters.
+    parts = [(a[n : n + at_once] != b[n : n + at_once]).reshape(-1, width) for n in range(0, one.shape[0], at_once)]
+    changed = np.concatenate([np.count_nonzero(part, axis=1) for part in parts])
+    before.checkpoint.release(one)
+    after.checkpoint.release(two)
     moved = changed > 0
     return ~moved, float(changed[moved].sum() / max(moved.sum() * width, 1))
 
@@ -132,22 +137,17 @@ def dead_units_between(
 ) -> list[Finding]:
     """Layers of which whole rows are bit-identical in two saves while most weights of the others changed.
 
-    `rows` are those of the differences. Only tensors with a share of unchanged elements are read again. Layers of which
-    the later save tells by itself are left to it.
+    `rows` are those of the differences. Read again are only tensors of which so many elements did not change as a share
+    of units at the limit has. Layers of which the later save tells by itself are left to it.
     """
     told = {one.parameter for one in dead_rows_of(after)}
-    one, two = before.weights(), after.weights()
-    shapes = {row["parameter"]: row for row in after.rows("weights") if _has_units(row)}
+    one, two = before.weights, after.weights
+    layers = {row["parameter"] for row in after.rows("weights") if _has_units(row)} - told
     dead = []
     for row in rows:
-        name, share = row["parameter"], row["share_changed"]
-        if (
-            name not in shapes
-            or name not in one
-            or name in told
-            or not 0 < (share or 0.0) < 1
-            or row["shape_a"] != row["shape_b"]
-        ):
+        name = row["parameter"]
+        least = gauge.limits.of("dead-units", name, layer_of(name))
+        if name not in layers or row["status"] != "changed" or 1 - row["share_changed"] < least:
             continue
         still, changed = unchanged_rows(before, one[name], after, two[name])
         if still.any() and changed >= _CHANGED:
@@ -160,7 +160,7 @@ def dead_units_between(
 
 def _last_layer(saved: Saved) -> str:
     """The last matrix of the model, whose rows are classes; none of so few that the last may be any layer."""
-    names = [name for name, tensor in saved.weights().items() if len(tensor.shape) >= 2 and not _TABLE.search(name)]
+    names = [name for name, tensor in saved.weights.items() if len(tensor.shape) >= 2 and not _TABLE.search(name)]
     return names[-1] if len(names) > 2 else ""
 
 

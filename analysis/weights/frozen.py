@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from statistics import median
 from typing import Any, Literal
 
 import polars as pl
@@ -19,6 +20,7 @@ from analysis.limits import Gauge
 from analysis.weights.counters import counts_of
 from analysis.weights.optimizer_states import moments_of, states_by_parameter
 from analysis.weights.saved import Saved, begins_at_zero, is_buffer, layer_of
+from parsers.checkpoints.tensors import DTYPES
 
 __all__ = ["Moves", "frozen_layers", "moves_of"]
 
@@ -29,6 +31,8 @@ _FIXED = re.compile(
 #: Share of the parameters that is frozen from which on this is fine-tuning, and not a layer that was forgotten.
 _MOST = 0.5
 
+#: Share of the elements of a matrix that changes from save to save where the type is fine enough to show it.
+_CLEARLY = 0.5
 _RATE = re.compile(r"param_groups\.\d+\.lr$")
 
 _Reason = Literal["no gradient", "zero gradient", "no move", "unknown"]
@@ -36,12 +40,13 @@ _Reason = Literal["no gradient", "zero gradient", "no move", "unknown"]
 
 @dataclass(frozen=True, eq=False)
 class Moves:
-    """Which parameters moved in which interval between saves: `moved[name]` has an entry an interval (None: unknown).
+    """Which parameters moved in which interval between saves: `moved[name]` holds for each interval the share of the
+    elements that changed (None: unknown).
 
     `length` are the steps of each interval, 1 where they are not known; `spans` the saves around it.
     """
 
-    moved: dict[str, list[bool | None]]
+    moved: dict[str, list[float | None]]
     length: list[int]
     spans: list[tuple[Saved, Saved]] = field(repr=False)
 
@@ -80,13 +85,13 @@ def moves_of(saves: Sequence[Saved], differences: Sequence[pl.DataFrame]) -> Mov
 
     The order is that of the last save, which is that of the model as a rule.
     """
-    in_order = dict.fromkeys(name for saved in reversed(saves) for name in saved.weights() if not is_buffer(name))
+    in_order = dict.fromkeys(name for saved in reversed(saves) for name in saved.weights if not is_buffer(name))
     twice = saves[-1].second_names() if saves else set()
-    moved: dict[str, list[bool | None]] = {name: [None] * len(differences) for name in in_order if name not in twice}
+    moved: dict[str, list[float | None]] = {name: [None] * len(differences) for name in in_order if name not in twice}
     for n, frame in enumerate(differences):
         for name, share in frame.select("parameter", "share_changed").iter_rows():
             if name in moved:
-                moved[name][n] = None if share is None else share > 0
+                moved[name][n] = share
     spans = list(pairwise(saves))
     return Moves(moved, [_steps_between(before, after) for before, after in spans], spans)
 
@@ -166,7 +171,8 @@ def _still(moves: Moves, name: str, steps: int, first: int, *, purpose: bool, me
         severity = "info"
     else:
         blamed = reason == "zero gradient" or before or _should_move(moves, name)
-        severity = "warning" if blamed and not _bias_alone(moves, name) else "info"
+        natural = _bias_alone(moves, name) or (reason == "unknown" and _too_coarse(moves, name, first))
+        severity = "warning" if blamed and not natural else "info"
     return _Still(name, steps, first, before, reason, severity)
 
 
@@ -175,6 +181,20 @@ def _bias_alone(moves: Moves, name: str) -> bool:
     return name.rpartition(".")[2] == "bias" and any(
         layer_of(other) == layer_of(name) for other in moves.moving if other != name
     )
+
+
+def _too_coarse(moves: Moves, name: str, first: int) -> bool:
+    """Whether a save in 16 bits or fewer cannot show the steps that are taken: gains near 1, and small rates late on.
+
+    So it is for vectors, and for matrices where others of this width changed in less than half of their elements.
+    """
+    tensors = moves.spans[-1][1].weights
+    bits = {one: DTYPES[tensor.dtype].bits for one, tensor in tensors.items()}
+    if bits[name] > 16 or len(tensors[name].shape) < 2:
+        return bits[name] <= 16
+    like = [one for one in moves.moving if bits[one] == bits[name] and len(tensors[one].shape) >= 2]
+    shares = [share for one in like for share in moves.moved[one][first:] if share]
+    return not shares or median(shares) < _CLEARLY
 
 
 def _reason(moves: Moves, name: str) -> _Reason:

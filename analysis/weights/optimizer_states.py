@@ -22,7 +22,7 @@ _MOST = 0.5
 
 def states_by_parameter(saved: Saved) -> dict[str, list[dict[str, Any]]]:
     """Rows of the optimizer's states by the parameter that they belong to; without those that nothing tells of."""
-    weights = saved.weights()
+    weights = saved.weights
     found: dict[str, list[dict[str, Any]]] = {}
     for row in saved.rows("optimizer"):
         if row["parameter"] in weights:

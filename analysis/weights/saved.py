@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,14 @@ class Saved:
 
     def rows(self, *roles: str) -> list[dict[str, Any]]:
         """Rows of the statistics of these roles, in the checkpoint's order; what could not be read is left out."""
-        if self.statistics.is_empty():
-            return []
-        wanted = pl.col("role").is_in(roles) & pl.col("error").is_null() & (pl.col("elements") > 0)
-        return self.statistics.filter(wanted).drop("histogram").to_dicts()
+        return [row for row in self._rows if row["role"] in roles]
 
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        known = pl.col("error").is_null() & (pl.col("elements") > 0)
+        return [] if self.statistics.is_empty() else self.statistics.filter(known).drop("histogram").to_dicts()
+
+    @cached_property
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors by the model's own names for them."""
         return {tensor.parameter: tensor for tensor in self.checkpoint.of_role("weights") if tensor.parameter}
@@ -72,7 +76,7 @@ class Saved:
         """Weights that lie in the bytes of another one before them: tied weights, by their further names."""
         seen: set[object] = set()
         twice: set[str] = set()
-        for name, tensor in self.weights().items():
+        for name, tensor in self.weights.items():
             if tensor.storage is not None and tensor.elements:
                 place = (tensor.storage, tensor.offset, tensor.shape, tensor.strides)
                 if place in seen:

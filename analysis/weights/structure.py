@@ -23,7 +23,7 @@ def structure(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str) ->
     A change of type of all tensors is an export, and information; so are keys that hold what another key still holds
     (tied weights are stored once by some formats).
     """
-    one, two = before.weights(), after.weights()
+    one, two = before.weights, after.weights
     common = [name for name in one if name in two]
     if not one or not two:
         return []
@@ -52,7 +52,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _keys(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str) -> list[Finding]:
-    one, two = before.weights(), after.weights()
+    one, two = before.weights, after.weights
     found = []
     for what, names, here, there in (
         ("keys lost", [n for n in one if n not in two], before, after),

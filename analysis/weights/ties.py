@@ -32,7 +32,7 @@ def tied_pairs(saved: Saved) -> dict[tuple[str, str], bool]:
 
     Constant tensors, buffers and small ones are left out. Read are only tensors whose statistics agree.
     """
-    weights = saved.weights()
+    weights = saved.weights
     alike: dict[tuple[object, ...], list[Tensor]] = {}
     for row in saved.rows("weights"):
         tensor = weights.get(row["parameter"])
@@ -65,7 +65,7 @@ def untied(saves: Sequence[Saved], run_name: str) -> list[Finding]:
     for n in range(1, len(saves)):
         for pair, shared in tied[n - 1].items():
             known = shared or _moved_together(saves, tied, n - 1, pair) or all(_HEADS.search(name) for name in pair)
-            there = all(name in saves[n].weights() for name in pair)
+            there = all(name in saves[n].weights for name in pair)
             if pair not in tied[n] and there and known and pair not in told and not _is_copy(pair):
                 told.add(pair)
                 found.append(_finding(saves[n - 1], saves[n], run_name, pair, shared))
@@ -82,7 +82,7 @@ def _moved_together(
     """Whether a pair was equal in the save before too, with other values."""
     if n == 0 or pair not in tied[n - 1]:
         return False
-    before, now = (saves[at].weights()[pair[0]] for at in (n - 1, n))
+    before, now = (saves[at].weights[pair[0]] for at in (n - 1, n))
     return not same_values(saves[n - 1].checkpoint, before, saves[n].checkpoint, now)
 
 
