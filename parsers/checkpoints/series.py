@@ -33,7 +33,8 @@ class Save:
     no copies; `label` is `best`, `last`, `ema`, ... where the name says so. `series` tells saves apart that stand
     beside one another and are not of one model (`G_1000.pth` and `D_1000.pth`, folders of two runs): only saves of one
     series follow upon one another. `number` is a counter in the name of which nothing says what it counts. `same_as`
-    is the name of the save that this one is a link to or a copy of (`last.ckpt`), and whose step it then has.
+    is the name of the save that this one is a link to or a copy of (`last.ckpt`), and whose step it then has. `within`
+    is the folder it was found in, which `open_checkpoint` takes, so that no link leads out of it.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Save:
     series: str = ""
     number: int | None = None
     same_as: str = ""
+    within: Path | None = None
 
 
 def find_saves(path: str | Path) -> tuple[Save, ...]:
@@ -97,7 +99,8 @@ def _save(place: Path, root: Path) -> Save:
         told = (folder_told(place.name) if is_folder else None) or told_by(place.name)
         told, series = _with_folders(told, below.parent.parts)
     step = _step_of_state(place) if told.step is None and is_folder else told.step
-    return Save(place, name, step, told.epoch, told.rank, told.label, series, told.number)
+    within = None if place == root else root
+    return Save(place, name, step, told.epoch, told.rank, told.label, series, told.number, within=within)
 
 
 def _with_folders(own: Told, folders: tuple[str, ...]) -> tuple[Told, str]:
