@@ -38,6 +38,7 @@ def apart(readings: Sequence[Reading], run: str, gauge: Gauge) -> list[Finding]:
         if len(group) < 2:
             continue
         with ExitStack() as stack:
-            copies = [(kept.save.rank or 0, stack.enter_context(open_checkpoint(kept.save.path))) for kept in group]
+            opened = [open_checkpoint(kept.save.path, within=kept.save.within) for kept in group]
+            copies = [(k.save.rank or 0, stack.enter_context(one)) for k, one in zip(group, opened, strict=True)]
             found += findings_of_replicas(copies, run_name=run, step=step, gauge=gauge)
     return found

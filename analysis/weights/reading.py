@@ -77,7 +77,8 @@ class Reading:
     def open(self, which: int | str) -> Checkpoint:
         """One of the saves, by its place or its name, opened again."""
         wanted = self.name(which)
-        return open_checkpoint(next(kept.save.path for kept in self.saves if kept.save.name == wanted))
+        save = next(kept.save for kept in self.saves if kept.save.name == wanted)
+        return open_checkpoint(save.path, within=save.within)
 
 
 def read_series(
@@ -98,7 +99,7 @@ def read_series(
     """
     plan = None if log is None else log.planned
     with ExitStack() as stack:
-        opened = in_time([(save, stack.enter_context(open_checkpoint(save.path))) for save in saves])
+        opened = in_time([(s, stack.enter_context(open_checkpoint(s.path, within=s.within))) for s in saves])
         read: list[Kept] = []
         story: list[Saved] = []
         changes: list[pl.DataFrame] = []
