@@ -109,7 +109,7 @@ def beside(path: Path) -> Run | None:
 def _of_run(run: Run) -> tuple[Save, ...]:
     """Saves below the run's folder; for a log that is a file of its own, in the folders for saves beside it."""
     place = Path(run.path)
-    if not place.exists():  # a URL, or an archive's member
+    if not run.path or not place.exists():  # a table in memory, a URL, an archive's member
         return ()
     if place.is_dir():
         return find_saves(place)

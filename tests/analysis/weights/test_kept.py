@@ -1,0 +1,23 @@
+"""Which saves belong to a run: those of its folder, and never those of the folder that one works in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from analysis.weights.kept import NoSavesError, saves_of
+from parsers.finish import finish
+
+
+def test_a_run_in_memory_has_no_saves_whatever_lies_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    np.savez(tmp_path / "model.npz", **{"fc.weight": np.eye(3)})
+    rows = pl.DataFrame({"tag": ["loss"] * 3, "step": range(3), "value": [3.0, 2.0, 1.0]})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NoSavesError, match="no checkpoints lie in the folder of this run"):
+        saves_of(finish("r", "", "memory", rows))
+    assert [len(saves) for saves in saves_of(finish("r", str(tmp_path), "memory", rows))] == [1]
