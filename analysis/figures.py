@@ -58,18 +58,21 @@ def style() -> Iterator[None]:
 def axes(ax: Axes | None = None, *, width: float = 8.0, height: float = 3.2) -> Axes:
     """`ax` as given, or the Axes of a new figure in the house style (inches); the figure belongs to no GUI.
 
+    Both show themselves in a notebook (`analysis.shown_figure`).
+
     >>> axes(width=4, height=2).figure.get_size_inches().tolist()
     [4.0, 2.0]
     """
     if ax is not None:
         return ax
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from analysis.shown_figure import ShownAxes, ShownFigure
 
     with style():
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = ShownFigure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        made: Axes = figure.subplots()
+        made: Axes = figure.add_subplot(axes_class=ShownAxes)
     return made
 
 

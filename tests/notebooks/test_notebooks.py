@@ -13,8 +13,8 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def test_the_stories_are_there():
-    names = [path.name for path in NOTEBOOKS]
-    told = {"01_first_look.ipynb", "02_curriculum.ipynb", "03_speaker_embeddings.ipynb", "04_contracts.ipynb"}
+    names = [path.stem for path in NOTEBOOKS]
+    told = {"01_first_look", "02_curriculum", "03_speaker_embeddings", "04_contracts", "05_checkpoints"}
     assert told <= set(names)
 
 
@@ -25,6 +25,9 @@ def test_the_notebook_runs_to_its_end(path: Path):
     NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
     ).execute()
+    drawn = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    drawn = [data for data in drawn if data.get("text/plain", "").startswith(("<Figure", "<Axes", "<Shown"))]
+    assert drawn and all("image/png" in data for data in drawn), "a figure is a picture, and not its name"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
