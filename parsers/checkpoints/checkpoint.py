@@ -26,7 +26,7 @@ class Damage:
     """A part of a checkpoint that could not be read: the file, where in it (byte, entry, key), and why.
 
     `unsupported` says that nothing is wrong with the file: it holds what is not read here (elements of four bits,
-    arrays of Python objects).
+    arrays of Python objects), or is a link out of the folder, which is not followed.
     """
 
     file: Path

@@ -11,7 +11,7 @@ from pathlib import Path
 from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint, Damage, UnsafeCall
 from parsers.checkpoints.huggingface_files import Part, components, is_checkpoint, missing_shards, parts
-from parsers.checkpoints.links import leads_out
+from parsers.checkpoints.links import unfollowed
 from parsers.checkpoints.shards import is_index, read_index, read_part
 from parsers.checkpoints.side_values import Value, bounded, flat
 from parsers.checkpoints.tensors import Tensor
@@ -126,11 +126,9 @@ def _has_index(folder: Path) -> bool:
 
 
 def _add(found: _Folder, part: Part) -> None:
-    reason = leads_out(part.file, found.tree)
-    if not reason and not part.file.is_file():
-        reason = "is a link to a file that is not there" if part.file.is_symlink() else "is no file"
-    if reason:
-        found.damage.append(Damage(part.file, "file", reason))
+    problem = unfollowed(part.file, found.tree, "file")
+    if problem is not None:
+        found.damage.append(problem)
         return
     if is_index(part.file):
         read = read_index(part.file, _read_file, NAME, within=found.tree)
@@ -163,7 +161,9 @@ def _add_documents(found: _Folder) -> None:
     """What the JSON beside the weights says; of the trainer's state only its scalars, and not its log."""
     for name in (*_CONFIGS, _STATE):
         file = found.path / name
-        if not file.is_file() or leads_out(file, found.tree):
+        problem = unfollowed(file, found.tree, "file")
+        if problem is not None:
+            found.damage += [problem] if file.is_symlink() else []
             continue
         try:
             document = read_document(file)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["leads_out"]
+from parsers.checkpoints.checkpoint import Damage
+
+__all__ = ["leads_out", "unfollowed"]
 
 
 def leads_out(file: Path, within: Path) -> str:
@@ -24,6 +26,21 @@ def leads_out(file: Path, within: Path) -> str:
     if target.is_relative_to(tree) or any(target.is_relative_to(blobs) for blobs in _blobs(file)):
         return ""
     return f"leads out of {within}, to {target}; it was not followed: name that file itself, or copy it into the folder"
+
+
+def unfollowed(file: Path, within: Path, where: str) -> Damage | None:
+    """The damage of a part of a checkpoint that is missing, or a link out of `within`; None where it may be opened.
+
+    A link out of the folder is `unsupported`: the checkpoint is as its owner made it, it is only not read.
+
+    >>> unfollowed(Path("run/model.safetensors"), Path("run"), "file").reason
+    'is missing'
+    """
+    if not file.is_file():  # also where links go in a circle
+        missing = "is a link to a file that is not there" if file.is_symlink() else "is missing"
+        return Damage(file, where, "is no file" if file.exists() else missing)
+    reason = leads_out(file, within)
+    return Damage(file, where, reason, unsupported=True) if reason else None
 
 
 def _blobs(file: Path) -> list[Path]:

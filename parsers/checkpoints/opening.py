@@ -29,7 +29,9 @@ class CheckpointFormat:
 
 #: In the order in which they are asked: folders before the files that they hold.
 FORMATS: tuple[CheckpointFormat, ...] = (
-    CheckpointFormat("dcp", "parsers.checkpoints.dcp", "torch distributed checkpoint: a folder with .metadata"),
+    CheckpointFormat(
+        "dcp", "parsers.checkpoints.dcp", "torch distributed checkpoint: a folder with .metadata", names_files=True
+    ),
     CheckpointFormat(
         "huggingface",
         "parsers.checkpoints.huggingface_folder",
@@ -61,7 +63,7 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
     """The checkpoint at `path`: its tensors mapped, roles given, nothing executed.
 
     Damage inside (a truncated file, a missing shard, a header that lies) is in `Checkpoint.damage`; the rest is read.
-    `within` is the folder that the user named and `path` was found in: symbolic links that lead out of it are damage
+    `within` is the folder that the user named and `path` was found in: symbolic links that lead out of it are told
     and not followed (by default out of the checkpoint's own folder; `path` itself may then be a link to anywhere).
     Raises `InputError` where there is nothing, or nothing that any format knows.
     """
@@ -71,7 +73,7 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
     if not place.exists():
         raise InputError(f"no checkpoint at {place}: there is no such file or folder")
     if tree is not None and (reason := leads_out(place, tree)):
-        return Checkpoint(place, "link", (), damage=(Damage(place, "link", reason),), files=(place,))
+        return Checkpoint(place, "link", (), damage=(Damage(place, "link", reason, unsupported=True),), files=(place,))
     for entry in FORMATS:
         module = importlib.import_module(entry.module)
         if module.sniff(place):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint, Damage, UnsafeCall
-from parsers.checkpoints.links import leads_out
+from parsers.checkpoints.links import unfollowed
 from parsers.checkpoints.side_values import Value, bounded, flat
 from parsers.checkpoints.tensors import Tensor
 from parsers.content.json_damage import read_document
@@ -62,8 +62,8 @@ def read_index(index: Path, read: Reader, name: str, *, within: Path | None = No
     wanted = _weight_map(told.get("weight_map"), joined)
     for shard in dict.fromkeys(wanted.values()):
         problem = _refused(index, shard, within or index.parent)
-        if problem:
-            _lose(joined, shard, [tensor for tensor, file in wanted.items() if file == shard], problem)
+        if problem is not None:
+            _lose(joined, problem, [tensor for tensor, file in wanted.items() if file == shard])
         else:
             _add(joined, shard, read_part(index.parent / shard, read), wanted)
     told_of = {one.where.partition(", byte ")[0] for one in joined.damage}
@@ -103,26 +103,20 @@ def _weight_map(told: Any, joined: _Joined) -> dict[str, str]:
     return {str(t): file for t, file in told.items() if isinstance(file, str)} if isinstance(told, Mapping) else {}
 
 
-def _refused(index: Path, shard: str, within: Path) -> str:
+def _refused(index: Path, shard: str, within: Path) -> Damage | None:
     """Why a shard is not opened, or nothing."""
+    where = f"shard {shard!r}"
     windows = PureWindowsPath(shard)  # knows both kinds of slashes, and drives
     above = ".." in windows.parts or windows.anchor or "\0" in shard
     if not shard or above or is_index(windows):
-        return "is no name of a file in the folder of the index, and was not opened"
-    file = index.parent / shard
-    reason = leads_out(file, within)
-    if reason:
-        return reason
-    if file.is_symlink() and not file.exists():
-        return "is a link to a file that is not there"
-    return "" if file.is_file() else "is missing"
+        return Damage(index, where, "is no name of a file in the folder of the index, and was not opened")
+    return unfollowed(index.parent / shard, within, where)
 
 
-def _lose(joined: _Joined, shard: str, names: list[str], problem: str) -> None:
+def _lose(joined: _Joined, problem: Damage, names: list[str]) -> None:
     joined.lost.update(names)
     lie = "tensor of the index lies" if len(names) == 1 else "tensors of the index lie"
-    reason = f"{problem}; {len(names):,} {lie} in it: {_listed(names)}"
-    joined.damage.append(Damage(joined.index.parent / shard, f"shard {shard!r}", reason))
+    joined.damage.append(replace(problem, reason=f"{problem.reason}; {len(names):,} {lie} in it: {_listed(names)}"))
 
 
 def _add(joined: _Joined, shard: str, part: Checkpoint, wanted: Mapping[str, str]) -> None:
