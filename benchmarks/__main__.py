@@ -24,6 +24,7 @@ SUITES = (
     "anomalies",
     "diagnosis",
     "embeddings",
+    "checkpoints",
     "formats_tensorboard",
     "formats_tables",
     "formats_text",

@@ -53,7 +53,7 @@ def _squares(a: Floats, scale: float) -> float:  # pragma: no cover - compiled
 
 
 @compiled
-def _changes(apart: NDArray[np.uint64]) -> tuple[int, int]:  # pragma: no cover - compiled
+def _changes(apart: NDArray[np.uint64]) -> tuple[int, np.uint64]:  # pragma: no cover - compiled
     """How many differences are not zero, and the largest magnitude, of patterns of finite numbers.
 
     Magnitudes are in the order of their patterns, and comparisons of integers are vectorised.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -160,7 +162,7 @@ def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
     )
 
 
-def _of_keys(keys: NDArray[np.int64], signed: np.dtype[np.generic]) -> NDArray[np.generic]:
+def _of_keys(keys: NDArray[np.int64], signed: np.dtype[np.signedinteger[Any]]) -> NDArray[np.generic]:
     """Patterns of numbers from the integers in whose order they are."""
     rest = np.iinfo(signed).max
     return np.where(keys < 0, keys ^ rest, keys).astype(signed)
