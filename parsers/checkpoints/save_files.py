@@ -28,7 +28,7 @@ _PARTS = re.compile(
     re.IGNORECASE,
 )
 _PART_WORDS = frozenset(
-    ("optimizer", "optimizers", "scheduler", "sched", "scaler", "rng", "embeddings", "features", "tokenizer", "vocab")
+    ("optimizer", "optimizers", "scheduler", "sched", "scaler", "embeddings", "features", "tokenizer", "vocab")
 )
 _WITHOUT = frozenset(("no", "with", "without"))
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.\w+)")

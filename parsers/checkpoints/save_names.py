@@ -14,7 +14,7 @@ _GENERIC = frozenset(
         r"\s+",
         "model models checkpoint checkpoints ckpt ckpts chkpt weights weight net network networks state states dict "
         "save saved saves snapshot pytorch torch params param parameters diffusion adapter module global rl train "
-        "training tmp and val valid value step steps epoch epochs iter iters optim",
+        "training tmp and val valid value step steps epoch epochs iter iters optim rng",
     )
 )
 _LABELS = {
@@ -43,13 +43,17 @@ _METRICS = r"(?:loss|acc(?:uracy)?|wer|cer|eer|mse|mae|psnr|ssim|fid|bleu|f1|sco
     r"(?<![a-z])(fold|seed|speaker|spk|layers?|version|part|shard|phase|stage|exp|run|trial|worker|gpu|client|split|task"
     r"|size|dim)[-_ .=]?(\d+)(?![a-z0-9])"
 )
+#: The ranks of a model that is cut in parts (Megatron, DeepSpeed): each part is a series of its own, and no copy.
+(_PARTITION,) = _compiled(
+    r"(?<![a-z])(?P<of>mp|tp|pp|ep|zero)(?:_(?:dp|pp|tp|mp))*_rank[-_]?(?P<part>\d+)(?:_(?P<stage>\d{3}))?(?!\d)"
+)
 _NOISE = _compiled(
     # Lightning's mark of a second file of the same name, a shard's number, a date with or without its time.
     r"-v\d{1,3}$",
     r"-\d{5}-of-\d{5}$",
     r"(?<!\d)20\d\d[-_]?[01]\d[-_]?[0-3]\d(?:[-_T +]\d\d[-_:]?\d\d(?:[-_:]?\d\d(?:\+\d\d)?)?)?(?!\d)",
 )
-(_RANK,) = _compiled(rf"{_START}(?:(?:mp|zero|dp|tp|pp|local|global)_)*rank[-_=]?0*(?P<count>\d{{1,6}})(?!\d)")
+(_RANK,) = _compiled(rf"{_START}(?:(?:dp|local|global)_)*rank[-_=]?0*(?P<count>\d{{1,6}})(?!\d)")
 #: An epoch and the step after it: GPT-SoVITS, fairseq.
 _PAIRS = _compiled(
     rf"{_START}e(?P<epoch>\d{{1,9}})[-_]s(?P<step>\d{{1,15}}){_END}",
@@ -97,7 +101,8 @@ def told_by(name: str) -> Told:
     >>> told_by("G_1000.pth").number, told_by("G_1000.pth").words, told_by("best_model.pth").label
     (1000, ('g',), 'best')
     """
-    rest = _OTHER_COUNTS.sub(r"\1\2", _SUFFIX.sub("", name))
+    rest = _PARTITION.sub(_part, _SUFFIX.sub("", name))
+    rest = _OTHER_COUNTS.sub(r"\1\2", rest)
     for pattern in _NOISE:
         rest = pattern.sub(" ", rest)
     rest, rank = _taken(rest, (_RANK,))
@@ -142,6 +147,10 @@ def _taken(rest: str, patterns: tuple[re.Pattern[str], ...]) -> tuple[str, int |
         if match := pattern.search(rest):
             return _without(rest, match), _number(match)
     return rest, None
+
+
+def _part(match: re.Match[str]) -> str:
+    return f"{match['of']}rank{match['part']}" + (f"x{match['stage']}" if match["stage"] else "")
 
 
 def _bare(rest: str) -> tuple[str, int | None]:

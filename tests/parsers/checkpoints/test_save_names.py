@@ -76,6 +76,8 @@ def test_of_a_number_alone_nothing_says_what_it_counts(name: str, number: int, w
         ("model_20240115_120000.pt", ()),
         ("model_2024-01-15.pt", ()),
         ("clean.pt", ("clean",)),
+        ("mp_rank_03_model_states.pt", ("mprank03",)),  # DeepSpeed, Megatron: a part of the model, and no copy
+        ("mp_rank_00_001", ("mprank00x001",)),
         ("ckpt.pt", ()),
         ("rnn_layers=2_hidden=72.pt", ("rnn", "layers2", "hidden", "72")),
     ],
@@ -107,7 +109,7 @@ def test_labels_are_whole_words(name: str, label: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rank", "step"),
-    [("model_rank0.pt", 0, None), ("step_100_rank_1.pt", 1, 100), ("mp_rank_03_model_states.pt", 3, None)],
+    [("model_rank0.pt", 0, None), ("step_100_rank_1.pt", 1, 100), ("local_rank_2.pt", 2, None)],
 )
 def test_a_rank_is_no_counter(name: str, rank: int, step: int | None) -> None:
     told = told_by(name)

@@ -146,6 +146,17 @@ def test_folders_of_steps_and_ranks_are_counters(tmp_path: Path) -> None:
     assert [(save.step, save.rank, save.series) for save in found] == [(100, 0, ""), (200, 0, ""), (200, 1, "")]
 
 
+def test_parts_of_a_model_that_was_cut_over_ranks_are_series_of_their_own(tmp_path: Path) -> None:
+    names_of = [f"iter_000{n}00/mp_rank_0{part}/model_optim_rng.pt" for n in (2, 1) for part in (1, 0)]
+    found = saves(tmp_path, *names_of)
+    assert [(save.series, save.step, save.rank) for save in found] == [
+        ("mp_rank_00", 100, None),
+        ("mp_rank_00", 200, None),
+        ("mp_rank_01", 100, None),
+        ("mp_rank_01", 200, None),
+    ]
+
+
 def test_runs_below_one_folder_are_series_of_their_own(tmp_path: Path) -> None:
     found = saves(
         tmp_path, "checkpoints_full/step_10.pt", "checkpoints_no_gan/step_10.pt", "checkpoints_no_gan/step_5.pt"
