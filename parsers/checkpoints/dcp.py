@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from parsers.checkpoints.checkpoint import Checkpoint, Damage, UnsafeCall
 from parsers.checkpoints.dcp_metadata import Block, Item, Metadata, read_metadata
 from parsers.checkpoints.inert_objects import Buffer
 from parsers.checkpoints.legacy_stream import Stream, read_stream
+from parsers.checkpoints.links import leads_out
 from parsers.checkpoints.located import MOST_EXPANDED, located
 from parsers.checkpoints.pickled_tree import Tree, flattened
 from parsers.checkpoints.progress import epoch_of, step_of
@@ -27,6 +29,8 @@ __all__ = ["read", "sniff"]
 
 METADATA = ".metadata"
 LOCAL = b"PK\x03\x04"
+#: Characters of a file's name in a folder; file systems take no more than 255 bytes.
+LONGEST_NAME = 1000
 
 
 def sniff(path: Path) -> bool:
@@ -38,14 +42,15 @@ def sniff(path: Path) -> bool:
         return opened.read(1) == b"\x80"
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, *, within: Path | None = None) -> Checkpoint:
     """The tensors and values of a distributed checkpoint under the names that its metadata give.
 
-    A file that is missing, or that leads out of the folder, is damage; so is a tensor of which a block is not there or
-    does not fit, and all others are read. Of items that an extension changed (compression) only the names are told.
+    A file that is missing, or that leads out of the folder (out of `within`, where that is given), is damage; so is a
+    tensor of which a block is not there or does not fit, and all others are read. Of items that an extension changed
+    (compression) only the names are told.
     """
     metadata = read_metadata(path / METADATA)
-    found = _Found(path, metadata)
+    found = _Found(path, metadata, within or path)
     found.read_items()
     tensors = tuple(found.tensors())
     values = bounded(found.values)
@@ -68,6 +73,7 @@ class _Found:
 
     path: Path
     metadata: Metadata
+    within: Path
     blocks: dict[Item, Tensor] = field(default_factory=dict)
     inner: list[Tensor] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
@@ -78,9 +84,11 @@ class _Found:
     def read_items(self) -> None:
         """Read every item, one file after the other, so that few are open at a time."""
         wanted: dict[str, list[tuple[Item, Callable[[Tree, Path], None], str]]] = {}
+        asked: set[Item] = set()
         for name, (_, _, blocks) in self.metadata.tensors.items():
             for block in blocks:
-                if block.item is not None:
+                if block.item is not None and block.item not in asked:
+                    asked.add(block.item)
                     wanted.setdefault(block.item.file, []).append((block.item, self._keep_block(block.item), name))
         for name, item in self.metadata.objects.items():
             wanted.setdefault(item.file, []).append((item, self._keep_object, name))
@@ -110,13 +118,11 @@ class _Found:
 
     def _inside(self, file: str) -> Path | None:
         """The file's path, if there is such a file and it lies in the folder: names and links may lead anywhere."""
-        place = self.path / file
-        why = ""
-        if "\0" in file or not place.resolve().is_relative_to(self.path.resolve()):
-            why = "the metadata name a file out of the folder, which is not opened"
-        elif not place.is_file():
+        place = self.path / file[:LONGEST_NAME]
+        why = "no name of a file" if "\0" in file or len(file) > LONGEST_NAME else leads_out(place, self.within)
+        if not why and not os.path.isfile(place):  # noqa: PTH113 (the method raises for names that no system takes)
             why = "the file is missing"
-        elif place.stat().st_size == 0:
+        if not why and place.stat().st_size == 0:
             why = "the file is empty"
         if why:
             self.damage.append(Damage(self.path / METADATA, f"file {file[:200]!r}", why))

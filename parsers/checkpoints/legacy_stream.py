@@ -17,6 +17,7 @@ from parsers.checkpoints.checkpoint import Damage, UnsafeCall
 from parsers.checkpoints.inert_objects import Buffer, MisuseError, PickledStorage, Record, Span
 from parsers.checkpoints.inert_pickle import Unpickled, unpickle
 from parsers.checkpoints.pickle_machine import Builders
+from parsers.checkpoints.pickle_opcodes import HANDLERS
 from parsers.checkpoints.storages import storage_asked
 from parsers.checkpoints.tensors import DTYPES, Storage
 from parsers.checkpoints.torch_objects import TORCH
@@ -24,6 +25,7 @@ from parsers.checkpoints.torch_objects import TORCH
 __all__ = ["MAGIC", "Stream", "read_stream", "torch_builders"]
 
 MAGIC = 0x1950A86A20F9469CFC6C
+NO_OPCODE = 0xFF
 #: Plain pickles in one file: more than any program that appends its results writes.
 MOST_PICKLES = 10_000
 #: What lies behind the last storage is searched for pickles as long as one follows another.
@@ -197,8 +199,8 @@ def _place_views(stream: Stream) -> None:
 
 
 def _more(stream: Stream) -> bool:
-    """Whether another pickle may begin here: protocol 2 and later say so, older ones by their first opcodes."""
-    return stream.data[stream.at : stream.at + 1] in (b"\x80", b"(", b"c", b"]", b"}", b"i")
+    """Whether another pickle may begin here."""
+    return HANDLERS[stream.data[stream.at]] is not HANDLERS[NO_OPCODE]
 
 
 def _read_behind(stream: Stream, builders: Builders) -> None:

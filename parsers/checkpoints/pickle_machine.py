@@ -128,7 +128,7 @@ class Machine:
                 return found
             if (builder := self._builders.get(function.name)) is not None:
                 return self._built(function, builder, given)
-            self.calls.call(function, shortened(given))
+            self.calls.call(function, given)
             return Record(function.name, given)
         name = function.name if isinstance(function, Record) else type(function).__name__
         self.calls.result(name, shortened(given))

@@ -35,6 +35,7 @@ class Tree:
     tensors: dict[str, PickledTensor] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
+    _counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, tensor: PickledTensor) -> None:
         """A tensor with the parts that belong to it."""
@@ -43,10 +44,10 @@ class Tree:
             self.tensors[self._free(f"{name}.{part}")] = inner
 
     def _free(self, name: str) -> str:
-        count, free = 1, name
+        free = name
         while free in self.tensors:
-            count += 1
-            free = f"{name}#{count}"
+            self._counts[name] = self._counts.get(name, 1) + 1
+            free = f"{name}#{self._counts[name]}"
         return free
 
 

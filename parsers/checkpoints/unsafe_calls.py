@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from parsers.checkpoints.checkpoint import UnsafeCall
-from parsers.checkpoints.inert_objects import Named
+from parsers.checkpoints.inert_objects import Named, shortened
 
 __all__ = ["Calls"]
 
 #: Calls that are kept of one pickle, of either risk: a list is for reading.
 MOST_CALLS = 200
+#: Names that are kept until it is known whether something calls them; those that are dangerous are all kept.
+MOST_NAMES = 4000
 
 
 class Calls:
@@ -23,13 +26,15 @@ class Calls:
 
     def name(self, found: Named) -> None:
         """A global is named; should nothing call it, this is told too, as naming it imports its module."""
-        if not found.known and len(self._named) < 20 * MOST_CALLS:
+        if not found.known and (found.risk == "dangerous" or len(self._named) < MOST_NAMES):
             self._named.append(found)
 
-    def call(self, function: Named, arguments: str) -> None:
-        """A global is called."""
+    def call(self, function: Named, arguments: tuple[Any, ...]) -> None:
+        """A global is called; a thousand objects of one unknown class are told once, with what the first was given."""
         function.called = True
-        self._add(function.name, arguments, function.risk == "dangerous")
+        dangerous = function.risk == "dangerous"
+        if dangerous or function.name not in self._unknown:
+            self._add(function.name, shortened(arguments), dangerous)
 
     def result(self, name: str, arguments: str) -> None:
         """What another call returned is called, which only code that hides its way does."""

@@ -146,12 +146,28 @@ def test_a_file_that_is_not_there_is_told_and_the_others_are_read(of_two: Path, 
             "missing": "the file is missing",
             "empty": "the file is empty",
             "cut": "cut off",
-            "link": "out of the folder",
-            "metadata lead out": "out of the folder",
+            "link": "leads out of",
+            "metadata lead out": "leads out of",
         }
         assert wanted[how] in told
         assert "rows" in told and "columns" in told
         assert "a block of it is not there" in told
+
+
+@pytest.mark.parametrize("kind", ["circle", "long"])
+def test_names_that_no_file_can_have_are_damage(of_two: Path, tmp_path: Path, kind: str) -> None:
+    folder = shutil.copytree(of_two, tmp_path / "a")
+    (folder / SHARDS[1]).unlink()
+    if kind == "circle":
+        (folder / SHARDS[1]).symlink_to(folder / "other")
+        (folder / "other").symlink_to(folder / SHARDS[1])
+    else:
+        raw, name = (folder / ".metadata").read_bytes(), SHARDS[1].encode()
+        written, long = b"\x8c" + bytes((len(name),)) + name, b"x" * 900
+        (folder / ".metadata").write_bytes(raw.replace(written, b"X" + len(long).to_bytes(4, "little") + long))
+    with open_checkpoint(folder) as checkpoint:
+        told = " ".join(f"{damage.where}: {damage.reason}" for damage in checkpoint.damage)
+        assert ("leads nowhere" if kind == "circle" else "the file is missing") in told
 
 
 def test_a_call_in_the_metadata_or_in_an_item_is_listed_and_nothing_runs(tmp_path: Path) -> None:

@@ -235,6 +235,17 @@ def test_lists_of_lists_of_one_list_end_after_a_million_places() -> None:
     assert len(tree.values) == 100_000
 
 
+def test_many_tensors_of_one_name_are_numbered_without_a_search() -> None:
+    """Attributes that are left out of names, in objects that name one another: a million tensors called `w`."""
+    tensor = b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n(ctorch\nfloat32\n)NNtRq\x000"
+    raw = b"\x80\x02" + tensor + b"h\x00q\x01"
+    for _ in range(16):
+        raw += b"0cm\nC\n)R}(X\x08\x00\x00\x00_modulesh\x01X\x08\x00\x00\x00_buffersh\x01ubq\x01"
+    tree = flattened(read(raw + b".").value, "w")
+    assert len(tree.tensors) == 2**16
+    assert list(tree.tensors)[-1] == f"w#{2**16}"
+
+
 def test_copies_of_one_text_by_a_million_calls_are_stopped() -> None:
     text = b"X" + (100_000).to_bytes(4, "little") + b"a" * 100_000
     raw = b"\x80\x02c_codecs\nencode\nq\x00" + text + b"q\x01X\x06\x00\x00\x00latin1q\x020"

@@ -170,6 +170,14 @@ def test_many_harmless_classes_do_not_push_a_dangerous_call_out_of_the_list(tmp_
         assert len(checkpoint.unsafe) < 500
 
 
+def test_many_harmless_names_do_not_push_a_dangerous_name_out_of_the_list(tmp_path: Path) -> None:
+    flood = b"".join(b"cmodule%d\nClass\n" % n for n in range(5000))
+    file = tmp_path / "a.pkl"
+    file.write_bytes(b"\x80\x02(" + flood + b"cposix\nsystem\nl.")
+    with open_checkpoint(file) as checkpoint:
+        assert dangerous(checkpoint) == ["posix.system"]
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [
