@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.figures import COLOURS, axes
+from analysis.figures import COLOURS, axes, style
 from analysis.result import Result
 from analysis.weights.model_state import Loss, Numbers, as_tensor, fitting, floats, loss_at, model_tensors, numbers_of
 from parsers.checkpoints.checkpoint import Checkpoint
@@ -48,29 +48,31 @@ class LandscapeResult(Result):
         return float(found[0]) if len(found) else None
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
-        """Lines of equal loss and colours between them; white where the loss is not finite. `levels` (default 20)."""
+        """Lines of equal loss, every second with its value; white where it is not finite. `levels` (default 20)."""
         levels = options.pop("levels", 20)
         if options:
             raise TypeError(f"plot takes levels, not {', '.join(options)}")
-        ax = axes(ax, width=5.5, height=4.5)
+        ax = axes(ax, width=6.5, height=5.0)
         side = self.frame["x"].n_unique()
-        grids = [self.frame[name].to_numpy().reshape(side, side) for name in ("x", "y", "loss")]
-        loss = np.ma.masked_invalid(grids[2])
-        ax.set_xlabel(self.axis_names[0].replace("$", r"\$"))
-        ax.set_ylabel(self.axis_names[1].replace("$", r"\$"))
-        ax.grid(False)
-        if loss.count() and loss.max() > loss.min():
-            ax.contourf(*grids[:2], loss, levels=levels, cmap="cividis")
-            ax.contour(*grids[:2], loss, levels=levels, colors="white", linewidths=0.4)
-        ax.plot([0], [0], marker="o", color=COLOURS["vermilion"])
-        ax.set_title(self._title(loss).replace("$", r"\$"))
+        x, y, values = (self.frame[name].to_numpy().reshape(side, side) for name in ("x", "y", "loss"))
+        loss = np.ma.masked_invalid(values)
+        with style():
+            ax.grid(False)
+            ax.set_xlabel(self.axis_names[0].replace("$", r"\$"))
+            ax.set_ylabel(self.axis_names[1].replace("$", r"\$"))
+            if loss.count() and loss.max() > loss.min():
+                ax.contourf(x, y, loss, levels=levels, cmap="cividis")
+                lines = ax.contour(x, y, loss, levels=levels, colors="white", linewidths=0.4)
+                ax.clabel(lines, np.asarray(lines.levels)[::2].tolist(), fontsize=7, fmt="%.3g")
+            ax.plot([0], [0], marker="o", color=COLOURS["vermilion"])
+            ax.set_title(self._title(loss).replace("$", r"\$"))
         return ax
 
     def _title(self, loss: np.ma.MaskedArray[Any, Any]) -> str:
         if not loss.count():
             return f"the loss around {self.save} is nowhere finite"
-        around = f"from {loss.min():.4g} to {loss.max():.4g} around {self.save}"
-        return f"loss {around}" if self.centre is None else f"loss {around}, where it is {self.centre:.4g}"
+        middle = "" if self.centre is None else f"{self.centre:.4g}, "
+        return f"loss at {self.save[-32:]}: {middle}around it {loss.min():.4g} to {loss.max():.4g}"
 
 
 def landscape(

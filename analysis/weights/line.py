@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from analysis.figures import COLOURS, axes
+from analysis.figures import COLOURS, axes, style
 from analysis.result import Result
 from analysis.weights.model_state import Loss, Numbers, as_tensor, fitting, floats, loss_at, model_tensors, numbers_of
 from parsers.checkpoints.checkpoint import Checkpoint
@@ -43,18 +43,26 @@ class LineResult(Result):
         if options:
             raise TypeError(f"plot takes no options, but was given {', '.join(options)}")
         ax = axes(ax)
-        ax.plot(self.frame["alpha"], self.frame["straight"], color="0.5", linestyle="--", label="even change")
-        ax.plot(self.frame["alpha"], self.frame["loss"], marker="o", markersize=4, color=COLOURS["blue"], label="loss")
         first, second = (name.replace("$", r"\$") for name in self.ends)
-        ax.set_xlabel(f"share of the way from {first} to {second}")
-        ax.set_ylabel("loss")
-        said = "the loss is not finite at both ends"
-        if self.barrier is not None:
-            said = f"a barrier of {self.barrier:.4g} at {self.barrier_at:.2f} of the way"
-            said = said if self.barrier > 0 else "no barrier between the saves"
-        ax.set_title(said)
-        ax.legend(loc="best")
+        with style():
+            ax.plot(self.frame["alpha"], self.frame["straight"], color="0.5", linestyle="--", label="even change")
+            ax.plot(
+                self.frame["alpha"], self.frame["loss"], marker="o", markersize=4, color=COLOURS["blue"], label="loss"
+            )
+            ax.set_xlabel(f"share of the way from {first} to {second}")
+            ax.set_ylabel("loss")
+            ax.set_title(self._title())
+            ax.legend(loc="best")
         return ax
+
+    def _title(self) -> str:
+        if self.barrier is None:
+            return "the loss is not finite at both ends"
+        if self.barrier <= 1e-6 * float(
+            np.abs(self.frame["straight"].to_numpy()).max()
+        ):  # the rounding of a loss in float32
+            return "no barrier between the saves"
+        return f"a barrier of {self.barrier:.4g} at {self.barrier_at:.2f} of the way"
 
 
 def line(

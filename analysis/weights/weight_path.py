@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.figures import COLOURS, axes
+from analysis.figures import COLOURS, axes, style
 from analysis.result import Result
 from analysis.weights.common import Common, common_parameters, parts
 from parsers.checkpoints.checkpoint import Checkpoint
@@ -65,28 +65,29 @@ class PathResult(Result):
         labels = options.pop("labels", True)
         if options:
             raise TypeError(f"plot takes labels, not {', '.join(options)}")
-        ax = axes(ax, width=5.5, height=4.5)
-        shown = self.frame.drop_nulls("pc1")
+        ax = axes(ax, width=6.5, height=4.5)
+        with style():
+            self._draw(ax, self.frame.drop_nulls("pc1"), labels)
+        return ax
+
+    def _draw(self, ax: Axes, shown: pl.DataFrame, labels: bool) -> None:
         ax.set_xlabel(f"first principal component (weights){_share(shown, 'pc1_share')}")
-        ax.set_ylabel(f"second principal component (weights){_share(shown, 'pc2_share')}")
+        ax.set_ylabel(f"second component (weights){_share(shown, 'pc2_share')}")
         if not shown.height:
-            ax.set_title("no two saves whose weights can be compared")
-            return ax
+            ax.set_title("no save whose weights can be placed")
+            return
         ax.plot(shown["pc1"], shown["pc2"], marker="o", markersize=4, color=COLOURS["blue"])
         ax.plot(shown["pc1"][-1:], shown["pc2"][-1:], marker="o", markersize=8, color=COLOURS["vermilion"])
-        if labels:
-            for row in (shown.row(0, named=True), shown.row(-1, named=True)):
-                name = row["save"] if row["step"] is None else f"step {row['step']:,}"
-                ax.annotate(
-                    name.replace("$", r"\$"), (row["pc1"], row["pc2"]), xytext=(6, 6), textcoords="offset points"
-                )
-        last = shown.row(-1, named=True)
-        straight = last["from_first"] / last["length"] if last["length"] else 0.0
+        first, last = shown.row(0, named=True), shown.row(-1, named=True)
+        for row, side, shift in ((first, "left", 6), (last, "right", -8)) if labels else ():
+            name = row["save"][-32:] if row["step"] is None else f"step {row['step']:,}"
+            at = (row["pc1"], row["pc2"])
+            ax.annotate(name, at, xytext=(shift, 6), textcoords="offset points", ha=side, fontsize=8, parse_math=False)
+        ax.margins(0.08, 0.12)
+        straight = f" ({last['from_first'] / last['length']:.0%})" if last["length"] else ""
         ax.set_title(
-            f"{shown.height} saves: a path of {last['length']:.4g} that ends {last['from_first']:.4g} "
-            f"from its start ({straight:.0%})"
+            f"{shown.height} saves: a path of {last['length']:.4g}, {last['from_first']:.4g} from its start{straight}"
         )
-        return ax
 
 
 def weight_path(

@@ -96,19 +96,19 @@ def test_a_trained_network_lies_near_the_bottom_of_its_surroundings(tmp_path):
 def test_an_even_number_of_points_leaves_the_save_out_and_span_sets_the_corners(tmp_path):
     result = around(tmp_path, {"w": weights(3, 3)}, lambda s: 1.0, points=2, span=0.5)
     assert result.frame.rows() == [(-0.5, -0.5, 1.0), (0.5, -0.5, 1.0), (-0.5, 0.5, 1.0), (0.5, 0.5, 1.0)]
-    assert result.centre is None and result.plot().get_title() == "loss from 1 to 1 around model.safetensors"
+    assert result.centre is None and _title_of(result.plot()) == "loss at model.safetensors: around it 1 to 1"
 
 
 def test_the_figure_shows_the_surface_and_leaves_what_is_not_finite_white(tmp_path):
     w = weights(4, 4)
     bowl = around(tmp_path, {"w": w}, lambda s: ((s["w"] - w) ** 2).sum() + 1, points=5, name="step $9$")
     ax = bowl.plot(levels=8)
-    assert ax.get_title().startswith("loss from 1 to ") and r"around step \$9\$, where it is 1" in ax.get_title()
+    assert _title_of(ax).startswith(r"loss at step \$9\$: 1, around it 1 to ")
     assert ax.get_xlabel() == "random direction 1 (norms of the filters)" and ax.collections
     torn = around(tmp_path, {"w": w}, lambda s: math.nan if s["w"][0, 0] > w[0, 0] else 2.0, points=3)
-    assert torn.frame["loss"].is_nan().any() and torn.plot().get_title()
+    assert torn.frame["loss"].is_nan().any() and _title_of(torn.plot())
     nowhere = around(tmp_path, {"w": w}, lambda s: math.inf, points=3)
-    assert nowhere.plot().get_title() == "the loss around model.safetensors is nowhere finite"
+    assert _title_of(nowhere.plot()) == "the loss around model.safetensors is nowhere finite"
     with pytest.raises(TypeError, match="not colour"):
         bowl.plot(colour="red")
 
@@ -147,3 +147,7 @@ def test_progress_is_told_for_each_place(tmp_path):
     told: list[tuple[int, int, str]] = []
     around(tmp_path, {"w": weights(3, 3)}, lambda s: 0.0, points=2, progress=lambda *args: told.append(args))
     assert told[0] == (1, 4, "x -1, y -1") and told[-1][:2] == (4, 4)
+
+
+def _title_of(ax) -> str:
+    return ax.get_title(loc="left")

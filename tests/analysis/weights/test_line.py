@@ -57,7 +57,7 @@ def test_the_barrier_is_measured_from_the_line_between_the_losses_of_the_ends(tm
     bump = {0.0: 0.0, 0.5: 4.0, 1.0: 2.0}
     result = between(tmp_path, {"w": torch.zeros(1)}, {"w": torch.ones(1)}, lambda s: bump[s["w"].item()], points=3)
     assert (result.barrier, result.barrier_at) == (3.0, 0.5)
-    assert "barrier of 3 at 0.50" in result.plot().get_title()
+    assert "barrier of 3 at 0.50" in result.plot().get_title(loc="left")
 
 
 def test_the_state_has_the_models_names_and_the_stored_types(tmp_path):
@@ -116,9 +116,9 @@ def test_a_loss_that_says_no_number_is_told_so(tmp_path, said):
 def test_a_loss_of_nan_on_the_way_is_a_barrier_and_at_an_end_leaves_none_to_measure(tmp_path):
     ends = {"w": torch.zeros(1)}, {"w": torch.ones(1)}
     way = between(tmp_path, *ends, lambda s: math.nan if s["w"].item() == 0.5 else 1.0, points=3)
-    assert way.barrier == math.inf and way.barrier_at == 0.5 and way.plot().get_title()
+    assert way.barrier == math.inf and way.barrier_at == 0.5 and way.plot().get_title(loc="left")
     end = between(tmp_path, *ends, lambda s: math.nan if s["w"].item() == 1 else 1.0, points=3)
-    assert end.barrier is None and "not finite" in end.plot().get_title()
+    assert end.barrier is None and "not finite" in end.plot().get_title(loc="left")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,6 @@ def test_progress_is_told_and_the_figure_draws_the_frame(tmp_path):
     ax = result.plot()
     np.testing.assert_allclose(ax.lines[1].get_ydata(), result.frame["loss"])
     assert ax.get_xlabel() == r"share of the way from step 1 to step \$2\$"
-    assert ax.get_title() == "no barrier between the saves" and result.status == "healthy"
+    assert ax.get_title(loc="left") == "no barrier between the saves" and result.status == "healthy"
     with pytest.raises(TypeError, match="given colour"):
         result.plot(colour="red")

@@ -135,7 +135,7 @@ def test_too_little_gives_the_same_columns_and_draws(tmp_path, states):
     result = weight_path(saves(tmp_path, states))
     assert result.frame.schema == pl.Schema(SCHEMA) and result.frame.height == len(states)
     assert result.frame["pc1_share"].null_count() == len(states)
-    assert result.plot().get_title() and result.status == "healthy"
+    assert result.plot().get_title(loc="left") and result.status == "healthy"
 
 
 def test_names_and_steps_may_be_given_and_must_fit(tmp_path):
@@ -153,7 +153,7 @@ def test_the_figure_draws_the_path_and_says_its_length(tmp_path):
     assert isinstance(result, PathResult)
     ax = result.plot()
     np.testing.assert_allclose(ax.lines[0].get_xdata(), result.frame["pc1"])
-    assert ax.get_title().startswith("5 saves: a path of") and "% of the variance" in ax.get_xlabel()
+    assert ax.get_title(loc="left").startswith("5 saves: a path of") and "% of the variance" in ax.get_xlabel()
     assert [text.get_text() for text in ax.texts] == ["step 0", "step 400"]
     assert not result.plot(labels=False).texts
     with pytest.raises(TypeError, match="not colour"):
