@@ -41,6 +41,7 @@ _DTYPES = {
 }
 #: Types of the format whose elements share bytes: they are known, and not decoded here.
 _PACKED = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+_KNOWN = frozenset((*_DTYPES, *_PACKED))
 #: An array has no more dimensions and no more bytes than this (NumPy's limits).
 _MOST_DIMENSIONS, _MOST_BYTES = 64, 2**63 - 1
 
@@ -144,7 +145,7 @@ def _entry(fields: Any) -> _Entry | str:
     if fields.twice:
         return f"its entry has {', '.join(sorted(fields.twice))} twice"
     dtype, shape, offsets = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(dtype, str) or dtype not in {**_DTYPES, **_PACKED}:
+    if not isinstance(dtype, str) or dtype not in _KNOWN:
         return f"its dtype is {_shown(dtype)}, which the format does not have"
     if not _are_counts(shape):
         return f"its shape is {_shown(shape)}, and no list of whole numbers from 0"
