@@ -23,8 +23,14 @@ _COUNT = re.compile(r"n_averaged$")
 _SETTLED = 10
 #: How much longer than its decay says an average may remember before it is worth a warning.
 _LONGER = 3.0
+#: By how much more of itself it has to have kept: smaller shares are not read to the digit.
+_MORE = 0.1
+#: Standard errors by which it has to have kept more: the elements of a matrix are not quite independent.
+_SURE = 8.0
 #: Share of the distance between two saves that the line through them has to explain for the lag to be read from it.
 _EXPLAINED = 0.5
+#: Cosine between the lag of the old average and the way since from which on they are one direction.
+_ALONG = 0.9
 #: How many times farther than its hull allows on a straight way an average may lie from the weights.
 _OUTSIDE = 3.0
 
@@ -35,7 +41,8 @@ class Lag:
 
     From the recursion e' = d e + (1 - d) w follows, over n updates, e_b = d**n e_a + (1 - d**n) u with u inside the
     convex hull of the weights between. With u on the line from w_a to w_b, `1 - kept` and u are found by least squares
-    over all elements; `explained` is the share of |e_b - e_a|**2 that this explains.
+    over all elements, with the standard error `error`; `explained` is the share of |e_b - e_a|**2 that this explains.
+    `kept` is NaN where the lag w_a - e_a points along the way w_b - w_a, so that the two cannot be told apart.
 
     `outside` holds for any decay, or a decay that changes: e_b lies in the hull of e_a and the weights between, so that
     |e_b - w_b| is at most the larger of |e_a - w_b| and the farthest excursion max |w_k - w_b|. It is the first over
@@ -43,6 +50,7 @@ class Lag:
     """
 
     kept: float
+    error: float
     explained: float
     outside: float
 
@@ -133,7 +141,7 @@ def _lagging(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list
     due = float(decay**steps)
     # kept = d**(n/k): it remembers k times longer than d says
     longer = math.log(due) / math.log(lag.kept) if due > 0 else math.inf
-    if longer < _LONGER:
+    if longer < _LONGER or lag.kept - due < max(_MORE, _SURE * lag.error):
         return []
     told |= {"decay": decay, "steps_between": steps, "kept_expected": due, "times_longer": longer}
     said = (
@@ -157,22 +165,26 @@ def lag_of(before: Saved, after: Saved, tensors: _Four) -> Lag | None:
     `tensors` holds of each parameter the averaged and the plain tensor of the first save, then those of the second.
     """
     gram, right, squares = np.zeros((2, 2)), np.zeros(2), np.zeros(3)
-    whole = 0.0
+    whole, elements = 0.0, 0
     for e1, w1, e2, w2 in tensors.values():
         parts = (numbers(save.checkpoint, t) for save, t in ((before, e1), (before, w1), (after, e2), (after, w2)))
         for ea, wa, eb, wb in zip(*parts, strict=False):
             basis = np.stack([wa - ea, wb - wa])
             gram += basis @ basis.T
             right += basis @ (eb - ea)
+            elements += ea.size
             whole += float((eb - ea) @ (eb - ea))
             squares += [float(gap @ gap) for gap in (eb - wb, ea - wb, wb - wa)]
     if not np.isfinite(gram).all() or squares[2] == 0 or whole == 0:
         return None
-    # Where the old average equals the old weights, only their sum is known: the shortest solution is taken.
     parts_of = np.linalg.lstsq(gram, right, rcond=1e-12)[0]
     left = whole - 2 * float(right @ parts_of) + float(parts_of @ gram @ parts_of)
     outside = math.sqrt(squares[0] / max(squares[1], squares[2]))
-    return Lag(1 - float(parts_of[0]), max(0.0, 1 - left / whole), outside)
+    # On a straight way the old average lies on it as well, and how much of it is left cannot be told.
+    told = gram[0, 1] ** 2 < _ALONG**2 * gram[0, 0] * gram[1, 1]
+    kept = 1 - float(parts_of[0]) if told else math.nan
+    error = math.sqrt(max(left, 0.0) / max(elements - 2, 1) * float(np.linalg.pinv(gram)[0, 0]))
+    return Lag(kept, error, max(0.0, 1 - left / whole), outside)
 
 
 def _finding(

@@ -13,7 +13,8 @@ from analysis.weights.buffers import running_statistics
 from analysis.weights.counters import counters_across
 from analysis.weights.dead_rows import dead_units_between
 from analysis.weights.drift import weight_drift
-from analysis.weights.frozen import frozen_layers, moves_of
+from analysis.weights.frozen import frozen_layers
+from analysis.weights.moves import moves_of
 from analysis.weights.one_save import meant_by
 from analysis.weights.saved import Saved, told_once
 from analysis.weights.structure import same_weights, structure

@@ -16,7 +16,7 @@ from analysis.findings import Finding, Severity
 from analysis.gradient.scene import some
 from analysis.kinds import KINDS
 from analysis.limits import Gauge
-from analysis.weights.counters import counts_of
+from analysis.weights.moves import steps_between
 from analysis.weights.saved import Saved, is_buffer, layer_of
 
 __all__ = ["weight_drift"]
@@ -70,11 +70,7 @@ def weight_drift(
 
 def _interval(before: Saved, after: Saved, frame: pl.DataFrame, rates: Mapping[int, float] | None) -> _Interval:
     rows = {row["parameter"]: row for row in frame.to_dicts() if _is_judged(row)}
-    one, two = counts_of(before).optimizer, counts_of(after).optimizer
-    steps = (after.at or 0) - (before.at or 0)
-    if one is not None and two is not None and two > one:
-        steps = int(two - one)
-    return _Interval(before, after, max(steps, 0), _rate(before, after, rates), rows)
+    return _Interval(before, after, steps_between(before, after) or 0, _rate(before, after, rates), rows)
 
 
 def _is_judged(row: dict[str, Any]) -> bool:

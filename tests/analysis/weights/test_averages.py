@@ -1,0 +1,83 @@
+"""The lag of an average is read from two saves, for any decay and any way the weights went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from analysis.weights.averages import averages_across, averages_within, lag_of
+from analysis.weights.saved import Saved
+from analysis.weights.statistics import statistics
+from parsers.checkpoints.checkpoint import Checkpoint
+from parsers.checkpoints.tensors import Storage, Tensor
+
+
+def saved(folder: Path, step: int, weights: NDArray[Any], average: NDArray[Any], **values: float) -> Saved:
+    """A save of one tensor and its average, laid down by hand in double precision."""
+    place = folder / f"{step}.bin"
+    place.write_bytes(np.concatenate([weights, average]).astype("<f8").tobytes())
+    n = len(weights)
+    tensors = (
+        Tensor("model.fc.weight", "float64", (n,), Storage(place, 0, 8 * n), parameter="fc.weight"),
+        Tensor("ema.fc.weight", "float64", (n,), Storage(place, 8 * n, 8 * n), role="ema", parameter="fc.weight"),
+    )
+    checkpoint = Checkpoint(place, "example", tensors, values=values, step=step)
+    return Saved(place.name, checkpoint, statistics(checkpoint))
+
+
+def course(folder: Path, decay: float, steps: int, noise: float, seed: int, **values: float) -> list[Saved]:
+    """Weights on a noisy straight way and their average, at half of the way and at its end."""
+    rng = np.random.default_rng(seed)
+    weights, aim = rng.normal(size=400), rng.normal(size=400)
+    average, saves = weights.copy(), []
+    for step in range(1, 2 * steps + 1):
+        weights = weights + 0.01 * aim + noise * 0.01 * rng.normal(size=400)
+        average = decay * average + (1 - decay) * weights
+        if step in (steps, 2 * steps):
+            saves.append(saved(folder, step, weights, average, **values))
+    return saves
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(decay=st.floats(0.5, 0.999), steps=st.integers(20, 120), noise=st.floats(0, 20), seed=st.integers(0, 999))
+def test_an_average_lies_in_the_hull_of_its_past_whatever_its_decay(
+    decay: float, steps: int, noise: float, seed: int, tmp_path: Path
+) -> None:
+    before, after = course(tmp_path, decay, steps, noise, seed, ema_decay=decay)
+    assert averages_across([before, after], "r") == []
+    assert averages_within(after, "r") == []
+
+
+@pytest.mark.parametrize("decay", [0.98, 0.99, 0.995])
+def test_what_an_average_keeps_is_read_as_its_decay_says(decay: float, tmp_path: Path) -> None:
+    before, after = course(tmp_path, decay, 60, 10.0, 1)
+    (one, two) = (save.checkpoint.tensors for save in (before, after))
+    lag = lag_of(before, after, {"fc.weight": (one[1], one[0], two[1], two[0])})
+    assert lag is not None and lag.explained > 0.9 and lag.outside < 1
+    assert lag.kept == pytest.approx(decay**60, abs=0.03)
+
+
+def test_a_decay_that_is_not_the_stated_one_is_found_with_its_factor(tmp_path: Path) -> None:
+    (found,) = averages_across(course(tmp_path, 0.99, 60, 10.0, 2, ema_decay=0.9), "r")
+    assert (found.kind, found.severity, found.evidence["what"]) == ("checkpoint-mismatch", "warning", "average lags")
+    assert float(found.evidence["times_longer"] or 0) == pytest.approx(np.log(0.9) / np.log(0.99), rel=0.2)
+
+
+def test_weights_that_are_their_own_average_many_steps_on_are_told(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).normal(size=64)
+    (found,) = averages_within(saved(tmp_path, 500, weights, weights), "r")
+    assert (found.severity, found.evidence["what"]) == ("info", "average equals weights")
+    assert averages_within(saved(tmp_path, 0, weights, weights), "r") == []
+
+
+def test_weights_that_are_not_finite_have_no_lag(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    one = saved(tmp_path, 10, rng.normal(size=8), rng.normal(size=8))
+    two = saved(tmp_path, 20, np.full(8, np.nan), rng.normal(size=8))
+    assert averages_across([one, two], "r") == []
