@@ -20,6 +20,14 @@ def same_file(files: Sequence[Path], preferred: Callable[[Path], bool]) -> dict[
 
     Of hard links the one that is `preferred`, else the first by name, is the one that the others are links to; of
     symbolic ones it is the file itself, where it is among `files`.
+
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     step, last = Path(folder, "step_9.pt"), Path(folder, "last.pt")
+    ...     _ = step.write_bytes(b"weights")
+    ...     os.link(step, last)
+    ...     same_file([last, step], lambda file: file.name.startswith("step"))[last].name
+    'step_9.pt'
     """
     groups: dict[tuple[int, int], list[Path]] = {}
     for file in files:

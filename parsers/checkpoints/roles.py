@@ -43,6 +43,13 @@ def with_roles(checkpoint: Checkpoint) -> Checkpoint:
     parameters, these are told by the names in its groups (torch 2.6 and later), else by the order of shapes where only
     one way fits (safetensors sort by name: there by the order of common transformers), and else left empty. Step and
     epoch are those of the values beside the tensors, where the reader has not told them.
+
+    >>> from pathlib import Path
+    >>> names = ("model.module.conv.weight", "ema.conv.weight", "optimizer.state.0.exp_avg")
+    >>> tensors = tuple(Tensor(name, "float32", (4, 3), None) for name in names)
+    >>> found = with_roles(Checkpoint(Path("a.pt"), "torch", tensors, {"global_step": 500}))
+    >>> found.step, [(tensor.role, tensor.parameter, tensor.state) for tensor in found]
+    (500, [('weights', 'conv.weight', ''), ('ema', 'conv.weight', ''), ('optimizer', 'conv.weight', 'exp_avg')])
     """
     every = _values(checkpoint.values)
     nested = checkpoint.format in _NESTED and _is_nested(checkpoint)
