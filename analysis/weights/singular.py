@@ -13,8 +13,7 @@ from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["Largest", "eigenvalues", "largest_singular_values"]
 
-#: Up to this side NumPy's routine is taken, which copies the matrix and lets other threads run; beyond, SciPy's, which
-#: overwrites it and holds the interpreter's lock.
+#: Up to this side the routines are NumPy's, which let other threads run and need the Gram matrix twice.
 _SMALL = 1024
 #: Probes beyond the values asked for, of Halko, Martinsson and Tropp 2011, section 4.2 (5 to 10 suffice).
 _EXTRA = 10
@@ -41,29 +40,38 @@ def eigenvalues(matrix: NDArray[np.generic], tensor: Tensor) -> NDArray[np.float
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     side = tall.shape[1]
-    gram: NDArray[np.float64] | None = None
-    for _, block in blocks(tall, tensor):
-        with np.errstate(invalid="ignore", over="ignore"):  # the sum says what was in it
-            product = block.T @ block
-            gram = product if gram is None else np.add(gram, product, out=gram)
-    if gram is None:
-        return np.zeros(side)
-    if not np.isfinite(gram.trace()) or not np.isfinite(gram).all():
+    squares = (_small_gram_values if side <= _SMALL else _large_gram_values)(tall, tensor)
+    if squares is None:
         return np.full(side, np.nan)
-    squares = _symmetric(gram)[::-1]
-    floor = side * np.finfo(np.float64).eps * max(float(squares[0]), 0.0)
-    return np.where(squares > floor, squares, 0.0)
+    floor = side * np.finfo(np.float64).eps * max(float(squares[-1]), 0.0)
+    return np.where(squares > floor, squares, 0.0)[::-1]
 
 
-def _symmetric(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Eigenvalues of a symmetric matrix that is not needed any more, ascending."""
-    if len(gram) <= _SMALL:
-        values: NDArray[np.float64] = np.linalg.eigvalsh(gram).astype(np.float64, copy=False)
-        return values
+def _small_gram_values(tall: NDArray[np.generic], tensor: Tensor) -> NDArray[np.float64] | None:
+    """Eigenvalues of the Gram matrix, ascending, by routines that let other threads run; None where not finite."""
+    gram = np.zeros((tall.shape[1], tall.shape[1]))
+    for place, block in blocks(tall, tensor):
+        with np.errstate(invalid="ignore", over="ignore"):  # the diagonal says what was in it
+            product = block.T @ block
+            gram = product if place.start == 0 else np.add(gram, product, out=gram)
+    if not np.isfinite(gram.diagonal()).all():
+        return None
+    return np.linalg.eigvalsh(gram).astype(np.float64, copy=False)
+
+
+def _large_gram_values(tall: NDArray[np.generic], tensor: Tensor) -> NDArray[np.float64] | None:
+    """The same with one such matrix in memory and no second: summed up in its place, and overwritten."""
     from scipy.linalg import eigvalsh
+    from scipy.linalg.blas import dsyrk
 
-    # it is symmetric: its transpose is in the order that LAPACK overwrites
-    squares: NDArray[np.float64] = eigvalsh(gram.T, overwrite_a=True, check_finite=False, driver="ev")
+    gram = np.zeros((tall.shape[1], tall.shape[1]), order="F")
+    for _, block in blocks(tall, tensor):
+        by_columns = block.flags.f_contiguous
+        given = block if by_columns else block.T  # what the routine takes without a copy
+        gram = dsyrk(1.0, given, beta=1.0, c=gram, trans=int(by_columns), lower=1, overwrite_c=1)
+    if not np.isfinite(gram.diagonal()).all():
+        return None
+    squares: NDArray[np.float64] = eigvalsh(gram, lower=True, overwrite_a=True, check_finite=False, driver="ev")
     return squares
 
 

@@ -70,7 +70,7 @@ def spectra(
     roles: Sequence[Role] = ("weights",),
     least: int = 8,
     top: int = 10,
-    exact_up_to: int = 8192,
+    exact_up_to: int = 6144,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """One row a weight matrix of the checkpoint, in its order: norms, ranks and the power law of its spectrum.
@@ -90,7 +90,7 @@ def spectra(
     tail is no power law. Randomly initialised matrices have no heavy tail and read as under-trained, or by chance not.
 
     `exact`: all singular values are known (from the Gram matrix in float64, to 1e-8 of the largest). Where both sides
-    exceed `exact_up_to` (default 8,192: beyond, one matrix takes minutes and more memory than three times itself) only
+    exceed `exact_up_to` (default 6,144: beyond, one matrix takes minutes, and more memory than three times itself) only
     the largest are, by random probes: there is a singular value within `error` of each, and what needs the whole
     spectrum is null. `reason` says why alpha is null: no numbers (complex, sparse, no values stored), NaN or infinities
     (then every measure is null), zeros only, fewer than `least` values above 1e-5 (default 8: WeightWatcher's least),

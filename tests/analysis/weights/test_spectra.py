@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 
+from analysis.weights import matrices, singular
 from analysis.weights.matrices import unfold
 from analysis.weights.singular import largest_singular_values
 from analysis.weights.spectra import SCHEMA, band_of, spectra
@@ -95,6 +96,22 @@ def test_singular_values_are_those_of_a_decomposition(tmp_path):
         np.testing.assert_allclose(rows[name]["singular_values"], full[:5], rtol=1e-9)
         assert rows[name]["effective_rank"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-9)
         assert rows[name]["rank"] == len(full) and rows[name]["exact"]
+
+
+@pytest.mark.parametrize("shape", [(70, 50), (50, 70), (60, 60)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_routines_for_large_matrices_give_the_same_values(tmp_path, monkeypatch, shape, dtype):
+    stored = torch.randn(*shape, generator=made()).to(dtype)
+    with opened(tmp_path, {"w": stored, "nan": torch.full(shape, math.nan).to(dtype)}) as checkpoint:
+        small = spectra(checkpoint, top=50)
+        monkeypatch.setattr(singular, "_SMALL", 8)
+        monkeypatch.setattr(matrices, "_BLOCK", 700)  # several blocks
+        large = spectra(checkpoint, top=50)
+    values = [frame.filter(pl.col("name") == "w")["singular_values"][0].to_numpy() for frame in (small, large)]
+    within = 1e-8 * values[0][0]  # what the Gram matrix promises
+    np.testing.assert_allclose(*values, atol=within)
+    np.testing.assert_allclose(values[0], np.linalg.svd(stored.double().numpy(), compute_uv=False), atol=within)
+    assert large.filter(pl.col("name") == "nan")["reason"].to_list() == ["NaN or infinite values"]
 
 
 def test_experts_that_are_stacked_count_as_one_matrix_each(tmp_path):
