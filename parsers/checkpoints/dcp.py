@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from parsers.checkpoints.checkpoint import Checkpoint, Damage, UnsafeCall
 from parsers.checkpoints.dcp_metadata import Block, Item, Metadata, read_metadata
 from parsers.checkpoints.inert_objects import Buffer
 from parsers.checkpoints.legacy_stream import Stream, read_stream
-from parsers.checkpoints.links import leads_out
+from parsers.checkpoints.links import unfollowed
 from parsers.checkpoints.located import MOST_EXPANDED, located
 from parsers.checkpoints.pickled_tree import Tree, flattened
 from parsers.checkpoints.progress import epoch_of, step_of
@@ -29,8 +28,8 @@ __all__ = ["read", "sniff"]
 
 METADATA = ".metadata"
 LOCAL = b"PK\x03\x04"
-#: Characters of a file's name in a folder; file systems take no more than 255 bytes.
-LONGEST_NAME = 1000
+#: Bytes of a file's name in a folder: what file systems take.
+LONGEST_NAME = 255
 
 
 def sniff(path: Path) -> bool:
@@ -80,6 +79,7 @@ class _Found:
     calls: list[UnsafeCall] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    unopened: set[str] = field(default_factory=set)
 
     def read_items(self) -> None:
         """Read every item, one file after the other, so that few are open at a time."""
@@ -103,30 +103,35 @@ class _Found:
 
     def tensors(self) -> Iterator[Tensor]:
         """The tensors of the metadata whose blocks are all there, then those of other objects."""
-        missing: dict[str, list[str]] = {}
+        missing: dict[tuple[str, bool], list[str]] = {}
         for name, (dtype, shape, blocks) in self.metadata.tensors.items():
-            trouble = self._trouble(dtype, shape, blocks)
-            if trouble:
-                missing.setdefault(trouble, []).append(name)
+            if trouble := self._trouble(dtype, shape, blocks):
+                unopened = any(block.item is not None and block.item.file in self.unopened for block in blocks)
+                missing.setdefault((trouble, unopened), []).append(name)
             else:
                 yield self._whole(name, dtype, shape, blocks)
         yield from self.inner
-        for trouble, names in missing.items():
+        for (trouble, unopened), names in missing.items():
             more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
             where = ", ".join(name[:120] for name in names[:3]) + more
-            self.damage.append(Damage(self.path, f"tensors {where}", trouble))
+            self.damage.append(Damage(self.path, f"tensors {where}", trouble, unsupported=unopened))
 
     def _inside(self, file: str) -> Path | None:
         """The file's path, if there is such a file and it lies in the folder: names and links may lead anywhere."""
-        place = self.path / file[:LONGEST_NAME]
-        why = "no name of a file" if "\0" in file or len(file) > LONGEST_NAME else leads_out(place, self.within)
-        if not why and not os.path.isfile(place):  # noqa: PTH113 (the method raises for names that no system takes)
-            why = "the file is missing"
-        if not why and place.stat().st_size == 0:
-            why = "the file is empty"
-        if why:
-            self.damage.append(Damage(self.path / METADATA, f"file {file[:200]!r}", why))
-        return None if why else place
+        where, place = f"file {file[:200]!r}", self.path / file
+        outside = PurePath(file).is_absolute() or ".." in PurePath(file).parts
+        if outside or "\0" in file or len(file.encode("utf-8", "replace")) > LONGEST_NAME:
+            told: Damage | None = Damage(self.path / METADATA, where, "is no name of a file in the folder: not opened")
+        else:
+            told = unfollowed(place, self.within, where)
+        if told is None and place.stat().st_size == 0:
+            told = Damage(place, where, "is empty")
+        if told is None:
+            return place
+        self.damage.append(told)
+        if told.unsupported:
+            self.unopened.add(file)
+        return None
 
     def _item(self, file: Path, data: Buffer, item: Item, name: str) -> Tree:
         """What the bytes of one item hold, named from `name` on."""

@@ -26,6 +26,7 @@ __all__ = ["MOST_OPCODES", "Unpickled", "unpickle"]
 #: Opcodes of one pickle. A checkpoint has about 45 for each tensor: this is one of 200,000 tensors, in about five
 #: seconds and one gigabyte of memory; more is no checkpoint.
 MOST_OPCODES = 10_000_000
+TOO_LONG = f"more than {MOST_OPCODES:,} opcodes: what comes behind is not read"
 #: Calls with arguments that they cannot take, of which damage tells.
 MOST_TOLD = 20
 
@@ -71,9 +72,10 @@ def unpickle(
         value = machine.salvaged() if reason else machine.pop()
     except BrokenPickleError as broken:
         reason, value = str(broken), machine.salvaged()
-    said = [(machine.at, reason)] if reason else []
     what = f"{member}, " if member else ""
-    damage = [Damage(file, f"{what}byte {at - start:,}", why) for at, why in (*machine.misused[:MOST_TOLD], *said)]
+    damage = [Damage(file, f"{what}byte {at - start:,}", why) for at, why in machine.misused[:MOST_TOLD]]
+    if reason:
+        damage.append(Damage(file, f"{what}byte {machine.at - start:,}", reason, unsupported=reason == TOO_LONG))
     return Unpickled(value, machine.at, not reason, machine.calls.told(file, member), tuple(damage))
 
 
@@ -89,4 +91,4 @@ def _run(machine: Machine) -> str:
         if opcode == STOP:
             return ""
         handlers[opcode](machine)
-    return f"more than {MOST_OPCODES:,} opcodes, which no checkpoint needs"
+    return TOO_LONG

@@ -143,15 +143,16 @@ def test_a_file_that_is_not_there_is_told_and_the_others_are_read(of_two: Path, 
         told = " ".join(f"{damage.where}: {damage.reason}" for damage in checkpoint.damage)
         assert left and {tensor.name for tensor in checkpoint} == left
         wanted = {
-            "missing": "the file is missing",
-            "empty": "the file is empty",
+            "missing": "is missing",
+            "empty": "is empty",
             "cut": "cut off",
             "link": "leads out of",
-            "metadata lead out": "leads out of",
+            "metadata lead out": "is no name of a file in the folder",
         }
         assert wanted[how] in told
         assert "rows" in told and "columns" in told
         assert "a block of it is not there" in told
+        assert all(damage.unsupported for damage in checkpoint.damage) == (how == "link")
 
 
 @pytest.mark.parametrize("kind", ["circle", "long"])
@@ -167,7 +168,7 @@ def test_names_that_no_file_can_have_are_damage(of_two: Path, tmp_path: Path, ki
         (folder / ".metadata").write_bytes(raw.replace(written, b"X" + len(long).to_bytes(4, "little") + long))
     with open_checkpoint(folder) as checkpoint:
         told = " ".join(f"{damage.where}: {damage.reason}" for damage in checkpoint.damage)
-        assert ("leads nowhere" if kind == "circle" else "the file is missing") in told
+        assert ("a link to a file that is not there" if kind == "circle" else "is no name of a file") in told
 
 
 def test_a_call_in_the_metadata_or_in_an_item_is_listed_and_nothing_runs(tmp_path: Path) -> None:
