@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,15 +76,26 @@ class Checkpoints(Result):
         chosen = view or (self.views[0] if self.views else "norms")
         drawn = axes(ax, height=4.2)
         if chosen == "updates":
-            draw_updates(drawn, self.changes, self.frame, options)
+            seen = draw_updates(drawn, self.changes, self.frame, options)
         elif chosen == "norms":
-            draw_norms(drawn, self.frame, options)
+            seen = draw_norms(drawn, self.frame, options)
         else:
-            draw_spectra(drawn, self.spectra, options)
-        worst = self.findings[0].message if self.findings else f"nothing wrong in {self.saves.height} saves"
-        title = textwrap.shorten(f"{self.run}: {worst}", 100, placeholder=" ...")
+            seen = draw_spectra(drawn, self.spectra, options)
+        title = textwrap.shorten(f"{self.run}: {seen}", 100, placeholder=" ...")
         drawn.set_title(title, parse_math=False, loc="left", fontsize=10)
         return drawn
+
+    def with_spectra(self, *, most: int | None = None) -> Checkpoints:
+        """The same with `spectra` of the last save, if it has no more than `most` weights (None: any number)."""
+        from analysis.weights.tables import spectra_of
+
+        chosen = max(self.series, key=lambda one: len(one.saves), default=None)
+        if self.spectra.height or chosen is None or not chosen.saves:
+            return self
+        elements = chosen.saves[-1].statistics.filter(pl.col("role") == "weights")["elements"].sum()
+        if most is not None and elements > most:
+            return self
+        return replace(self, spectra=spectra_of([chosen.last_with_spectra()]))
 
     def path(self) -> PathResult:
         """The way of the run through weight space: the saves in their principal plane (needs two saves or more)."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "axes", "draw_series", "keep_extremes", "style"]
+__all__ = ["COLOURS", "axes", "behind_cells", "draw_series", "keep_extremes", "style"]
 
 #: Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), told apart by all common kinds of colour blindness;
 #: black is left out, since it is the ink, and yellow, since it vanishes on white.
@@ -74,6 +74,14 @@ def axes(ax: Axes | None = None, *, width: float = 8.0, height: float = 3.2) -> 
         FigureCanvasAgg(figure)
         made: Axes = figure.add_subplot(axes_class=ShownAxes)
     return made
+
+
+def behind_cells(ax: Axes) -> None:
+    """Grey behind a heat map as far as the axes reach, where it has no colour; axes alone are transparent in a page."""
+    from matplotlib.patches import Rectangle
+
+    ground = Rectangle((0, 0), 1, 1, transform=ax.transAxes, facecolor="0.85", edgecolor="none", zorder=-1)
+    ax.add_patch(ground)
 
 
 def keep_extremes(

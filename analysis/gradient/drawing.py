@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.figures import COLOURS, draw_series, style
+from analysis.figures import COLOURS, behind_cells, draw_series, style
 from analysis.gradient.levels import decades
 from analysis.gradient.tracks import Model, Track, together
 
@@ -36,7 +36,7 @@ def draw_layers(ax: Axes, model: Model, options: dict[str, Any]) -> None:
     mesh = ax.pcolormesh(
         _edges(steps), np.arange(len(layers) + 1.0), shown, **{"cmap": "cividis", "rasterized": True, **options}
     )
-    ax.set_facecolor("0.85")
+    behind_cells(ax)
     every = -(-len(layers) // _NAMES)
     names = [model.title(layer)[:40] for layer in layers][::every]
     ax.set_yticks(np.arange(0, len(layers), every) + 0.5, names, parse_math=False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.checkpoints import Checkpoints
 from analysis.diagnose import Diagnosis
 from analysis.report.curves import Curve, Curves, draw_metric
 from analysis.report.drawings import Drawing, Drawings
@@ -32,6 +33,8 @@ TITLES: dict[str, str] = {
 OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts", "checkpoints"}
 #: Checks that have a figure of their own for every kind of finding.
 OWN_FIGURES = {"hidden_facts"}
+#: Spectra of so many weights take a second or two.
+_MOST_WEIGHTS = 30_000_000
 SHARES = "shares of the loss components"
 
 
@@ -70,6 +73,8 @@ def check_views(diagnosis: Diagnosis, drawings: Drawings, drawn: Mapping[str, in
     views: list[View] = []
     for check, title in TITLES.items():
         result = diagnosis.results.get(check)
+        if isinstance(result, Checkpoints):
+            result = result.with_spectra(most=_MOST_WEIGHTS)
         options = _options(check, result) if result is not None else []
         made = [drawings.result(result, title, **o) for o in options[int(check in drawn) :] if result is not None]
         if check == "losses" and not shares.is_empty():

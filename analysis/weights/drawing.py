@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from analysis.figures import COLOURS, style
+from analysis.figures import COLOURS, behind_cells, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,11 +39,11 @@ def by_layer(changes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def draw_updates(ax: Axes, changes: pl.DataFrame, frame: pl.DataFrame, options: dict[str, Any]) -> None:
+def draw_updates(ax: Axes, changes: pl.DataFrame, frame: pl.DataFrame, options: dict[str, Any]) -> str:
     """Layers over saves, coloured by the decimal logarithm of ||dW|| / ||W||; grey where nothing moved.
 
     A column stands for the time since the save before it. Layers stand in the order of the model (that of `frame`); of
-    more than 400 every n-th is shown.
+    more than 400 every n-th is shown. Returns what there is to see in words.
     """
     table = by_layer(changes)
     place = {
@@ -56,7 +56,7 @@ def draw_updates(ax: Axes, changes: pl.DataFrame, frame: pl.DataFrame, options: 
     ax.set_ylabel("layer")
     ax.set_xlabel("save (its step)")
     if not names:
-        return
+        return "no two saves of one model"
     row, column = {n: i for i, n in enumerate(names)}, {s: i for i, s in enumerate(saves["save"].to_list())}
     ratios = np.full((len(names), len(column)), np.nan)
     for layer, save, ratio in table.select("layer", "save", "update_ratio").iter_rows():
@@ -68,7 +68,7 @@ def draw_updates(ax: Axes, changes: pl.DataFrame, frame: pl.DataFrame, options: 
         np.ma.masked_invalid(ratios),
         **{"cmap": "cividis", "rasterized": True, **options},
     )
-    ax.set_facecolor("0.85")
+    behind_cells(ax)
     every = -(-len(names) // _NAMES)
     ax.set_yticks(np.arange(0, len(names), every) + 0.5, [name[-40:] for name in names[::every]], parse_math=False)
     ax.invert_yaxis()
@@ -77,12 +77,20 @@ def draw_updates(ax: Axes, changes: pl.DataFrame, frame: pl.DataFrame, options: 
     ax.set_xticks(np.arange(0, len(column), some) + 0.5, [mark[-16:] for mark in marks[::some]], parse_math=False)
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.colorbar(mesh, ax=ax).set_label("log10 of ||dW|| / ||W||; grey: did not move")
+    figure.colorbar(mesh, ax=ax).set_label("log10 of ||dW|| / ||W||; grey: none")
+    still = [name for name, ratios_of in zip(names, ratios, strict=True) if np.isnan(ratios_of).all()]
+    if still:
+        return f"{len(still)} of {len(names)} layers never moved: {', '.join(still[:3])}"
+    return f"every one of {len(names)} layers moved, by {10 ** np.nanmin(ratios):.2g} to {10 ** np.nanmax(ratios):.2g}"
 
 
-def draw_norms(ax: Axes, frame: pl.DataFrame, options: dict[str, Any]) -> None:
-    """Root mean square of each weight matrix by its place in the model, a line a save, early ones light."""
+def draw_norms(ax: Axes, frame: pl.DataFrame, options: dict[str, Any]) -> str:
+    """Root mean square of each weight matrix by its place in the model, a line a save, early ones light.
+
+    Returns what there is to see in words.
+    """
     shown = frame.filter((pl.col("role") == "weights") & (pl.col("shape").list.len() >= 2) & (pl.col("elements") > 0))
+    shown = shown.with_columns(size=pl.col("norm") / pl.col("elements").cast(pl.Float64).sqrt())
     saves = shown["save"].unique(maintain_order=True).to_list()
     chosen = saves if len(saves) <= _LINES else [saves[i] for i in np.linspace(0, len(saves) - 1, _LINES).astype(int)]
     names = shown["parameter"].unique(maintain_order=True).to_list()
@@ -90,31 +98,51 @@ def draw_norms(ax: Axes, frame: pl.DataFrame, options: dict[str, Any]) -> None:
     with style():
         for number, save in enumerate(chosen):
             rows = shown.filter(pl.col("save") == save)
-            size = (rows["norm"] / rows["elements"].cast(pl.Float64).sqrt()).to_numpy()
+            named = number in (0, len(chosen) - 1)
             label = f"step {rows['step'][0]:,}" if rows["step"][0] is not None else str(save)[-24:]
-            look = {"color": COLOURS["blue"], "alpha": (number + 1) / len(chosen), "marker": ".", "label": label}
-            ax.plot([place[name] for name in rows["parameter"]], size, **{**look, **options})
+            look = {"color": COLOURS["blue"], "alpha": (number + 1) / len(chosen), "marker": "."}
+            look |= {"label": label.replace("$", "") if named else "_", **options}
+            ax.plot(rows["size"].to_numpy(), [place[name] for name in rows["parameter"]], **look)
         if len(chosen) > 1:
             ax.legend()
-    values = shown["norm"].drop_nulls().drop_nans()
+    values = shown["size"].drop_nulls().drop_nans()
     if len(values) and (values > 0).all():
-        ax.set_yscale("log")
+        ax.set_xscale("log")
+    _names_beside(ax, names)
+    ax.set_xlabel("root mean square of the weights")
+    last = shown.filter(pl.col("save") == saves[-1]).drop_nulls("size").sort("size") if saves else shown
+    if last.is_empty():
+        return "no weight matrices"
+    ends = [f"{last['size'][at]:.3g} ({last['parameter'][at]})" for at in (0, -1)]
+    return f"matrices of the last save from {ends[0]}" + (f" to {ends[1]}" if len(last) > 1 else "")
+
+
+def _names_beside(ax: Axes, names: list[str]) -> None:
+    """Names of matrices on the vertical axis, the first on top; of many every n-th."""
     every = -(-len(names) // _NAMES) if names else 1
-    ax.set_xticks(range(0, len(names), every), [name[-32:] for name in names[::every]], rotation=90, parse_math=False)
-    ax.set_ylabel("root mean square of the weights")
-    ax.set_xlabel("matrix, in the order of the model")
+    ax.set_yticks(range(0, len(names), every), [name[-40:] for name in names[::every]], parse_math=False)
+    ax.invert_yaxis()
+    ax.set_ylabel("matrix, in the order of the model")
 
 
-def draw_spectra(ax: Axes, spectra: pl.DataFrame, options: dict[str, Any]) -> None:
-    """The exponent alpha of the tail of each matrix's spectrum by its place in the model; 2 to 6 is shaded."""
+def draw_spectra(ax: Axes, spectra: pl.DataFrame, options: dict[str, Any]) -> str:
+    """The exponent alpha of the tail of each matrix's spectrum by its place in the model; 2 to 6 is shaded.
+
+    Returns what there is to see in words.
+    """
     known = spectra.filter(pl.col("alpha").is_not_null())
     last = known.filter(pl.col("save") == known["save"][-1]) if known.height else known
     names = last["parameter"].to_list()
     with style():
-        ax.axhspan(*_WELL, color=COLOURS["green"], alpha=0.12, label="2 to 6: trained well")
-        ax.plot(range(len(names)), last["alpha"].to_numpy(), **{"color": COLOURS["blue"], "marker": ".", **options})
+        ax.axvspan(*_WELL, color=COLOURS["green"], alpha=0.12, lw=0, label="2 to 6: well trained, says WeightWatcher")
+        look = {"color": COLOURS["blue"], "marker": "o", "linestyle": "", **options}
+        ax.plot(last["alpha"].to_numpy(), range(len(names)), **look)
         ax.legend()
-    every = -(-len(names) // _NAMES) if names else 1
-    ax.set_xticks(range(0, len(names), every), [name[-32:] for name in names[::every]], rotation=90, parse_math=False)
-    ax.set_ylabel("alpha of the tail")
-    ax.set_xlabel("matrix, in the order of the model")
+    _names_beside(ax, names)
+    ax.set_xlabel("alpha, the exponent of the tail of the spectrum")
+    if last.is_empty():
+        return "no spectrum has a tail that could be judged"
+    outside = last.filter(~pl.col("alpha").is_between(*_WELL)).height
+    return (
+        f"alpha from {last['alpha'].min():.2f} to {last['alpha'].max():.2f}; {outside} of {last.height} not in 2 to 6"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -79,6 +79,11 @@ class Reading:
         wanted = self.name(which)
         save = next(kept.save for kept in self.saves if kept.save.name == wanted)
         return open_checkpoint(save.path, within=save.within)
+
+    def last_with_spectra(self) -> Reading:
+        """The last save alone, with its spectra."""
+        with self.open(-1) as checkpoint:
+            return Reading((replace(self.saves[-1], spectra=_spectra(checkpoint)),))
 
 
 def read_series(
