@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -18,7 +19,7 @@ from analysis.weights.segments import moments_of_each
 from analysis.weights.values import dead_of, numbers, smallest_normal
 from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint
-from parsers.checkpoints.tensors import DTYPES, Role, Tensor
+from parsers.checkpoints.tensors import DTYPES, Role, Storage, Tensor
 
 if TYPE_CHECKING:
     from analysis.weights.sweeps import Live
@@ -125,11 +126,12 @@ def statistics(
             if one.live is not None:
                 one.dead = one.live.dead()
                 one.live = None
-            checkpoint.release(one.tensor)
             done += one.tensor.nbytes
+        for tensor in _spans([one.tensor for one in owners]):
+            checkpoint.release(tensor)
         if progress is not None:
             progress(done, total, owners[-1].tensor.name)
-    return pl.DataFrame([_row(one) for one in taken], schema=STATISTICS, orient="row")
+    return _frame(taken)
 
 
 def histogram_edges() -> NDArray[np.float64]:
@@ -246,15 +248,48 @@ def _read(checkpoint: Checkpoint, one: _Taken) -> NDArray[np.generic] | None:
         return None
 
 
+def _spans(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Tensors whose pages are those of all these: of many one for each file, as each costs a system call."""
+    if len(tensors) == 1:
+        return tensors
+    found: dict[Path, tuple[int, int]] = {}
+    for storage in (one for tensor in tensors for one in (tensor.storage, *(p.storage for p in tensor.pieces)) if one):
+        first, last = found.get(storage.file, (storage.start, storage.start))
+        end = storage.start + (storage.nbytes if storage.packed is None else storage.packed)
+        found[storage.file] = min(first, storage.start), max(last, end)
+    return [
+        Tensor("", "uint8", (last - first,), Storage(file, first, last - first))
+        for file, (first, last) in found.items()
+    ]
+
+
+def _frame(taken: Sequence[_Taken]) -> pl.DataFrame:
+    """Rows become columns here: Polars takes long to look through rows that hold lists."""
+    rows = [_row(one) for one in taken]
+    columns = list(zip(*rows, strict=True)) or [()] * (len(STATISTICS) - 1)
+    names = [name for name in STATISTICS if name != "histogram"]
+    frame = pl.DataFrame(
+        [pl.Series(name, column, STATISTICS[name]) for name, column in zip(names, columns, strict=True)]
+    )
+    tallies = np.array([one.moments.histogram for one in taken], np.int64).reshape(-1, BINS)
+    histogram = pl.Series("histogram", tallies).cast(STATISTICS["histogram"])
+    unknown = pl.col("error").is_not_null()
+    with_histogram = frame.with_columns(histogram).with_columns(
+        histogram=pl.when(unknown).then(None).otherwise(pl.col("histogram"))
+    )
+    return with_histogram.select(list(STATISTICS))
+
+
 def _row(one: _Taken) -> tuple[object, ...]:
+    """All columns but the histogram."""
     tensor, moments = one.tensor, one.moments
     named = (tensor.name, tensor.parameter, tensor.role, tensor.state, tensor.dtype)
     known = (*named, list(tensor.shape), tensor.elements, tensor.nbytes)
     if one.error is not None:
-        return (*known, *[None] * (len(STATISTICS) - len(known) - 1), one.error)
+        return (*known, *[None] * (len(STATISTICS) - len(known) - 2), one.error)
     complex_parts = 2 if DTYPES[tensor.dtype].kind == "complex" else 1
     if tensor.layout == "sparse":  # values may be stored twice
-        moments += Moments.zeros(max(0, tensor.elements - tensor.count) * complex_parts)
+        moments = one.moments = moments + Moments.zeros(max(0, tensor.elements - tensor.count) * complex_parts)
     seen = moments.finite + moments.nan + moments.inf
     return (
         *known,
@@ -269,6 +304,5 @@ def _row(one: _Taken) -> tuple[object, ...]:
         moments.subnormal,
         *(one.dead or (None, None)),
         moments.kurtosis,
-        moments.histogram.tolist(),
         None,
     )

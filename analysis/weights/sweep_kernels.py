@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parsers.tables.compiled import compiled
 
-__all__ = ["count_bytes", "count_words", "mark_live", "sweep"]
+__all__ = ["count_bytes", "count_words", "mark_live", "sweep", "weigh"]
 
 Floats = NDArray[np.floating[Any]]
 Totals = NDArray[np.float64]
@@ -188,6 +188,55 @@ def count_bytes(octets: NDArray[np.uint64], first: Tallies, second: Tallies) -> 
             first[np.uint8(eight)] += _ONE
             second[np.uint8(eight >> np.uint64(8))] += _ONE
             eight >>= np.uint64(16)
+
+
+@compiled
+def weigh(  # pragma: no cover - compiled
+    first: Tallies,
+    second: Tallies,
+    values: Totals,
+    bins: NDArray[np.int64],
+    normal: float,
+    totals: Totals,
+    histogram: NDArray[np.int64],
+) -> tuple[float, float, int, int, int]:
+    """Moments from the counts of patterns (the sum of two tables) and what each stands for; gives the extremes and the
+    counts of NaN, infinities and subnormal numbers.
+    """
+    seen = np.empty(len(values), np.int64)
+    finite = left = nan = inf = subnormal = 0
+    least, most, total = np.inf, -np.inf, 0.0
+    for p in range(len(values)):
+        count = np.int64(first[p]) + np.int64(second[p])
+        if count == 0:
+            continue
+        v = values[p]
+        if np.isnan(v):
+            nan += count
+        elif np.isinf(v):
+            inf += count
+        else:
+            seen[left] = p
+            left += 1
+            finite += count
+            total += count * v
+            least, most = min(least, v), max(most, v)
+            histogram[bins[p]] += count
+            if v != 0 and abs(v) < normal:
+                subnormal += count
+    mean = total / max(finite, 1)
+    s1 = s2 = s3 = s4 = 0.0
+    for k in range(left):
+        p = seen[k]
+        count = np.float64(first[p]) + np.float64(second[p])
+        d = values[p] - mean
+        s1 += count * d
+        s2 += count * d * d
+        s3 += count * d * d * d
+        s4 += count * d * d * d * d
+    if finite:
+        _join(totals, finite, (mean, s1, s2, s3, s4))
+    return least, most, nan, inf, subnormal
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from analysis.weights.sweep_kernels import (
     count_words,
     mark_live,
     sweep,
+    weigh,
 )
 from analysis.weights.values import numbers, numbers_of_patterns, smallest_normal, unsigned, zero_pattern
 from parsers.checkpoints.tensors import Tensor
@@ -88,35 +90,28 @@ def _counted(part: NDArray[np.generic], tensor: Tensor) -> Moments:
     first, second = _two_tables(size)
     head = min(-patterns.ctypes.data % 8 // patterns.dtype.itemsize, len(patterns))
     inside = (len(patterns) - head) * patterns.dtype.itemsize // 8 * 8 // patterns.dtype.itemsize
-    (count_words if size > 256 else count_bytes)(patterns[head : head + inside].view(np.uint64), first, second)
-    counts = first.astype(np.int64) + second
+    inner = patterns[head : head + inside].view(np.uint64)
+    inner.flags.writeable = False  # compiled once, for mapped arrays too
+    (count_words if size > 256 else count_bytes)(inner, first, second)
     for rest in (patterns[:head], patterns[head + inside :]):
-        np.add.at(counts, rest.astype(np.intp), 1)
-    seen = np.flatnonzero(counts)
-    return _weighted(
-        numbers_of_patterns(tensor.dtype, tensor.scale, tensor.zero_point)[seen],
-        counts[seen],
-        smallest_normal(tensor.dtype),
-    )
+        np.add.at(first, rest.astype(np.intp), np.uint32(1))
+    values, bins = _read_as(tensor.dtype, tensor.scale, tensor.zero_point)
+    totals, found = np.zeros(8), Moments()
+    of_values = weigh(first, second, values, bins, smallest_normal(tensor.dtype), totals, found.histogram)
+    found.minimum, found.maximum, found.nan, found.inf, found.subnormal = of_values
+    return _with_totals(found, totals)
 
 
-def _weighted(values: NDArray[np.float64], counts: NDArray[np.int64], normal: float) -> Moments:
-    finite = np.isfinite(values)
-    nan = int(counts[np.isnan(values)].sum())
-    found = Moments(nan=nan, inf=int(counts[~finite].sum()) - nan)
-    x, n = values[finite], counts[finite].astype(np.float64)
-    found.finite = int(n.sum())
-    if not found.finite:
-        return found
-    found.minimum, found.maximum = float(x.min()), float(x.max())
-    found.subnormal = int(n[(x != 0) & (np.abs(x) < normal)].sum())
-    found.histogram = np.bincount(bin_of(x), n, len(found.histogram)).astype(np.int64)
-    found.mean = float(n @ x) / found.finite
-    d = x - found.mean
-    found.mean += float(n @ d) / found.finite
-    d = x - found.mean
-    d2 = d * d
-    found.m2, found.m3, found.m4 = float(n @ d2), float(n @ (d2 * d)), float(n @ (d2 * d2))
+@lru_cache(maxsize=64)
+def _read_as(dtype: str, scale: float | None, zero_point: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What each pattern stands for, and its bin."""
+    values = numbers_of_patterns(dtype, scale, zero_point)
+    return values, bin_of(np.where(np.isfinite(values), values, 0.0))
+
+
+def _with_totals(found: Moments, totals: NDArray[np.float64]) -> Moments:
+    found.finite = int(totals[FINITE])
+    found.mean, found.m2, found.m3, found.m4 = (float(totals[place]) for place in (MEAN, M2, M3, M4))
     return found
 
 
@@ -146,20 +141,16 @@ def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
     # numbers below the smallest normal one, which is a power of two: all smaller exponents
     below = int(np.frexp(normal)[1]) - 1 + bias if normal else 0
     histogram = bins_by_exponent(by_sign, zeros, bias)
-    return Moments(
-        finite=int(totals[FINITE]),
-        mean=totals[MEAN],
-        m2=totals[M2],
-        m3=totals[M3],
-        m4=totals[M4],
+    found = Moments(
         unit=unit,
         minimum=float(least) if totals[FINITE] else np.inf,
         maximum=float(most) if totals[FINITE] else -np.inf,
         nan=nan,
         inf=int(by_sign[:, -1].sum()) - nan,
-        subnormal=int(by_sign[:, :below].sum()),
+        subnormal=int(by_sign[:, :below].sum()) if normal else 0,
         histogram=histogram,
     )
+    return _with_totals(found, totals)
 
 
 def _of_keys(keys: NDArray[np.int64], signed: np.dtype[np.signedinteger[Any]]) -> NDArray[np.generic]:
