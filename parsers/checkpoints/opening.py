@@ -51,7 +51,10 @@ FORMATS: tuple[CheckpointFormat, ...] = (
 
 
 def sniff(path: str | Path) -> str | None:
-    """Name of the format of one checkpoint at `path`, or None; a folder of several saves is none itself."""
+    """Name of the format of one checkpoint at `path`, or None; a folder of several saves is none itself.
+
+    Raises `OSError` where the file may not be read.
+    """
     place = Path(path)
     for entry in FORMATS:
         if importlib.import_module(entry.module).sniff(place):
@@ -65,7 +68,8 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
     Damage inside (a truncated file, a missing shard, a header that lies) is in `Checkpoint.damage`; the rest is read.
     `within` is the folder that the user named and `path` was found in: symbolic links that lead out of it are told
     and not followed (by default out of the checkpoint's own folder; `path` itself may then be a link to anywhere).
-    Raises `InputError` where there is nothing, or nothing that any format knows.
+    Raises `InputError` where there is nothing, nothing that any format knows, or what may not be read; the last is
+    damage where `within` says that the user named a folder, so that one file does not end the story of all.
     """
     from parsers.checkpoints.roles import with_roles
 
@@ -74,10 +78,23 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
         raise InputError(f"no checkpoint at {place}: there is no such file or folder")
     if tree is not None and (reason := leads_out(place, tree)):
         return Checkpoint(place, "link", (), damage=(Damage(place, "link", reason, unsupported=True),), files=(place,))
+    try:
+        found = _read(place, tree)
+    except (OSError, InputError) as error:
+        reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        if tree is None:
+            raise InputError(f"{place}: {reason}" if isinstance(error, OSError) else reason) from error
+        return Checkpoint(place, "unread", (), damage=(Damage(place, "file", reason),), files=(place,))
+    if found is not None:
+        return with_roles(found)
+    known = "; ".join(entry.description for entry in FORMATS)
+    raise InputError(f"{place} is no checkpoint that is known here. Known: {known}")
+
+
+def _read(place: Path, tree: Path | None) -> Checkpoint | None:
     for entry in FORMATS:
         module = importlib.import_module(entry.module)
         if module.sniff(place):
             found: Checkpoint = module.read(place, within=tree) if entry.names_files else module.read(place)
-            return with_roles(found)
-    known = "; ".join(entry.description for entry in FORMATS)
-    raise InputError(f"{place} is no checkpoint that is known here. Known: {known}")
+            return found
+    return None

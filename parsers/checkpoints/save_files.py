@@ -88,7 +88,7 @@ def _holds_model(file: Path) -> bool:
     """Whether a file whose name says nothing of weights has more than one tensor, as an embedding has not."""
     from parsers.checkpoints.opening import open_checkpoint
 
-    with open_checkpoint(file) as found:
+    with open_checkpoint(file, within=file.parent) as found:
         return len(found.tensors) > 1 or bool(found.damage or found.unsafe)
 
 
@@ -115,7 +115,10 @@ def _owned(folder: Path) -> set[str]:
 def _sniff(path: Path) -> str | None:
     from parsers.checkpoints.opening import sniff
 
-    return sniff(path)
+    try:
+        return sniff(path)
+    except OSError:  # may not be read: whoever opens it says so
+        return "unread"
 
 
 def _listed(folder: Path) -> list[Path]:

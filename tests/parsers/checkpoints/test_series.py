@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -271,3 +272,22 @@ def test_damaged_files_are_saves_too(tmp_path: Path) -> None:
     found = saves(tmp_path, "step_2.safetensors")
     assert names(found) == ["step_2.safetensors", "step_3.safetensors"]
     assert open_checkpoint(found[1].path).damage
+
+
+def test_a_file_that_may_not_be_read_is_a_save_and_its_opening_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = saves(tmp_path, "step_1.pt", "step_2.pt")
+    real = Path.open
+
+    def refused(path: Path, *arguments: str) -> IO[Any]:
+        if path.name == "step_2.pt":
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert names(find_saves(tmp_path)) == names(found)
+    opened = open_checkpoint(found[1].path, within=found[1].within)
+    assert ["cannot be read (Permission denied)" in damage.reason for damage in opened.damage] == [True]
+    with pytest.raises(InputError, match=r"step_2\.pt: cannot be read \(Permission denied\)"):
+        open_checkpoint(found[1].path)
