@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -215,6 +216,12 @@ def draw_runs(named: Sequence[tuple[int, str, Curve]], ax: Axes | None = None) -
         drawn.set_yscale("log")
     if named:
         drawn.legend(loc="upper right")
-        drawn.set_xlabel(named[0][2].axis)
-        drawn.set_ylabel(named[0][2].name[:40], parse_math=False)
+        drawn.set_xlabel(_all_of([curve.axis for _, _, curve in named]))
+        drawn.set_ylabel(_all_of([curve.name for _, _, curve in named])[:40], parse_math=False)
     return drawn
+
+
+def _all_of(names: Sequence[str]) -> str:
+    """What an axis shows: every name once, the commonest first; of more than two how many others there are."""
+    counted = [name for name, _ in Counter(names).most_common()]
+    return " or ".join(counted) if len(counted) < 3 else f"{counted[0]}, or {len(counted) - 1} others by run"
