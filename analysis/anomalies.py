@@ -248,11 +248,11 @@ def _loss_findings(
 
 
 def _rises(series: Series, scale: Scale, gauge: Gauge) -> list[Rise]:
-    """The changes of level of a loss that should keep its own, from the lower of the two limits on."""
+    """The changes of level of a loss that should keep its own, each from the limit of its kind on."""
     if not _keeps_level(series):
         return []
-    staying = min(gauge.limits.of(kind, series.metric) for kind in ("divergence", "level-shift"))
-    levels = level_changes(series.values, scale, staying=staying)
+    climbing, staying = (gauge.limits.of(kind, series.metric) for kind in ("divergence", "level-shift"))
+    levels = level_changes(series.values, scale, staying=staying, climbing=climbing)
     for kind in ("divergence", "level-shift"):
         gauge.keep(kind, levels.risen, series.metric)
     return levels.changes

@@ -22,8 +22,8 @@ _LEAST_ROWS = 30
 _FIRST, _AT_ONCE = 1, 5
 #: Rows that say where a loss began, and the share of a climb that it may give back on the way, as one over this.
 _BEGUN, _TURNS = 2, 10.0
-#: Least rise worth a word, as a factor of the level before: a climb that stays, one that came back, a drop at once.
-STAYING, PASSING, DROPPING = 1.3, 1.5, 1.2
+#: Least rise worth a word, as a factor of the level before: a jump that stays, a climb, one that came back, a drop.
+STAYING, CLIMBING, PASSING, DROPPING = 1.2, 1.3, 1.5, 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,18 @@ class Levels:
     risen: float = float("nan")
 
 
-def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING) -> Levels:
+def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING, climbing: float | None = None) -> Levels:
     """At most one rise (climbing or at once) that lasts to the end, or else one hump, and at most one sudden drop.
 
     The level is a running median of 4 to 50 rows or block medians; its own noise is measured on itself, so slow waves
     raise the bar. Nothing is compared with a single last point or a single best one: a level must rise from the best
     level by more than `4 + sqrt(2 ln(independent levels))` of its noise (the second part is how far the least of so
-    many levels lies below the middle by chance) and by a factor of `staying` (a hump by 1.15 times as much). A loss
-    that leaps at once, within its first rows, to twice its beginning and never comes back has no level before it: its
-    very first rows stand for that. A level that moves all the time, smoothly, is no noise: a loss that ends above its
-    first rows, up a last climb of a third of the log that gives back a tenth of itself at most, has diverged too. And
-    a leap between rows that is kept is one however far the level had fallen before (`level_leap`). Series under 30 rows
-    have no changes.
+    many levels lies below the middle by chance) and by a factor: of `staying` at once, of `climbing` (by default 1.08
+    times `staying`) little by little, of 1.25 times `staying` where it comes back. A loss that leaps at once, within
+    its first rows, to twice its beginning and never comes back has no level before it: its very first rows stand for
+    that. A level that moves all the time, smoothly, is no noise: a loss that ends above its first rows, up a last climb
+    of a third of the log that gives back a tenth of itself at most, has diverged too. And a leap between rows that is
+    kept is one however far the level had fallen before (`level_leap`). Series under 30 rows have no changes.
     """
     scaled, block = _blocks(scale.forward(values))
     if len(scaled) < _LEAST_ROWS:
@@ -68,10 +68,14 @@ def level_changes(values: Floats, scale: Scale, *, staying: float = STAYING) -> 
     noise = _noise(scaled, level, window)
     bar = noise * (4.0 + np.sqrt(2.0 * np.log(len(scaled) / window)))
     span = max(float(np.quantile(scaled, 0.95) - np.quantile(scaled, 0.05)), float(level[0] - level.min()))
-    found = _lasting(scaled, level, window, max(bar, _least(scale, staying, span)))
-    if found is None and scale.name == "log":
+    climbing = staying * CLIMBING / STAYING if climbing is None else climbing
+    found = _lasting(scaled, level, window, max(bar, _least(scale, min(staying, climbing), span)))
+    leapt = found is not None and found[0] == "jump"  # what went up at once is no climb, however low it is
+    if found is not None and not found[4] - found[3] >= _least(scale, staying if leapt else climbing, span):
+        found = None
+    if found is None and not leapt and scale.name == "log":
         found = _from_start(scaled, level, window, bar) or _worse_than_begun(
-            scaled, level, window, float(np.log(staying))
+            scaled, level, window, float(np.log(climbing))
         )
     if found is None and (leap := level_leap(scaled, _least(scale, staying, span))) is not None:
         found = "jump", leap[0], len(scaled) - 1, leap[1], leap[2]

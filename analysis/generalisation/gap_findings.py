@@ -350,7 +350,8 @@ def _large_gap(run: str, pair: Pair, summary: GapSummary, bounds: Bounds, by_pla
             return None
         settled = both_settled(pair.x, pair.eval, pair.train, start)
         least = bounds.least_settled if settled else bounds.least_excess
-        if evaluated - train >= least * start and not by_plan:
+        # of a train loss that ended above its beginning the gap is no matter of what carries over
+        if evaluated - train >= least * start > least * train and not by_plan:
             severity = "warning"
         said = f"{evaluated:.4g} against {train:.4g} ({evaluated / train:.3g} times)"
     else:

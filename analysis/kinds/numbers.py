@@ -61,7 +61,7 @@ KINDS = {
         "there, for a component beside a total, and for drops",
         limit=Limit(
             "times",
-            1.3,
+            1.2,
             "times the better level",
             "calibrated: the levels of healthy runs of every noise stay below (tests/analysis/test_anomalies_rates.py)",
             lowest=1.0,

@@ -200,6 +200,17 @@ def test_a_gap_between_curves_that_have_settled_is_a_warning_though_it_is_small_
         assert gap.severity == "warning" and gap.evidence["settled"] and "differs" in gap.causes[0]
 
 
+def test_the_gap_of_a_run_that_diverged_is_information():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        steps, evals = np.arange(400), np.arange(0, 400, 16)
+        climb = np.exp(np.maximum(0.0, (np.arange(400) - 240) / 20))
+        train = (0.2 + 1.8 * np.exp(-steps / 40)) * climb * np.exp(0.05 * rng.normal(size=400))
+        held_out = (0.2 + 1.8 * np.exp(-evals / 40)) * climb[evals] ** 1.5 * np.exp(0.05 * rng.normal(size=len(evals)))
+        found = kinds(from_series({"loss": (steps, train), "eval_loss": (evals, held_out)}))
+        assert found.get("train-eval-gap") in (None, "info")
+
+
 def test_memorising_that_goes_on_to_two_small_losses_is_information():
     for seed in range(SEEDS):
         rng = np.random.default_rng(seed)

@@ -42,3 +42,20 @@ def test_waves_and_restarts_and_leaps_that_are_not_kept_are_no_leap() -> None:
     assert level_leap(some + 0.4 * np.sin(row / 40), 0.26) is None
     assert level_leap(some + np.where((row > 300) & (row < 420), 1.0, 0.0), 0.26) is None
     assert level_leap(some[:20], 0.26) is None and level_leap(np.zeros(100), 0.26) is None
+
+
+def alarms(loss: np.ndarray) -> list[tuple[str, str]]:
+    return [(f.kind, f.severity) for f in anomalies(run_of({"loss": loss})).findings if f.severity != "info"]
+
+
+@pytest.mark.parametrize("times", [1.25, 1.4])
+def test_a_quarter_more_at_once_is_a_shift_and_little_by_little_is_no_divergence(times):
+    shift = climb = 0
+    for seed in range(20):
+        rng, row = np.random.default_rng([seed, 3]), np.arange(300)
+        level = 0.5 + 0.5 * np.exp(-row / 40)
+        at_once = level * np.where(row < 190, 1.0, times) * noise("lognormal", 0.04, 300, rng)
+        slowly = level * np.exp(np.log(min(times, 1.25)) * np.clip((row - 150) / 140, 0, 1))
+        shift += ("level-shift", "warning") in alarms(at_once)
+        climb += bool(alarms(slowly * noise("lognormal", 0.04, 300, rng)))
+    assert shift >= 18 and climb == 0
