@@ -20,7 +20,7 @@ _OTHER = re.compile(
     re.IGNORECASE,
 )
 #: `optimizer`, `optim_g`, `optimizer_states`, `g_optim`, `last_optimizer_state`, `optimizerG`, `optimizer_1`.
-_OPTIMIZER = re.compile(r"(?:\w+_)?optim(?:izer)?s?(?:_?\w+)?|(?:\w+_)?opt(?:_\w+)?", re.IGNORECASE)
+_OPTIMIZER = re.compile(r"(?i:(?:\w+_)?opt(?:im(?:izer)?s?)?)(?:_\w+|[A-Z0-9]\w*)?")
 _SURELY_OPTIMIZER = re.compile(r"optim", re.IGNORECASE)
 _EMA = re.compile(r"(?:\w+_)?ema(?:_\w+)?|swa_model|averaged?_model|shadow(?:_params)?", re.IGNORECASE)
 #: The copy of the weights that ema-pytorch keeps in its average.

@@ -270,6 +270,18 @@ def test_a_models_own_parts_keep_their_names() -> None:
     assert [got[0] for got in flat(gan, "safetensors").values()] == ["weights"] * 3
 
 
+@pytest.mark.parametrize(
+    "owner", ["optimizer", "optimizers.0", "optim_g", "optimizerG", "g_optim", "OptimizerD", "opt_1"]
+)
+def test_optimizers_are_told_by_their_names(owner: str) -> None:
+    assert flat(["model.w", f"{owner}.state.0.exp_avg"], epoch=1)[f"{owner}.state.0.exp_avg"][0] == "optimizer"
+
+
+def test_modules_whose_names_only_begin_as_an_optimizers_are_weights() -> None:
+    names = ["optimus.encoder.weight", "optical.conv.weight", "opt.decoder.weight"]
+    assert [got[0] for got in flat(names, "safetensors").values()] == ["weights"] * 3
+
+
 def test_gpt_sovits_holds_its_weights_in_weight() -> None:
     assert flat(["weight.enc_p.w", "weight.dec.w"], info="s2")["weight.enc_p.w"] == ("weights", "enc_p.w")
 
