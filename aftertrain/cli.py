@@ -226,7 +226,10 @@ def _load(given: argparse.Namespace) -> RunSet:
 def _settings(given: argparse.Namespace) -> Settings:
     from parsers.settings import find_settings, read_settings
 
-    return find_settings() if given.config is None else read_settings(given.config)
+    if "settings" not in given:  # one command asks for roles and for rules: the file is read once for both
+        given.settings = find_settings() if given.config is None else read_settings(given.config)
+    settings: Settings = given.settings
+    return settings
 
 
 def _rules(given: argparse.Namespace) -> Rules:

@@ -259,3 +259,16 @@ def test_a_mistake_in_the_settings_stops_every_command_that_takes_them(
         assert main([*command, log, "--config", str(settings)]) == 2
         told = capsys.readouterr()
         assert told.out == "" and "mine.toml: [roles] 'energy': unknown role 'los'; did you mean 'loss'" in told.err
+
+
+def test_the_settings_of_a_project_are_read_once_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from parsers import settings
+
+    (tmp_path / "aftertrain.toml").write_text('[findings]\nignore = ["outlier"]\n')
+    log = write_log(tmp_path / "a.jsonl")
+    read: list[Path] = []
+    parsed = settings._parsed
+    monkeypatch.setattr(settings, "_parsed", lambda path: (read.append(path), parsed(path))[1])
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", str(log)]) == 0
+    assert [path.name for path in read] == ["aftertrain.toml"]
