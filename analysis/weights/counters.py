@@ -20,6 +20,8 @@ _EPOCH = re.compile(r"(^|\.)(epoch|current_epoch)$")
 _BY_ONE, _SKIPPED = 2, 0.02
 #: Whole factors that are known: batches of one update, optimizers, processes that step a scheduler each.
 _FACTORS = 64
+#: Smaller counts are a whole part of anything.
+_COUNTED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,11 @@ def _is_near(one: float, other: float | None) -> bool:
 def _factor(one: float, other: float) -> int | None:
     """The whole factor, from 2 to 64, by which two counters differ; None where there is none."""
     low, high = sorted((one, other))
-    if low < 4:
+    if low < _COUNTED:
         return None
     factor = round(high / low)
-    return factor if 2 <= factor <= _FACTORS and abs(high / low - factor) <= 0.005 * factor else None
+    # The last group of batches may be incomplete.
+    return factor if 2 <= factor <= _FACTORS and abs(high - factor * low) <= max(factor, 0.005 * high) else None
 
 
 def _apart(saved: Saved, run_name: str, what: str, value: float, counts: Counts) -> list[Finding]:
