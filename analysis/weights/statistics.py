@@ -264,13 +264,9 @@ def _spans(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _frame(taken: Sequence[_Taken]) -> pl.DataFrame:
-    """Rows become columns here: Polars takes long to look through rows that hold lists."""
-    rows = [_row(one) for one in taken]
-    columns = list(zip(*rows, strict=True)) or [()] * (len(STATISTICS) - 1)
-    names = [name for name in STATISTICS if name != "histogram"]
-    frame = pl.DataFrame(
-        [pl.Series(name, column, STATISTICS[name]) for name, column in zip(names, columns, strict=True)]
-    )
+    """The histograms go in as one array: Polars takes long to look through rows that hold long lists."""
+    schema = {name: kind for name, kind in STATISTICS.items() if name != "histogram"}
+    frame = pl.DataFrame([_row(one) for one in taken], schema=schema, orient="row")
     tallies = np.array([one.moments.histogram for one in taken], np.int64).reshape(-1, BINS)
     histogram = pl.Series("histogram", tallies).cast(STATISTICS["histogram"])
     unknown = pl.col("error").is_not_null()
