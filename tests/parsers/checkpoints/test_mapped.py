@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstream.errors import InputError
@@ -35,6 +35,7 @@ def test_values_are_read_only_views_wherever_they_begin(tmp_path: Path, before: 
     files.close()
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 5), st.lists(st.integers(1, 3), min_size=1, max_size=3), st.data())
 def test_strides_and_offsets_are_those_of_numpy(
     tmp_path_factory: pytest.TempPathFactory, offset: int, shape: list[int], data: st.DataObject

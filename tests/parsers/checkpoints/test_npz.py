@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -35,6 +35,7 @@ def npy(array: np.ndarray[Any, Any]) -> bytes:
     return made.getvalue()
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text("abc_", min_size=1, max_size=4), arrays, max_size=4), st.booleans(), st.booleans())
 def test_what_numpy_writes_comes_back_in_either_order_packed_or_not(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, np.ndarray[Any, Any]], packed: bool, columns: bool
@@ -225,6 +226,7 @@ def test_other_zips_and_other_files_are_no_npz(tmp_path: Path) -> None:
     assert not sniff(tmp_path)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=60), st.integers(0, 200))
 def test_no_change_of_bytes_makes_reading_fail(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, place: int

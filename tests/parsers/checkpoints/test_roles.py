@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
@@ -335,6 +335,7 @@ def every_way(group: list[tuple[int, ...] | None], model: list[Parameter]) -> li
     return ways
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(Shapes, st.lists(st.booleans(), min_size=8, max_size=8), st.lists(st.booleans(), min_size=8, max_size=8))
 def test_a_place_is_told_where_all_ways_agree_and_only_there(
     shapes: list[tuple[int, ...]], trained: list[bool], stateless: list[bool]
@@ -349,6 +350,7 @@ def test_a_place_is_told_where_all_ways_agree_and_only_there(
     assert all(name in ("", one.name) for name, one in zip(told, truth, strict=True))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([(2,), (3,)]), max_size=6), st.randoms(use_true_random=False))
 def test_in_any_order_nothing_is_told_that_a_sorted_file_could_have_hidden(
     shapes: list[tuple[int, ...]], chance: Any

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
@@ -52,6 +52,7 @@ def bytes_of(tensor: torch.Tensor) -> bytes:
 shapes = st.lists(st.integers(0, 4), max_size=4)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.tuples(st.sampled_from(TYPES), shapes), max_size=6))
 def test_what_the_library_writes_comes_back_bit_by_bit(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, tuple[torch.dtype, list[int]]]
@@ -249,6 +250,7 @@ entries = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, entries, max_size=5), st.integers(0, 40))
 def test_whatever_a_header_says_each_tensor_is_given_or_is_damage_and_never_shares_bytes(
     told: dict[str, object], data: int
@@ -267,6 +269,7 @@ def test_whatever_a_header_says_each_tensor_is_given_or_is_damage_and_never_shar
     assert len(claimed) == len(set(claimed))
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([0, 1, 2, 3, 4]), min_size=1, max_size=4), st.integers(0, 3))
 def test_a_file_that_the_library_accepts_has_no_damage(lengths: list[int], extra: int) -> None:
     header, at = {}, 0

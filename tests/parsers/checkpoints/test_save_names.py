@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from parsers.checkpoints.save_names import Told, folder_told, told_by
@@ -136,11 +136,13 @@ def test_a_folder_counts_only_where_its_name_is_nothing_else(name: str, told: To
     assert folder_told(name) == told
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9), st.integers(0, 9999))
 def test_every_step_and_epoch_of_lightning_is_read(step: int, epoch: int) -> None:
     assert told_by(f"epoch={epoch}-step={step}.ckpt") == Told(step=step, epoch=float(epoch))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60))
 def test_any_name_can_be_read(name: str) -> None:
     assert told_by(name).words is not None
