@@ -225,8 +225,9 @@ def lr_schedule(draw: Draw) -> Planted:
 def _rate(draw: Draw, planned: Schedule) -> Callable[[int], float]:
     size = draw.size
     if draw.variant == "warmup-missing":
-        peak_then = planned.with_(warmup=0)
-        return lambda step: peak_then.at(step) if step < planned.warmup else planned.at(step)
+        if draw.rng.random() < 0.5:  # nothing holds the rate down where it should rise, or nothing is said of a rise
+            return lambda step: planned.peak if step < planned.warmup else planned.at(step)
+        return planned.with_(warmup=0).at
     if draw.variant == "too-often":
         return lambda step: planned.at(step * size)
     if draw.variant == "per-epoch":
