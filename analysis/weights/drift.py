@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -31,7 +32,7 @@ _RATE = re.compile(r"param_groups\.\d+\.(lr|initial_lr|max_lr)$")
 _DECAY = re.compile(r"param_groups\.\d+\.weight_decay$")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class _Interval:
     """One stretch between saves: steps, the largest learning rate known of it, and the rows of what moved."""
 
@@ -41,7 +42,7 @@ class _Interval:
     rate: float | None
     rows: dict[str, dict[str, Any]]
 
-    @property
+    @cached_property
     def typical(self) -> float:
         """The median update ratio of the matrices that moved."""
         ratios = [row["update_ratio"] for row in self.rows.values() if row["update_ratio"] > 0]
@@ -176,10 +177,14 @@ def _times_its_past(intervals: list[_Interval], n: int, name: str) -> float | No
 
 
 def _beside_others(interval: _Interval, name: str) -> float | None:
-    others = [row["update_ratio"] for key, row in interval.rows.items() if key != name and row["update_ratio"] > 0]
-    if name not in interval.rows or not others:
+    """The layer's ratio over that of the median layer; of two layers over the other's."""
+    if name not in interval.rows:
         return None
-    return float(interval.rows[name]["update_ratio"]) / float(median(others))
+    usual = interval.typical
+    if len(interval.rows) < 3:
+        others = [row["update_ratio"] for key, row in interval.rows.items() if key != name]
+        usual = others[0] if others else 0.0
+    return float(interval.rows[name]["update_ratio"]) / usual if usual > 0 else None
 
 
 def _beyond_adam(here: _Interval, run_name: str, gauge: Gauge) -> list[Finding]:

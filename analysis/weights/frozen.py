@@ -55,11 +55,11 @@ def frozen_layers(moves: Moves, run_name: str, meant: Meant, gauge: Gauge) -> li
         return []
     resting = {}
     for name in order:
-        steps, first = moves.rest(name)
+        steps, first = moves.rest(name, meant.begins(name))
         still = first is not None and gauge.reaches("frozen-layer", float(steps), name, layer_of(name))
         if not still:
             gauge.keep("frozen-layer", float(steps), name)
-        elif meant.of(name) != "freeze" or (moves.spans[-1][1].at or 0) > meant.begins(name):
+        else:
             resting[name] = (steps, first or 0)
     purpose = _on_purpose(order, resting)
     found = [_still(moves, name, *resting[name], purpose=name in purpose, meant=meant) for name in resting]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,11 +50,14 @@ class Moves:
         """Intervals in which a parameter is known, and in which anything at all moved."""
         return [n for n in self.lively if self.moved[name][n] is not None]
 
-    def rest(self, name: str) -> tuple[int, int | None]:
-        """Steps for which a parameter has stood still up to the end while others moved, and the interval they begin."""
+    def rest(self, name: str, since: float = -math.inf) -> tuple[int, int | None]:
+        """Steps for which a parameter has stood still up to the end while others moved, and the interval they begin.
+
+        Intervals that begin before the step `since` are not counted.
+        """
         steps, first = 0, None
         for n in reversed(self.observed(name)):
-            if self.moved[name][n]:
+            if self.moved[name][n] or (self.spans[n][0].at or 0) < since:
                 break
             steps, first = steps + self.length[n], n
         return steps, first

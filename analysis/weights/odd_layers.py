@@ -22,7 +22,7 @@ _STACK = 4
 
 
 def all_zero(saved: Saved, run_name: str) -> list[Finding]:
-    """Matrices that are 0 in every element in a save that was trained: information, `dead-units`."""
+    """Matrices that are 0 in every element, but for a save of step 0: information, `dead-units`."""
     rows = [
         row
         for row in saved.rows("weights")
@@ -32,7 +32,7 @@ def all_zero(saved: Saved, run_name: str) -> list[Finding]:
         and not is_buffer(row["parameter"])
         and not begins_at_zero(row["parameter"])
     ]
-    if not rows or not saved.at:
+    if not rows or saved.at == 0:
         return []
     name = rows[0]["parameter"]
     return [

@@ -114,6 +114,20 @@ def test_two_players_of_a_game_in_one_save_are_two_models(tmp_path: Path) -> Non
     assert loud(story(tmp_path)) == []
 
 
+def test_a_target_network_that_is_made_equal_now_and_then_is_no_lost_tie(tmp_path: Path) -> None:
+    training = Training.of(tmp_path, "mlp", "adam")
+    target = {f"q_target.{key}": value.clone() for key, value in training.model.state_dict().items()}
+    training.extra = lambda t: {"model": {**{f"q.{k}": v for k, v in t.model.state_dict().items()}, **target}}
+
+    def synchronise(now: Training) -> None:
+        if now.step in (20, 60):
+            target.update({f"q_target.{key}": value.clone() for key, value in now.model.state_dict().items()})
+
+    training.after_step = synchronise
+    training.run(5)
+    assert loud(story(tmp_path)) == []
+
+
 def test_an_export_in_half_the_width_after_the_training_is_no_fault(tmp_path: Path) -> None:
     training = Training.of(tmp_path, "transformer", "adamw").run(3)
     half = {key: value.bfloat16() for key, value in training.model.state_dict().items()}
