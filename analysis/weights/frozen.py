@@ -95,7 +95,7 @@ def _still(moves: Moves, name: str, steps: int, first: int, *, purpose: bool, me
     elif begins_at_zero(name) and reason == "unknown":
         severity = "info"
     elif reason == "no move":
-        severity = "warning"
+        severity = "info" if _master_weights(moves, name) and _too_coarse(moves, name, first) else "warning"
     elif purpose and not (before and reason == "zero gradient"):
         severity = "info"
     else:
@@ -124,6 +124,12 @@ def _too_coarse(moves: Moves, name: str, first: int) -> bool:
     like = [one for one in moves.moving if bits[one] == bits[name] and len(tensors[one].shape) >= 2]
     shares = [share for one in like for share in moves.moved[one][first:] if share]
     return not shares or median(shares) < _CLEARLY
+
+
+def _master_weights(moves: Moves, name: str) -> bool:
+    """Whether moments are finer than the saved weights: the weights that train are as fine, and lie elsewhere."""
+    own = DTYPES[moves.spans[-1][1].weights[name].dtype].bits
+    return any(DTYPES[row["dtype"]].bits > own for row in moments_of(moves.states.get(name, [])))
 
 
 def _reason(moves: Moves, name: str) -> _Reason:

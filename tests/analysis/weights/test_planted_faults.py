@@ -82,6 +82,24 @@ def test_updates_that_are_lost_in_bfloat16_are_told_as_such(tmp_path: Path) -> N
     assert "resolution" in one.causes[0]
 
 
+@pytest.mark.parametrize(("pure", "severity"), [(True, "warning"), (False, "info")])
+def test_steps_too_small_for_bfloat16_are_lost_in_training_and_only_hidden_in_an_export(
+    pure: bool, severity: str, tmp_path: Path
+) -> None:
+    training = Training.of(tmp_path, "conv", "adam", every=40)
+    if pure:
+        training.model.bfloat16()
+        training.batches = torch.bfloat16
+    half = {key: value.bfloat16() for key, value in training.model.state_dict().items() if value.is_floating_point()}
+    training.optimizer = torch.optim.Adam(training.model.parameters(), lr=1e-7)
+    training.extra = lambda t: {
+        "model": {**t.model.state_dict(), **{k: t.model.state_dict()[k].bfloat16() for k in half}}
+    }
+    training.run(3)
+    found = [f for f in story(tmp_path) if f.kind == "frozen-layer" and f.evidence["gradient"] == "no move"]
+    assert {f.severity for f in found} == {severity}
+
+
 class Branched(nn.Module):
     """A network with a branch that is multiplied by 0."""
 

@@ -154,6 +154,8 @@ class Training:
     every: int = 20
     seed: int = 0
     step: int = 0
+    #: Type of the inputs that are no tokens.
+    batches: torch.dtype = torch.float32
     extra: Callable[[Training], dict[str, Any]] = field(default=lambda _: {})
     after_step: Callable[[Training], None] = field(default=lambda _: None)
 
@@ -193,6 +195,7 @@ class Training:
     def _run(self, steps: int) -> Training:
         for _ in range(steps):
             x, y = _batch(self.model, self._made)
+            x = x.to(self.batches) if x.is_floating_point() else x
             self.optimizer.zero_grad()
             functional.cross_entropy(self.model(x).flatten(0, -2), y.flatten()).backward()
             self.optimizer.step()
