@@ -54,7 +54,7 @@ def _save_rows(found: Checkpoints) -> list[list[str]]:
         rows.append(
             [
                 printable(row["save"], 60),
-                _number(row["step"]),
+                f"epoch {row['epoch']:g}" if row["step"] is None and row["epoch"] is not None else _number(row["step"]),
                 row["format"],
                 _size(row["bytes"]),
                 _number(row["parameters"]),
@@ -80,11 +80,15 @@ def _finding_lines(findings: Sequence[Finding], shown: Callable[[str], str]) -> 
 
 
 def _told(found: Checkpoints, table: _Table, shown: Callable[[str], str]) -> str:
-    lines = [f"{found.status.upper()}  {shown(found.run)}: {found.saves.height} saves", ""]
+    lines = [f"{found.verdict.upper()}  {shown(found.run)}: {found.saves.height} saves", ""]
     rows = _save_rows(found)
     lines += [table(rows[-_ROWS:], _SAVES)] if rows else []
     lines += [f"({len(rows) - _ROWS} earlier saves are not shown)"] if len(rows) > _ROWS else []
-    lines += ["", *_finding_lines(found.findings, shown)] if found.findings else ["", "  nothing wrong found"]
+    lines += (
+        ["", *_finding_lines(found.findings, shown)]
+        if found.findings
+        else ["", "  nothing wrong found" if found.frame.height else "  no tensor could be read"]
+    )
     if found.spectra.height:
         lines += ["", table(_spectrum_rows(found.spectra), _SPECTRA)]
     return "\n".join(lines)

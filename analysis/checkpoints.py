@@ -55,6 +55,11 @@ class Checkpoints(Result):
     series: tuple[Reading, ...] = field(default=(), repr=False)
 
     @property
+    def verdict(self) -> str:
+        """The status in words; `not judged` in place of healthy where no tensor could be read."""
+        return self.status if self.frame.height or self.status != "healthy" else "not judged"
+
+    @property
     def views(self) -> tuple[str, ...]:
         """What `plot` can show of these saves."""
         matrices = self.frame.filter((pl.col("role") == "weights") & (pl.col("shape").list.len() >= 2))

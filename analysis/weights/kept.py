@@ -118,9 +118,8 @@ def _of_run(run: Run) -> tuple[Save, ...]:
 
 
 def bytes_of(saves: Iterable[Save]) -> int:
-    """Bytes of all files of some saves."""
-    total = 0
+    """Bytes of all files of some saves, each file once."""
+    files: set[Path] = set()
     for save in saves:
-        files = [save.path] if save.path.is_file() else [file for file in save.path.rglob("*") if file.is_file()]
-        total += sum(file.stat().st_size for file in files)
-    return total
+        files |= {save.path} if save.path.is_file() else {file for file in save.path.rglob("*") if file.is_file()}
+    return sum(file.stat().st_size for file in files)

@@ -12,12 +12,11 @@ from analysis.findings import Finding, NotApplicable
 from analysis.limits import Gauge
 from analysis.weights.between_saves import findings_between
 from analysis.weights.differences import differences
-from analysis.weights.kept import bytes_of
 from analysis.weights.one_save import findings_of_save
 from analysis.weights.saved import Saved, told_once
 from analysis.weights.statistics import statistics
 from eventstream.errors import InputError, unknown_name
-from parsers.checkpoints.checkpoint import Checkpoint
+from parsers.checkpoints.checkpoint import Checkpoint, Damage
 from parsers.checkpoints.opening import open_checkpoint
 from parsers.checkpoints.series import Save
 from parsers.checkpoints.tensors import Role
@@ -104,7 +103,7 @@ def read_series(
     """
     plan = None if log is None else log.planned
     with ExitStack() as stack:
-        opened = in_time([(s, stack.enter_context(open_checkpoint(s.path, within=s.within))) for s in saves])
+        opened = in_time([(save, stack.enter_context(_opened(save))) for save in saves])
         read: list[Kept] = []
         story: list[Saved] = []
         changes: list[pl.DataFrame] = []
@@ -128,7 +127,7 @@ def read_series(
                     saved.at,
                     _epoch(save, checkpoint),
                     checkpoint.format,
-                    bytes_of([save]),
+                    sum(file.stat().st_size for file in set(checkpoint.files) if file.exists()),
                     saved.statistics,
                     changed,
                     None if before is None else before.name,
@@ -138,6 +137,16 @@ def read_series(
         found = told_once(found)
         found += findings_between(story, changes, run_name=run, learning_rates=_rates(log), plan=plan, gauge=gauge)
     return Reading(tuple(read), tuple(found), _unjudged(story))
+
+
+def _opened(save: Save) -> Checkpoint:
+    """The open checkpoint; one that no reader can open at all has nothing but the reason."""
+    try:
+        return open_checkpoint(save.path, within=save.within)
+    except InputError as error:
+        return Checkpoint(
+            save.path, "unknown", (), damage=(Damage(save.path, "the whole", str(error), unsupported=True),)
+        )
 
 
 def in_time(opened: Sequence[tuple[Save, Checkpoint]]) -> list[tuple[Save, Checkpoint]]:

@@ -9,8 +9,10 @@ import polars as pl
 
 from analysis.weights.differences import DIFFERENCES
 from analysis.weights.reading import Kept, Reading
+from analysis.weights.saved import is_buffer
 from analysis.weights.spectra import SCHEMA as SPECTRA
 from analysis.weights.statistics import STATISTICS
+from parsers.checkpoints.tensors import DTYPES
 
 __all__ = ["SAVES", "changes_of", "frame_of", "saves_frame", "spectra_of"]
 
@@ -42,7 +44,7 @@ def saves_frame(readings: Iterable[Reading]) -> pl.DataFrame:
 
 def _row(kept: Kept) -> tuple[object, ...]:
     weights = kept.statistics.filter(pl.col("role") == "weights")
-    norms = weights["norm"].drop_nulls().drop_nans().to_list()
+    norms = weights.filter(_learned("dtype"))["norm"].drop_nulls().drop_nans().to_list()
     return (
         kept.save.name,
         kept.save.series,
@@ -61,10 +63,18 @@ def _row(kept: Kept) -> tuple[object, ...]:
 
 
 def _ratio(changes: pl.DataFrame) -> float | None:
-    """Norm of all updates over that of all weights before."""
-    both = changes.filter(pl.col("status").is_in(["same", "changed"]) & pl.col("update_norm").is_finite())
+    """Norm of all updates of the weights over that of all weights before."""
+    kept = (pl.col("role") == "weights") & _learned("dtype_a") & pl.col("update_norm").is_finite()
+    both = changes.filter(kept & pl.col("status").is_in(["same", "changed"]))
     size = math.hypot(*both["norm_a"].drop_nulls().to_list()) if both.height else 0.0
     return math.hypot(*both["update_norm"].to_list()) / size if size > 0 else None
+
+
+def _learned(dtype: str) -> pl.Expr:
+    """Rows of what training moves: counters and statistics of normalisation are none of it."""
+    counted = [name for name, kind in DTYPES.items() if kind.kind in ("integer", "boolean")]
+    buffers = pl.col("parameter").map_elements(is_buffer, return_dtype=pl.Boolean, skip_nulls=False)
+    return ~pl.col(dtype).is_in(counted) & ~buffers
 
 
 def frame_of(readings: Iterable[Reading]) -> pl.DataFrame:

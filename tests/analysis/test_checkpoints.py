@@ -242,3 +242,32 @@ def test_the_line_between_two_saves_of_a_linear_model_is_a_parabola(tmp_path: Pa
         save_file({"w": torch.tensor([value])}, tmp_path / f"step_{step}.safetensors")
     told = at.checkpoints(tmp_path).line(lambda state: float(state["w"][0]) ** 2, points=5)
     assert told.frame["loss"].to_list() == pytest.approx([1.0, 0.0, 1.0, 4.0, 9.0])
+
+
+def test_counters_and_running_statistics_are_no_part_of_the_norm_of_the_weights(tmp_path: Path) -> None:
+    for step in (100, 200):
+        state = {"fc.weight": torch.ones(2, 2), "bn.running_var": torch.full((2,), 1e3 * step)}
+        save_file({**state, "bn.num_batches_tracked": torch.tensor(step)}, tmp_path / f"step_{step}.safetensors")
+    saves = at.checkpoints(tmp_path).saves
+    assert saves["norm"].to_list() == [2.0, 2.0] and saves["update_ratio"].to_list() == [None, 0.0]
+
+
+def test_a_save_that_nobody_can_open_is_told_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis.weights import reading
+
+    opened = reading.open_checkpoint
+
+    def vanishing(path: Path, **options: Any) -> Any:
+        if path.name == "step_200.safetensors":
+            raise at.InputError(f"{path}: no such file")
+        return opened(path, **options)
+
+    monkeypatch.setattr(reading, "open_checkpoint", vanishing)
+    found = at.checkpoints(series(tmp_path / "run"))
+    assert found.saves.height == 4 and found.frame["save"].n_unique() == 3
+    assert any("no such file" in f.message for f in found.findings)
+
+
+def test_healthy_is_not_said_where_no_tensor_could_be_read(tmp_path: Path) -> None:
+    torch.save({"step": 3}, tmp_path / "step_3.pt")
+    assert at.checkpoints(tmp_path / "step_3.pt").verdict == "not judged"
