@@ -49,9 +49,7 @@ def _sums(x: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - c
 
 
 @compiled
-def _extremes(
-    bits: NDArray[np.signedinteger[Any]], sign: int, rest: np.int64
-) -> tuple[int, int]:  # pragma: no cover - compiled
+def _extremes(bits: NDArray[np.signedinteger[Any]], sign: int, rest: np.int64) -> Any:  # pragma: no cover - compiled
     """Least and largest of finite numbers, as integers in the same order: `bits` are theirs, signed.
 
     Comparisons of floats are not vectorised, because of NaN; those of integers are.
@@ -199,12 +197,13 @@ def weigh(  # pragma: no cover - compiled
     normal: float,
     totals: Totals,
     histogram: NDArray[np.int64],
-) -> tuple[float, float, int, int, int]:
+) -> tuple[Any, ...]:
     """Moments from the counts of patterns (the sum of two tables) and what each stands for; gives the extremes and the
     counts of NaN, infinities and subnormal numbers.
     """
     seen = np.empty(len(values), np.int64)
-    finite = left = nan = inf = subnormal = 0
+    left = 0
+    finite = nan = inf = subnormal = np.int64(0)
     least, most, total = np.inf, -np.inf, 0.0
     for p in range(len(values)):
         count = np.int64(first[p]) + np.int64(second[p])
@@ -224,16 +223,16 @@ def weigh(  # pragma: no cover - compiled
             histogram[bins[p]] += count
             if v != 0 and abs(v) < normal:
                 subnormal += count
-    mean = total / max(finite, 1)
+    mean = total / finite if finite else 0.0
     s1 = s2 = s3 = s4 = 0.0
     for k in range(left):
         p = seen[k]
-        count = np.float64(first[p]) + np.float64(second[p])
+        weight = np.float64(first[p]) + np.float64(second[p])
         d = values[p] - mean
-        s1 += count * d
-        s2 += count * d * d
-        s3 += count * d * d * d
-        s4 += count * d * d * d * d
+        s1 += weight * d
+        s2 += weight * d * d
+        s3 += weight * d * d * d
+        s4 += weight * d * d * d * d
     if finite:
         _join(totals, finite, (mean, s1, s2, s3, s4))
     return least, most, nan, inf, subnormal
