@@ -51,7 +51,7 @@ _SCHEMA = pl.Schema(
 )
 #: Episodes of one kind and metric that are told one by one; the rest is summed up in one finding.
 _HANDFUL = 4
-#: Steps around an episode within which a planned change of level explains spikes too.
+#: Kinds that are judged on losses only.
 _DETERMINED = ("loss-spike", "level-shift", "divergence")
 
 

@@ -18,15 +18,11 @@ def phase_about(run: Run, first: int, last: int | None = None) -> str:
     >>> phase_about(finish("r", "r", "jsonl", plan=plan), 78), phase_about(finish("r", "r", "jsonl", plan=plan), 40)
     ('the planned phase route begins at step 80', '')
     """
-    end = float(run.last_step or 0)
+    plan, end = run.planned, float(run.last_step or 0)
     near = max(_NEAR, _SHARE * end)
-    for phase in run.planned.phases:
-        # a start below 1 is told as a share of the run
-        start, ramp = (
-            (phase.start * end, phase.ramp_length * end)
-            if 0 < phase.start < 1
-            else (phase.start, phase.ramp_length if phase.ramp_length >= 1 else phase.ramp_length * end)
-        )
+    unit = float(plan.total_steps or end) if plan.axis == "progress" else 1.0
+    for phase in plan.phases:
+        start, ramp = phase.start * unit, phase.ramp_length * unit
         if start > 0 and first - near - ramp <= start <= (first if last is None else last) + near:
             return f"the planned phase {phase.name} begins at step {start:.0f}"
     return ""
