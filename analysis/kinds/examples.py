@@ -211,7 +211,7 @@ EXAMPLES: Mapping[str, Example] = {
     "train-eval-gap": Example(
         "warning",
         "eval loss ends far from train: 1.508 against 0.02966 (50.9 times), over the last third; train began at 1.914",
-        "eval train ratio gap limit train_start gap_trend gap_trend_low gap_trend_high",
+        "eval train ratio gap limit train_start settled gap_trend gap_trend_low gap_trend_high",
     ),
     "train-eval-scale-mismatch": Example(
         "warning",
