@@ -100,7 +100,7 @@ def draw_norms(ax: Axes, frame: pl.DataFrame, options: dict[str, Any]) -> str:
             rows = shown.filter(pl.col("save") == save)
             named = number in (0, len(chosen) - 1)
             label = f"step {rows['step'][0]:,}" if rows["step"][0] is not None else str(save)[-24:]
-            look = {"color": COLOURS["blue"], "alpha": (number + 1) / len(chosen), "marker": "."}
+            look: dict[str, Any] = {"color": COLOURS["blue"], "alpha": (number + 1) / len(chosen), "marker": "."}
             look |= {"label": label.replace("$", "") if named else "_", **options}
             ax.plot(rows["size"].to_numpy(), [place[name] for name in rows["parameter"]], **look)
         if len(chosen) > 1:
