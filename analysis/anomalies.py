@@ -128,7 +128,7 @@ def anomalies(
     raw numbers, where the textbook rules flag the start of every healthy run. `window` rows make a neighbourhood (of
     the trend: at most a quarter of the series; spreads of residuals use four windows); `causal=True` looks back only.
     `threshold` is in the method's unit; None sets it so that a healthy run has `false_alarms` leaps of its losses to be
-    expected, and five times as many other values, which are information only, over all its series, by a heavy-tailed
+    expected, and 2.5 times as many other values, which are information only, over all its series, by a heavy-tailed
     fit to the bulk of each series' own scores (`analysis.anomaly.calibration`), asks for at least a tenth of the
     expected value on the log scale, and takes a second look at steps and bends (`analysis.anomaly.confirmation`). In
     losses, means of 5 and 20 neighbours are tested as well. `limits` are those in force for the kinds that have one

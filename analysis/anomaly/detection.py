@@ -30,7 +30,7 @@ FEWEST = 12
 #: The smallest deviation worth a word: a tenth of the expected value on the log scale, three printed digits on any.
 LEAST_FACTOR, LEAST_SUSTAINED, LEAST_DIGITS = 1.1, 1.2, 3.0
 #: So many times more often than a leap of a loss may a value be flagged by chance that is told as information.
-INFORMED = 5.0
+INFORMED = 2.5
 #: Numbers of neighbours whose mean is tested besides the single row: long, low spikes hide in the noise of each row.
 SUSTAINED, _MANY = (5, 20), 20
 
@@ -88,7 +88,7 @@ def detect(
     """The outlying rows of one series, in the order logged.
 
     `chance` is this series' share of the false-alarm budget, of which leaps of a loss are; what lies outside in another
-    way is information, and may be wrong five times as often. `multiplicative` puts a positive series on the log scale
+    way is information, and may be wrong 2.5 times as often. `multiplicative` puts a positive series on the log scale
     when residuals are judged; `loss` also tests the means of neighbouring rows, upward, and takes a leap to twice the
     expected value for one where nothing else in the series comes near it. `least_factor` is the least multiple of what
     is expected that is told on the log scale. A constant series has none; a

@@ -36,7 +36,7 @@ KINDS = {
         "counters do; of a loss the values below their bounds (those above are `loss-spike`)",
         statistic="the distance from a running median of 101 rows, on the log scale for norms, times and other wide "
         "positive metrics, in spreads of its neighbours (1.4826 MAD; z-score and interquartile range on request). The "
-        "bound is where Student's t, fitted to the series' own scores, leaves a healthy run 0.05 flagged values over "
+        "bound is where Student's t, fitted to the series' own scores, leaves a healthy run 0.025 flagged values over "
         "all its series, so that it grows with the length as extremes do; and at least a tenth of the value due",
         severity="info: one finding for each metric and split",
         causes=(
