@@ -67,6 +67,8 @@ class Facts:
         for fact in self._all:
             if fact.sort.startswith("lr") and (family not in _OPTIMISATION or onset.finding.kind == "lr-schedule"):
                 continue
+            if fact.sort == "checkpoint" and "save" in onset.finding.evidence:
+                continue  # it was found in that very save
             reach = window(_BEFORE, self._rhythm, self._counts[fact.sort]) * self._rhythm.steps
             late = min(onset.slack, reach)
             old = chosen.get(fact.sort)

@@ -113,7 +113,8 @@ def draw_norms(ax: Axes, frame: pl.DataFrame, options: dict[str, Any]) -> str:
     last = shown.filter(pl.col("save") == saves[-1]).drop_nulls("size").sort("size") if saves else shown
     if last.is_empty():
         return "no weight matrices"
-    ends = [f"{last['size'][at]:.3g} ({last['parameter'][at]})" for at in (0, -1)]
+    sizes = last.select("size", "parameter").rows()
+    ends = [f"{size:.3g} ({name})" for size, name in (sizes[0], sizes[-1])]
     return f"matrices of the last save from {ends[0]}" + (f" to {ends[1]}" if len(last) > 1 else "")
 
 
@@ -143,6 +144,5 @@ def draw_spectra(ax: Axes, spectra: pl.DataFrame, options: dict[str, Any]) -> st
     if last.is_empty():
         return "no spectrum has a tail that could be judged"
     outside = last.filter(~pl.col("alpha").is_between(*_WELL)).height
-    return (
-        f"alpha from {last['alpha'].min():.2f} to {last['alpha'].max():.2f}; {outside} of {last.height} not in 2 to 6"
-    )
+    alphas = last["alpha"].to_numpy()
+    return f"alpha from {alphas.min():.2f} to {alphas.max():.2f}; {outside} of {last.height} not in 2 to 6"

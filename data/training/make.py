@@ -260,11 +260,11 @@ SAMPLES = (
     Sample(
         "classifier-dead-units",
         0,
-        functools.partial(_classifier, options=classifier.Options(dead_units=18)),
+        functools.partial(_classifier, options=classifier.Options(dead_units=24)),
         _CLASSIFIER,
-        "18 of the 48 units of `first` were born dead: their bias begins at -10, so that their ReLU never opens and no "
+        "24 of the 48 units of `first` were born dead: their bias begins at -10, so that their ReLU never opens and no "
         "gradient ever reaches them. Their rows of `first.weight` are the same in all six saves, and Adam's moments of "
-        "them exactly 0. The log shows nothing: the other 30 units suffice.",
+        "them exactly 0. The log shows nothing: the other 24 units suffice.",
         ("dead-units",),
     ),
 )

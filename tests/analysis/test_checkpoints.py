@@ -271,3 +271,8 @@ def test_a_save_that_nobody_can_open_is_told_and_stops_nothing(tmp_path: Path, m
 def test_healthy_is_not_said_where_no_tensor_could_be_read(tmp_path: Path) -> None:
     torch.save({"step": 3}, tmp_path / "step_3.pt")
     assert at.checkpoints(tmp_path / "step_3.pt").verdict == "not judged"
+
+
+def test_that_a_save_was_made_is_no_story_of_what_was_found_in_it(samples: Path) -> None:
+    (incident,) = at.diagnose(at.load(samples / "classifier-dead-units")).incidents
+    assert incident.root.kind == "dead-units" and incident.facts == ()
