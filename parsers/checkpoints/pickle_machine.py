@@ -167,8 +167,12 @@ class Machine:
         owner, name = args
         if owner.risk == "dangerous" or name.startswith("_") or not name.isidentifier():
             return None
-        owner.called = True
-        return self.named(owner.name, name)
+        found = self.named(owner.name, name)
+        if found.risk == "dangerous":
+            owner.called = True
+        else:  # members of an enumeration, by which some versions of Python pickle them: the class alone is told
+            found.called = True
+        return found
 
     def _built(self, function: Named, builder: Callable[[tuple[Any, ...]], Any], args: tuple[Any, ...]) -> Any:
         function.called = True

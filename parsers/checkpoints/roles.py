@@ -79,7 +79,10 @@ def _is_nested(checkpoint: Checkpoint) -> bool:
     """Whether something of another kind stands beside weights: then the first part of each name is a container."""
     if checkpoint.values:
         return True
-    return any(placed(tensor.name, nested=True).role != "weights" for tensor in checkpoint.tensors)
+    # A name without a dot is a module's own parameter (`pos_embed`) where nothing else says that there are containers.
+    return any(
+        "." in tensor.name and placed(tensor.name, nested=True).role != "weights" for tensor in checkpoint.tensors
+    )
 
 
 def _place(tensor: Tensor, values: Mapping[str, Value], nested: bool) -> Placed:

@@ -366,3 +366,12 @@ def test_names_that_differ_in_more_than_one_number_are_left_open() -> None:
     model = [Parameter(f"stages.{i}.blocks.{j}.w", (2,)) for i in range(2) for j in range(2)]
     assert in_any_order([[(2,)] * 4], model) == [[""] * 4]
     assert in_any_order([[(2,), (2,)], [(2,), (2,)]], model) == [["", ""], ["", ""]]
+
+
+def test_parameters_of_the_model_itself_are_weights_beside_those_of_its_modules(tmp_path: Path) -> None:
+    flat_state = {"pos_embed": torch.ones(3), "cls_token": torch.ones(2), "blocks.0.weight": torch.ones(2, 2)}
+    assert of_role(opened(tmp_path, flat_state), "weights") == {name: name for name in flat_state}
+    assert of_role(opened(tmp_path, {"w": torch.ones(2), "b": torch.ones(1)}), "weights") == {"w": "w", "b": "b"}
+    held = opened(tmp_path, {"model": flat_state, "loss": torch.tensor(0.5), "step": 3})
+    assert of_role(held, "weights") == {f"model.{name}": name for name in flat_state}
+    assert list(of_role(held, "other")) == ["loss"]
