@@ -84,6 +84,7 @@ def _told(found: Checkpoints, table: _Table, shown: Callable[[str], str]) -> str
     rows = _save_rows(found)
     lines += [table(rows[-_ROWS:], _SAVES)] if rows else []
     lines += [f"({len(rows) - _ROWS} earlier saves are not shown)"] if len(rows) > _ROWS else []
+    lines += ["", f"  {shown(found.best_against_last)}"] if found.best_against_last else []
     lines += (
         ["", *_finding_lines(found.findings, shown)]
         if found.findings

@@ -17,6 +17,7 @@ from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
 from analysis.weights.joined import join_log
 from analysis.weights.kept import KINDS_OF_SAVES, NoSavesError, beside, saves_of
+from analysis.weights.logged import unlike_the_log
 from analysis.weights.ranks import apart, findings_of
 from analysis.weights.reading import Reading, read_series
 from eventstream.errors import InputError, unknown_name
@@ -58,6 +59,18 @@ class Checkpoints(Result):
     def verdict(self) -> str:
         """The status in words; `not judged` in place of healthy where no tensor could be read."""
         return self.status if self.frame.height or self.status != "healthy" else "not judged"
+
+    @property
+    def best_against_last(self) -> str:
+        """The best of the saves beside the last one in a sentence; empty where the log does not tell."""
+        judged = self.saves.filter(pl.col("eval" if self.saves["eval"].count() else "loss").is_not_null())
+        best = judged.filter(pl.col("best"))
+        if best.is_empty() or judged.height < 2:
+            return ""
+        one, last = best.row(0, named=True), judged.row(-1, named=True)
+        metric, column = (one["eval_metric"], "eval") if one["eval"] is not None else ("loss", "loss")
+        said = f"best of those kept: {one['save']} ({metric} {one[column]:.4g})"
+        return said if one["save"] == last["save"] else f"{said}; the last, {last['save']}, has {last[column]:.4g}"
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -206,7 +219,8 @@ def checkpoints(
         )
         for saves in series
     ]
-    found = [*findings_of(readings), *apart(readings, name, gauge)]
+    saves = _with_log(saves_frame(readings), log)
+    found = [*findings_of(readings), *apart(readings, name, gauge), *unlike_the_log(log, saves, verify=verify)]
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
     return Checkpoints(
         run=name,
@@ -214,7 +228,7 @@ def checkpoints(
         findings=tuple(found),
         not_applicable=tuple(skipped for reading in readings for skipped in reading.not_applicable),
         measures=gauge.measures,
-        saves=_with_log(saves_frame(readings), log),
+        saves=saves,
         changes=changes_of(readings),
         spectra=spectra_of(readings),
         series=tuple(readings),

@@ -45,6 +45,9 @@ OF_CHECKPOINTS: Mapping[str, Mapping[str, str]] = {
     },
     "checkpoint-mismatch": {
         "path": "the checkpoint",
+        "recorded_bytes": "size that the log recorded",
+        "late": "saves beyond the end of the log",
+        "last_logged_step": "last step of the log",
         "differing": "checkpoints that disagree",
         "checkpoints": "checkpoints compared",
         "what": "which fact it is about",
@@ -75,6 +78,7 @@ OF_CHECKPOINTS: Mapping[str, Mapping[str, str]] = {
         "save": "name of the save",
         "save_before": "name of the save before",
         "update_ratio": "norm of the change over norm of the weights",
+        "max_drift": "the largest ratio that was allowed (`at.diff`, `--max-drift`)",
         "update_ratio_of_others": "that of the median layer",
         "norm_before": "norm of the layer in the save before",
         "norm_after": "norm of the layer",

@@ -73,18 +73,29 @@ def join_log(run: Run | None, steps: Sequence[int | None]) -> pl.DataFrame:
         return pl.DataFrame([(step, *[None] * 7) for step in steps], schema=JOINED, orient="row")
     loss, rate = (_of(run, run.roles[name].series) for name in ("train_loss", "learning_rate"))
     judged, higher = _evaluation(run)
-    last = run.last_step
+    last = _reach(run)
     rows: list[tuple[object, ...]] = []
     for step in steps:
         if step is None:
             rows.append((None, None, None, None, None, None, None, None))
             continue
-        known = None if last is None else step <= last + _BY_ONE
+        known = None if last is None else step <= last
         value, at = _last(judged, step)
         named = judged.name if judged is not None and at is not None else None
         rows.append((step, known, _level(loss, step), value, named, at, _last(rate, step)[0], None))
     joined = pl.DataFrame(rows, schema=JOINED, orient="row")
     return joined.with_columns(best=_best(joined, higher))
+
+
+def _reach(run: Run) -> float | None:
+    """The last step that the log may speak of: its last record, and the time to the next that was not made any more."""
+    rows = run.catalogue.drop_nulls("last_step")
+    if rows.is_empty():
+        return None
+    longest = rows.sort("count", descending=True).row(0, named=True)
+    every = (longest["last_step"] - longest["first_step"]) / max(longest["count"] - 1, 1)
+    last = max(float(step) for step in rows["last_step"])
+    return last + max(float(every), _BY_ONE)
 
 
 def _of(run: Run, chosen: SeriesRole | None) -> _Series | None:

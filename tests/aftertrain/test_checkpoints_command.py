@@ -22,7 +22,8 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_series_is_a_table_with_what_the_log_says(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["checkpoints", str(samples / "classifier-healthy")]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("HEALTHY  classifier-healthy: 6 saves") and "best of those kept" in told
+    assert told.startswith("HEALTHY  classifier-healthy: 6 saves")
+    assert "  best of those kept: checkpoints/step_001000.pt (eval loss 0.3235)\n" in told
     assert "nothing wrong found" in told and "step_000250.pt" in told
 
 

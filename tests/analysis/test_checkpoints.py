@@ -276,3 +276,49 @@ def test_healthy_is_not_said_where_no_tensor_could_be_read(tmp_path: Path) -> No
 def test_that_a_save_was_made_is_no_story_of_what_was_found_in_it(samples: Path) -> None:
     (incident,) = at.diagnose(at.load(samples / "classifier-dead-units")).incidents
     assert incident.root.kind == "dead-units" and incident.facts == ()
+
+
+def test_saves_beyond_the_end_of_the_log_are_told_and_those_before_its_next_record_are_not(tmp_path: Path) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        for step in range(0, 401, 50):
+            rec.log(step, {"loss": 1.0}, split="train")
+    series(tmp_path / "run" / "checkpoints", (100, 200, 430))
+    assert kinds(at.checkpoints(tmp_path / "run")) == set()
+    series(tmp_path / "run" / "checkpoints", (900,))
+    found = at.checkpoints(tmp_path / "run")
+    (finding,) = [
+        f for f in found.findings if f.severity != "info" and f.evidence.get("what") == "saves beyond the log"
+    ]
+    assert (finding.kind, finding.first_step, finding.evidence["late"]) == ("checkpoint-mismatch", 900, 1)
+
+
+def test_a_file_that_is_not_what_the_log_recorded_is_told(tmp_path: Path) -> None:
+    folder = series(tmp_path / "run" / "checkpoints", (100, 200))
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        for step in (100, 200, 300):
+            rec.log(step, {"loss": 1.0}, split="train")
+        for step in (100, 200):
+            rec.checkpoint(step, folder / f"step_{step}.safetensors")
+    assert kinds(at.checkpoints(tmp_path / "run", verify=True)) == set()
+    state = model_state(3)
+    save_file(state, folder / "step_200.safetensors")  # as long as before, other weights
+    assert kinds(at.checkpoints(tmp_path / "run")) == set()
+    assert "checkpoint-mismatch" in kinds(at.checkpoints(tmp_path / "run", verify=True))
+    save_file({**state, "extra": torch.ones(3)}, folder / "step_200.safetensors")
+    told = [f.message for f in at.checkpoints(tmp_path / "run").findings]
+    assert any(
+        "is not the file that the log recorded" in message and "bytes, recorded were" in message for message in told
+    )
+
+
+def test_the_best_save_is_told_beside_the_last(tmp_path: Path) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        for step in (100, 200, 300, 400):
+            rec.log(step, {"loss": 2.0 + abs(step - 200) / 100}, split="eval")
+    series(tmp_path / "run" / "checkpoints")
+    told = at.checkpoints(tmp_path / "run").best_against_last
+    assert told == (
+        "best of those kept: checkpoints/step_200.safetensors (eval loss 2); "
+        "the last, checkpoints/step_400.safetensors, has 4"
+    )
+    assert at.checkpoints(series(tmp_path / "alone")).best_against_last == ""
