@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.weights.prefetch import prefetch
 from parsers.tables.compiled import compiled
 
-__all__ = ["count_bytes", "count_words", "mark_live", "sweep", "weigh"]
+__all__ = ["count_bytes", "count_words", "mark_live", "sweep", "unpair", "weigh"]
 
 Floats = NDArray[np.floating[Any]]
 Totals = NDArray[np.float64]
@@ -25,6 +26,11 @@ _BLOCK = 4096
 #: So many of a block tell about where its mean lies: the sums are taken about there, so that nothing cancels.
 _PILOT = 256
 _ONE = np.uint32(1)
+#: Bits below the exponent of a number of single precision, and those of its exponent and sign.
+_MANTISSA, _KIND = np.uint32(23), np.uint32(9)
+#: By how many numbers of 32 bits what is asked for from memory is ahead: two small pages, as the processor by itself
+#: looks ahead within one.
+_AHEAD = 2048
 #: Where what stands in the array of totals.
 FINITE, MEAN, M2, M3, M4, ZEROS, PLUS_ZEROS, NAN = range(8)
 
@@ -50,17 +56,20 @@ def _sums(x: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - c
 
 @compiled
 def _extremes(bits: NDArray[np.signedinteger[Any]], sign: int, rest: np.int64) -> Any:  # pragma: no cover - compiled
-    """Least and largest of finite numbers, as integers in the same order: `bits` are theirs, signed.
+    """Least and largest number, as integers in the same order, and the smallest without its sign: `bits` are theirs,
+    signed. NaN lies beyond the infinities.
 
     Comparisons of floats are not vectorised, because of NaN; those of integers are.
     """
     kind = bits.dtype.type  # sums and shifts come out in 64 bits, half as many at a time, if not told otherwise
     low = high = kind(bits[0] ^ ((bits[0] >> sign) & rest))
+    small = kind(bits[0] & rest)
     for i in range(len(bits)):
         key = kind(bits[i] ^ kind(kind(bits[i] >> sign) & rest))
         low = min(low, key)
         high = max(high, key)
-    return low, high
+        small = min(small, kind(bits[i] & rest))
+    return low, high, small
 
 
 @compiled
@@ -112,38 +121,84 @@ def sweep(  # pragma: no cover - compiled
     totals: Totals,
     extremes: NDArray[np.int64],
 ) -> None:
-    """Take numbers into `totals`, and count them by sign and exponent in two tables of which the sum counts.
+    """Take numbers into `totals`, and count them by sign and exponent: those of double precision in two tables of which
+    the sum counts, those of single precision in pairs in the `second` (see `_count_pairs`).
 
     `patterns` and `bits` are the numbers as unsigned and as signed integers, `mantissa` the bits below the exponent.
     `extremes` are the least and the largest number as integers (see `_extremes`).
     """
     sign = bits.itemsize * 8 - 1
     rest = (np.int64(1) << sign) - 1
+    normal = np.int64(1) << np.int64(mantissa)
+    endless = rest - normal + 1  # plus infinity; minus infinity is as far below -1 as this is above 0
     clean = np.empty(_BLOCK, x.dtype)
     clean_bits = clean.view(bits.dtype)
-    half = len(first) // 2
+    both = np.empty(_BLOCK // 2, np.uint32)
     for start in range(0, len(x), _BLOCK):
         stop = min(start + _BLOCK, len(x))
         block, seen, signed = x[start:stop], patterns[start:stop], bits[start:stop]
         n = stop - start
-        odd_before = _in_column(first, second, half - 1)
-        small_before = _in_column(first, second, 0)
-        _count_exponents(seen, mantissa, first, second)
-        if _in_column(first, second, 0) != small_before:
+        low, high, small = _extremes(signed, sign, rest)
+        if small < normal:
             zeros = plus = 0
             for i in range(n):
                 zeros += block[i] == 0
                 plus += seen[i] == 0
             totals[ZEROS] += zeros
             totals[PLUS_ZEROS] += plus
-        if _in_column(first, second, half - 1) != odd_before:
+        if high >= endless or low <= -1 - endless:
             n = _finite_of(block, clean, totals)
             block, signed = clean[:n], clean_bits[:n]
+            if n:
+                low, high, small = _extremes(signed, sign, rest)
         if n:
             _join(totals, n, _sums(block, scale))
-            low, high = _extremes(signed, sign, rest)
             extremes[0] = min(extremes[0], low)
             extremes[1] = max(extremes[1], high)
+        if bits.itemsize == 4:
+            _count_pairs(seen, both, first, second)
+        else:
+            _count_exponents(seen, mantissa, first, second)
+
+
+@compiled
+def _count_pairs(  # pragma: no cover - compiled
+    patterns: Patterns, both: Tallies, singles: Tallies, pairs: Tallies
+) -> None:
+    """Each number of single precision of the first half with its fellow of the second: one count for two of them.
+
+    Where the pairs belong is worked out by itself, into `both`, as that is vectorised. While they are counted, what
+    follows the block is asked for from memory.
+    """
+    half = len(patterns) // 2
+    ones, others = patterns[:half], patterns[half : 2 * half]
+    for i in range(half):
+        both[i] = ((ones[i] >> _MANTISSA) << _KIND) | (others[i] >> _MANTISSA)
+    lines = half // 8
+    for line in range(lines):
+        prefetch(patterns, _AHEAD + 16 * line)
+        for i in range(8 * line, 8 * line + 8):
+            pairs[both[i]] += _ONE
+    for i in range(8 * lines, half):
+        pairs[both[i]] += _ONE
+    if len(patterns) % 2:
+        singles[patterns[2 * half] >> _MANTISSA] += _ONE
+
+
+@compiled
+def unpair(singles: Tallies, pairs: Tallies) -> None:  # pragma: no cover - compiled
+    """Move the counts of pairs to those of single numbers."""
+    kinds = len(singles)
+    for one in range(kinds):
+        row = pairs[one * kinds : (one + 1) * kinds]
+        total = np.uint32(0)
+        for other in range(kinds):
+            total += row[other]
+        if total:
+            singles[one] += total
+            for other in range(kinds):
+                singles[other] += row[other]
+                row[other] = 0
 
 
 @compiled
@@ -160,21 +215,23 @@ def _count_exponents(  # pragma: no cover - compiled
 
 
 @compiled
-def _in_column(first: Tallies, second: Tallies, place: int) -> np.int64:  # pragma: no cover - compiled
-    half = len(first) // 2
-    one = np.int64(first[place]) + np.int64(second[place])
-    return one + np.int64(first[half + place]) + np.int64(second[half + place])
+def count_words(quads: NDArray[np.uint64], first: Tallies, second: Tallies) -> None:  # pragma: no cover - compiled
+    """Count the four patterns of 16 bits in each number of 64, in two tables (their sum counts)."""
+    lines = len(quads) // 8
+    for line in range(lines):
+        prefetch(quads, _AHEAD // 2 + 8 * line)
+        for i in range(8 * line, 8 * line + 8):
+            _count_four(quads[i], first, second)
+    for i in range(8 * lines, len(quads)):
+        _count_four(quads[i], first, second)
 
 
 @compiled
-def count_words(quads: NDArray[np.uint64], first: Tallies, second: Tallies) -> None:  # pragma: no cover - compiled
-    """Count the four patterns of 16 bits in each number of 64, in two tables (their sum counts)."""
-    for i in range(len(quads)):
-        four = quads[i]
-        first[np.uint16(four)] += _ONE
-        second[np.uint16(four >> np.uint64(16))] += _ONE
-        first[np.uint16(four >> np.uint64(32))] += _ONE
-        second[four >> np.uint64(48)] += _ONE
+def _count_four(four: np.uint64, first: Tallies, second: Tallies) -> None:  # pragma: no cover - compiled
+    first[np.uint16(four)] += _ONE
+    second[np.uint16(four >> np.uint64(16))] += _ONE
+    first[np.uint16(four >> np.uint64(32))] += _ONE
+    second[four >> np.uint64(48)] += _ONE
 
 
 @compiled

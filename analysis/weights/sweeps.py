@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from analysis.weights.sweep_kernels import (
     count_words,
     mark_live,
     sweep,
+    unpair,
     weigh,
 )
 from analysis.weights.values import numbers, numbers_of_patterns, smallest_normal, unsigned, zero_pattern
@@ -30,9 +32,11 @@ from parsers.checkpoints.tensors import Tensor
 __all__ = ["Live", "moments_of_part", "part_length"]
 
 #: Numbers in a part: long enough that joining parts costs nothing, short enough that all cores have some.
-_COUNTED, _SWEPT, _CONVERTED = 1 << 23, 1 << 21, 1 << 18
+_COUNTED, _SWEPT, _CONVERTED = 1 << 23, 1 << 22, 1 << 18
 #: From so many numbers on a table of 65,536 counts pays; below, words become single precision and are summed.
 _WORDS = 1 << 17
+#: Each thread's counts of pairs of single-precision numbers (1 MiB): to clear as many anew for each part takes longer.
+_OWN = threading.local()
 
 
 class Live:
@@ -126,15 +130,20 @@ def _swept(x: NDArray[np.generic], normal: float) -> Moments:
 
 def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
     info = np.finfo(np.float32 if x.dtype.itemsize == 4 else np.float64)
-    first, second = _two_tables(1 << (info.bits - info.nmant))
+    kinds, paired = 1 << (info.bits - info.nmant), x.dtype.itemsize == 4
+    first, second = np.zeros(kinds, np.uint32), _pairs(kinds) if paired else np.zeros(kinds, np.uint32)
     totals = np.zeros(8)
     extremes = np.array([np.iinfo(np.int64).max, np.iinfo(np.int64).min])
     x = np.require(x, requirements="A")
     x.flags.writeable = False  # compiled once, for mapped arrays too
     signed = x.view(f"i{x.dtype.itemsize}")
     sweep(x, unsigned(x), signed, np.uint32(info.nmant), 1.0 / unit, first, second, totals, extremes)
+    if paired:
+        unpair(first, second)
+    else:
+        first += second
     least, most = _of_keys(extremes, signed.dtype).view(x.dtype)
-    by_sign = (first.astype(np.int64) + second).reshape(2, -1)
+    by_sign = first.astype(np.int64).reshape(2, -1)
     bias = 1 - int(info.minexp)
     plus, zeros, nan = int(totals[PLUS_ZEROS]), int(totals[ZEROS]), int(totals[NAN])
     by_sign[:, 0] -= (plus, zeros - plus)
@@ -157,6 +166,14 @@ def _of_keys(keys: NDArray[np.int64], signed: np.dtype[np.signedinteger[Any]]) -
     """Patterns of numbers from the integers in whose order they are."""
     rest = np.iinfo(signed).max
     return np.where(keys < 0, keys ^ rest, keys).astype(signed)
+
+
+def _pairs(kinds: int) -> NDArray[np.uint32]:
+    """Room for counts of pairs, this thread's own and all zero: `unpair` leaves it so."""
+    if not hasattr(_OWN, "pairs"):
+        _OWN.pairs = np.zeros(kinds * kinds, np.uint32)
+    found: NDArray[np.uint32] = _OWN.pairs
+    return found
 
 
 def _two_tables(size: int) -> NDArray[np.uint32]:
