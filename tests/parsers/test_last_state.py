@@ -14,10 +14,13 @@ import pytest
 from parsers.huggingface import read
 from parsers.run import Run
 
+#: Both trainings in one process, for transformers takes seconds to start; the files of the first are a minute old when
+#: the second begins, as a resume finds them.
 TRAIN = """
-import sys, torch
+import os, sys, torch
+from pathlib import Path
 from transformers import Trainer, TrainingArguments
-folder, steps, resumed = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+folder = sys.argv[1]
 class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -25,11 +28,16 @@ class Net(torch.nn.Module):
     def forward(self, x=None, labels=None):
         y = self.layer(x).squeeze(-1)
         return {"loss": ((y - labels) ** 2).mean(), "logits": y}
-torch.manual_seed(steps)
-data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(64)]
-args = TrainingArguments(output_dir=folder, max_steps=steps, per_device_train_batch_size=4, logging_steps=5,
-                         save_steps=20, report_to=["tensorboard"], use_cpu=True, disable_tqdm=True)
-Trainer(model=Net(), args=args, train_dataset=data).train(resume_from_checkpoint=resumed[0] if resumed else None)
+for name, steps, resumed in (("first", 100, None), ("second", 80, f"{folder}/checkpoint-60")):
+    os.environ["TENSORBOARD_LOGGING_DIR"] = f"{folder}/runs/{name}"
+    torch.manual_seed(steps)
+    data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(64)]
+    args = TrainingArguments(output_dir=folder, max_steps=steps, per_device_train_batch_size=4, logging_steps=5,
+                             save_steps=20, report_to=["tensorboard"], use_cpu=True, disable_tqdm=True)
+    Trainer(model=Net(), args=args, train_dataset=data).train(resume_from_checkpoint=resumed)
+    if resumed is None:
+        for path in Path(folder).rglob("*"):
+            os.utime(path, (path.stat().st_mtime - 60,) * 2)
 """
 
 
@@ -37,12 +45,8 @@ Trainer(model=Net(), args=args, train_dataset=data).train(resume_from_checkpoint
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real Trainer's folder: trained to step 100, begun again from checkpoint-60 on other data, stopped at 80."""
     folder = tmp_path_factory.mktemp("hf") / "tiny"
-    environment = {**os.environ, "TENSORBOARD_LOGGING_DIR": str(folder / "runs" / "first"), "OMP_NUM_THREADS": "1"}
-    start = [sys.executable, "-c", TRAIN, str(folder)]
-    subprocess.run([*start, "100"], check=True, capture_output=True, env=environment)
-    environment["TENSORBOARD_LOGGING_DIR"] = str(folder / "runs" / "second")
-    again = [*start, "80", str(folder / "checkpoint-60")]
-    subprocess.run(again, check=True, capture_output=True, env=environment)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", TRAIN, str(folder)], check=True, capture_output=True, env=environment)
     return folder
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,44 +19,14 @@ from parsers import mlflow as files
 from parsers import mlflow_db as database
 from parsers.loading import load, load_all
 from parsers.run import Run
+from tests.parsers.mlflow_stores import STEPS, mlflow_stores
 from tests.parsers.wild import disagreement, told, wild
-
-STEPS = 100
-#: Two experiments with two runs each in both stores; the numbers of a run depend on its place.
-WRITE = f"""
-import sys
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.tracking import MlflowClient
-for uri in (f"sqlite:///{{sys.argv[1]}}/mlflow.db", f"file://{{sys.argv[1]}}/mlruns"):
-    client = MlflowClient(tracking_uri=uri)
-    for e, experiment in enumerate(("exp-a", "exp-b")):
-        eid = client.create_experiment(experiment, artifact_location=f"file://{{sys.argv[1]}}/artifacts")
-        for r in range(2):
-            start = 1_700_000_000_000 + e * 10 + r
-            rid = client.create_run(eid, run_name=f"run-{{e}}{{r}}", start_time=start).info.run_id
-            rows = [Metric("train/loss", (1 + e + r) / (i + 1), 1_700_000_000_000 + i * 250, i) for i in range({STEPS})]
-            odd = [float("nan"), float("inf"), float("-inf"), 5e-324, 1e308]
-            rows += [Metric("odd values", v, 1_700_000_000_000 + i, i) for i, v in enumerate(odd)]
-            params = [Param("lr", "0.1"), Param("epochs", "12"), Param("opt/name", "adam"), Param("amp", "True")]
-            client.log_batch(rid, rows, params, [RunTag("who", "line one\\nline two <script>")])
-            client.set_terminated(rid, "FAILED" if r else "FINISHED")
-"""
 
 
 @pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written() -> Path:
     """A folder with `mlruns/` and `mlflow.db` that hold the same runs."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    told_to = {**os.environ, "MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
-    subprocess.run(
-        [sys.executable, "-c", WRITE, str(folder)],
-        check=True,
-        capture_output=True,
-        timeout=180,
-        env=told_to,
-        cwd=folder,
-    )
-    return folder
+    return mlflow_stores("two_experiments")
 
 
 def run_folders(root: Path) -> list[Path]:

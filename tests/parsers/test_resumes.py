@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +22,7 @@ from parsers.loading import load, load_all
 from parsers.run import Run
 from parsers.tables.branches import attempts_of, live_branch
 from parsers.tfevents.write import record, scalar_event
-from tests.once import once
+from tests.parsers.mlflow_stores import mlflow_stores
 
 #: Steps of each attempt: killed at 100, begun again after 60, killed at 140, begun again after 90, killed at 110, and
 #: begun again from before that branch began. Records every tenth step.
@@ -136,39 +133,13 @@ def write_fairseq(folder: Path) -> Path:
 
 
 def write_mlflow(folder: Path) -> Path:
-    stores = once("resumes-mlflow", write_with_mlflow)
+    stores = mlflow_stores("attempts")
     return next(path.parent for path in (stores / "mlruns").rglob("meta.yaml") if (path.parent / "metrics").is_dir())
 
 
 def write_mlflow_database(folder: Path) -> Path:
-    return once("resumes-mlflow", write_with_mlflow) / "mlflow.db"
+    return mlflow_stores("attempts") / "mlflow.db"
 
-
-def write_with_mlflow(folder: Path) -> None:
-    """Both stores by one process: the library takes seconds to start."""
-    uris = [f"file://{folder}/mlruns", f"sqlite:///{folder}/mlflow.db"]
-    subprocess.run(
-        [sys.executable, "-c", _MLFLOW, json.dumps([list(steps) for steps in ATTEMPTS]), *uris],
-        check=True,
-        capture_output=True,
-        timeout=180,
-        env={**os.environ, "MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"},
-        cwd=folder,
-    )
-
-
-_MLFLOW = """
-import sys, json
-from mlflow.entities import Metric
-from mlflow.tracking import MlflowClient
-for uri in sys.argv[2:]:
-    client = MlflowClient(tracking_uri=uri)
-    rid = client.create_run(client.create_experiment("e"), start_time=1_700_000_000_000).info.run_id
-    for attempt, steps in enumerate(json.loads(sys.argv[1])):
-        times = [1_700_000_000_000 + 1_000_000 * attempt + step for step in steps]
-        rows = [Metric("train/loss", attempt + step / 1000, time, step) for step, time in zip(steps, times)]
-        client.log_batch(rid, rows)
-"""
 
 WRITERS: list[Callable[[Path], Path]] = [
     write_trainer_state, write_trainer_log, write_parquet, write_event_stream, write_tensorboard,

@@ -18,6 +18,7 @@ import polars as pl
 from eventstream.recorder import Recorder
 from parsers.tfevents.write import record, scalar_event
 from tests.once import once
+from tests.parsers.mlflow_stores import mlflow_stores
 
 __all__ = ["NAME", "WITHIN", "WRITERS", "files", "write"]
 
@@ -86,38 +87,20 @@ for i in range(30):
     run.log({"train/loss": 1 / (i + 1), "epoch": i / 10, "text": "x"})
 run.finish()
 """
-#: One run in both stores.
-_MLFLOW = """
-import sys
-from mlflow.entities import Metric, Param
-from mlflow.tracking import MlflowClient
-for uri in (f"sqlite:///{sys.argv[1]}/mlflow.db", f"file://{sys.argv[1]}/mlruns"):
-    client = MlflowClient(tracking_uri=uri)
-    eid = client.create_experiment("exp-a", artifact_location="file:///artifacts")
-    rid = client.create_run(eid, run_name="kind-sun", start_time=1_700_000_000_000).info.run_id
-    rows = [Metric("train/loss", 1 / (i + 1), 1_700_000_000_000 + i * 250, i) for i in range(30)]
-    client.log_batch(rid, rows, [Param("lr", "0.1"), Param("opt/name", "adam")], [])
-    client.set_terminated(rid, "FINISHED")
-"""
-
-
-_SCRIPTS = {"wandb": _WANDB, "mlflow": _MLFLOW}
 
 
 @cache
 def _by_library(library: str) -> dict[str, bytes]:
-    """The files that a process leaves below its first argument: run once, for these libraries start slowly."""
-
-    def make(folder: Path) -> None:
-        quiet = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
-        command = [sys.executable, "-c", _SCRIPTS[library], str(folder)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=180, env={**os.environ, **quiet}, cwd=folder
-        )
-        assert done.returncode == 0, done.stderr
-
-    left = files(once(f"writers-{library}", make))
+    """The files that its own process left: run once, for these libraries start slowly."""
+    left = files(once("writers-wandb", _write_wandb) if library == "wandb" else mlflow_stores("one_run"))
     return {name: data for name, data in left.items() if "/logs/" not in f"/{name}"}
+
+
+def _write_wandb(folder: Path) -> None:
+    command = [sys.executable, "-c", _WANDB, str(folder)]
+    environment = {**os.environ, "DO_NOT_TRACK": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr
 
 
 def _put(folder: Path, library: str, start: str) -> None:
