@@ -117,7 +117,7 @@ def _too_coarse(moves: Moves, name: str, first: int) -> bool:
 
     So it is for vectors, and for matrices where others of this width changed in less than half of their elements.
     """
-    tensors = moves.spans[-1][1].weights
+    tensors = moves.tensors
     bits = {one: DTYPES[tensor.dtype].bits for one, tensor in tensors.items()}
     if bits[name] > 16 or len(tensors[name].shape) < 2:
         return bits[name] <= 16
@@ -128,7 +128,7 @@ def _too_coarse(moves: Moves, name: str, first: int) -> bool:
 
 def _master_weights(moves: Moves, name: str) -> bool:
     """Whether moments are finer than the saved weights: the weights that train are as fine, and lie elsewhere."""
-    own = DTYPES[moves.spans[-1][1].weights[name].dtype].bits
+    own = DTYPES[moves.tensors[name].dtype].bits
     return any(DTYPES[row["dtype"]].bits > own for row in moments_of(moves.states.get(name, [])))
 
 

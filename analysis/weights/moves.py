@@ -14,6 +14,7 @@ import polars as pl
 from analysis.weights.counters import counts_of
 from analysis.weights.optimizer_states import states_by_parameter
 from analysis.weights.saved import Saved, is_buffer
+from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["Moves", "moves_of", "steps_between"]
 
@@ -39,6 +40,11 @@ class Moves:
     def states(self) -> dict[str, list[dict[str, Any]]]:
         """The states of the optimizer in the last save, by parameter."""
         return states_by_parameter(self.spans[-1][1])
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensor of each parameter in the last save that has it: not all are in all."""
+        return {name: tensor for span in self.spans for saved in span for name, tensor in saved.weights.items()}
 
     @cached_property
     def moving(self) -> frozenset[str]:

@@ -115,11 +115,12 @@ def read_series(
                 checkpoint = checkpoint.but(damage=(*checkpoint.damage, *broken(checkpoint)))
             saved = Saved(save.name, checkpoint, statistics(checkpoint, roles=roles), save.step, save.label)
             found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
-            before = story[-1] if story and _is_next(story[-1], saved) else None
+            # A save of which nothing could be read is told by itself; the story goes on with the one after it.
+            before = story[-1] if story and checkpoint.tensors and _is_next(story[-1], saved) else None
             changed = None if before is None else differences(before.checkpoint, checkpoint)
             if changed is not None:
                 changes.append(changed)
-            if before is not None or not story:
+            if checkpoint.tensors and (before is not None or not story):
                 story.append(saved)
             read.append(
                 Kept(

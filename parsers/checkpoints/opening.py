@@ -10,7 +10,10 @@ from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
 from parsers.checkpoints.links import leads_out
 
-__all__ = ["FORMATS", "CheckpointFormat", "open_checkpoint", "sniff"]
+__all__ = ["FORMATS", "CheckpointFormat", "open_checkpoint", "sniff", "unwritten"]
+
+#: How many first bytes show that a file was never filled: every format begins with something else.
+_FIRST_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,25 @@ def sniff(path: str | Path) -> str | None:
     return None
 
 
+def unwritten(path: Path) -> str:
+    """Why nothing of a file was ever written, as an interrupted save or a full disk leaves it; empty where some was.
+
+    Raises `OSError` where the file may not be read.
+    """
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        begin = file.read(_FIRST_BYTES)
+    if not begin:
+        return "the file is empty: nothing of it was written"
+    return "" if begin.strip(b"\0") else f"its first {len(begin):,} bytes are 0: it was made and not filled"
+
+
 def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Checkpoint:
     """The checkpoint at `path`: its tensors mapped, roles given, nothing executed.
 
-    Damage inside (a truncated file, a missing shard, a header that lies) is in `Checkpoint.damage`; the rest is read.
+    Damage inside (a truncated file, a missing shard, a header that lies, a file that is empty or begins with zeros) is
+    in `Checkpoint.damage`; the rest is read.
     `within` is the folder that the user named and `path` was found in: symbolic links that lead out of it are told
     and not followed (by default out of the checkpoint's own folder; `path` itself may then be a link to anywhere).
     Raises `InputError` where there is nothing, nothing that any format knows, or what may not be read; the last is
@@ -80,6 +98,7 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
         return Checkpoint(place, "link", (), damage=(Damage(place, "link", reason, unsupported=True),), files=(place,))
     try:
         found = _read(place, tree)
+        never = unwritten(place) if found is None else ""
     except (OSError, InputError) as error:
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         if tree is None:
@@ -87,6 +106,8 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
         return Checkpoint(place, "unread", (), damage=(Damage(place, "file", reason),), files=(place,))
     if found is not None:
         return with_roles(found)
+    if never:
+        return Checkpoint(place, "unread", (), damage=(Damage(place, "file", never),), files=(place,))
     known = "; ".join(entry.description for entry in FORMATS)
     raise InputError(f"{place} is no checkpoint that is known here. Known: {known}")
 

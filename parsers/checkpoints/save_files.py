@@ -43,7 +43,8 @@ def checkpoint_paths(root: Path) -> list[Path]:
     []
     """
     if not root.is_dir():
-        return [root] if root.exists() and _sniff(root) else []
+        named = root.name.endswith(_SUFFIXES)
+        return [root] if root.exists() and (_sniff(root) or (named and _is_unwritten(root))) else []
     entries = iter(range(_MOST_ENTRIES))
     return list(islice(_below(root, root, _DEEPEST, entries), _MOST_SAVES))
 
@@ -81,7 +82,16 @@ def _is_save(file: Path, root: Path, beside: list[Path]) -> bool:
     named = bool(_WEIGHTS.search(stem)) or _says_which(file)
     if file.suffix == ".npz" and not named:
         return False
-    return bool(_sniff(file)) and (named or _holds_model(file))
+    if _sniff(file):
+        return named or _holds_model(file)
+    return named and _is_unwritten(file)
+
+
+def _is_unwritten(file: Path) -> bool:
+    """Whether a file that is named as a save is empty or zeros: a save that was interrupted, and no other content."""
+    from parsers.checkpoints.opening import unwritten
+
+    return bool(unwritten(file))
 
 
 def _holds_model(file: Path) -> bool:

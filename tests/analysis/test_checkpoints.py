@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -45,6 +46,13 @@ def series(folder: Path, steps: tuple[int, ...] = (100, 200, 300, 400)) -> Path:
         state = moved(state, step)
         save_file(state, folder / f"step_{step}.safetensors")
     return folder
+
+
+def half_a_file() -> bytes:
+    """What a save that was interrupted in the middle leaves."""
+    whole = io.BytesIO()
+    torch.save(model_state(), whole)
+    return whole.getvalue()[: len(whole.getvalue()) // 2]
 
 
 def kinds(result: Any, *, least: str = "warning") -> set[str]:
@@ -322,3 +330,29 @@ def test_the_best_save_is_told_beside_the_last(tmp_path: Path) -> None:
         "the last, checkpoints/step_400.safetensors, has 4"
     )
     assert at.checkpoints(series(tmp_path / "alone")).best_against_last == ""
+
+
+@pytest.mark.parametrize("content", [b"", bytes(5000), half_a_file()])
+def test_a_save_that_was_interrupted_is_told_and_the_story_goes_on_around_it(tmp_path: Path, content: bytes) -> None:
+    place = series(tmp_path, (100, 200, 400))
+    for step in (300, 500):
+        (place / f"step_{step}.pt").write_bytes(content)
+    found = at.checkpoints(place)
+    assert found.saves["step"].to_list() == [100, 200, 300, 400, 500]
+    assert [(f.kind, f.first_step) for f in found.findings] == [
+        ("checkpoint-corrupt", 300),
+        ("checkpoint-corrupt", 500),
+    ]
+    pairs = found.changes.select("before", "save").unique(maintain_order=True).rows()
+    assert pairs[-1] == ("step_200.safetensors", "step_400.safetensors")
+
+
+def test_a_frozen_layer_that_the_last_save_lacks_is_judged_by_the_saves_that_have_it(tmp_path: Path) -> None:
+    states = [moved(model_state(), seed) for seed in range(4)]
+    for step, state in enumerate(states):
+        state["2.weight"] = states[0]["2.weight"]
+        if step == 3:
+            del state["2.weight"]
+        save_file(state, tmp_path / f"step_{step * 100}.safetensors")
+    found = at.checkpoints(tmp_path)
+    assert [f.metric for f in found.findings if f.kind == "frozen-layer"] == ["2.weight"]

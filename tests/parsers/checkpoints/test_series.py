@@ -291,3 +291,28 @@ def test_a_file_that_may_not_be_read_is_a_save_and_its_opening_says_why(
     assert ["cannot be read (Permission denied)" in damage.reason for damage in opened.damage] == [True]
     with pytest.raises(InputError, match=r"step_2\.pt: cannot be read \(Permission denied\)"):
         open_checkpoint(found[1].path)
+
+
+def test_saves_of_which_nothing_was_written_are_listed_and_told_as_damage(tmp_path: Path) -> None:
+    saves(tmp_path, "step_1.pt")
+    (tmp_path / "step_2.pt").touch()
+    (tmp_path / "step_3.pth").write_bytes(bytes(800))
+    (tmp_path / "step_4.ckpt").write_bytes(bytes(80_000))
+    found = find_saves(tmp_path)
+    assert names(found) == ["step_1.pt", "step_2.pt", "step_3.pth", "step_4.ckpt"]
+    reasons = [[one.reason for one in open_checkpoint(save.path, within=tmp_path).damage] for save in found]
+    assert reasons == [
+        [],
+        ["the file is empty: nothing of it was written"],
+        ["its first 800 bytes are 0: it was made and not filled"],
+        ["its first 4,096 bytes are 0: it was made and not filled"],
+    ]
+    assert names(find_saves(tmp_path / "step_2.pt")) == ["step_2.pt"]
+
+
+def test_empty_files_that_no_save_would_be_called_are_no_damaged_saves(tmp_path: Path) -> None:
+    saves(tmp_path, "step_1.pt")
+    for name in ("notes.bin", "optimizer.pt", "step_2.txt", "tokenizer.model", ".step_3.pt"):
+        (tmp_path / name).touch()
+    (tmp_path / "step_4.bin").write_bytes(b"some other content")
+    assert names(find_saves(tmp_path)) == ["step_1.pt"]
