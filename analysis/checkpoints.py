@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -242,7 +243,8 @@ def _log(path: Path | str | Run, run: Run | Path | str | None) -> tuple[str, Run
     if isinstance(path, Run):
         return path.name, path
     log = beside(Path(path)) if run is None else run if isinstance(run, Run) else load(run)
-    return (log.name if log is not None else Path(path).resolve().name), log
+    # `Path.resolve` raises on a link that leads to itself; `realpath` gives the path back.
+    return (log.name if log is not None else Path(os.path.realpath(path)).name), log
 
 
 def _with_log(saves: pl.DataFrame, log: Run | None) -> pl.DataFrame:

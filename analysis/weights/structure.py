@@ -27,7 +27,8 @@ def structure(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str) ->
     common = [name for name in one if name in two]
     if not one or not two:
         return []
-    if len(common) < _ONE_MODEL * min(len(one), len(two)):
+    whole = not _is_cut(before) and not _is_cut(after)
+    if whole and len(common) < _ONE_MODEL * min(len(one), len(two)):
         said = f"{after.where} shares {len(common)} of {len(one)} tensors with {before.where}: it is another model"
         return [_finding(before, after, run_name, "warning", said, "another model", list(one))]
     found = []
@@ -36,7 +37,8 @@ def structure(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str) ->
         shapes = f"{_shape(one[shaped[0]].shape)} in {before.where} and {_shape(two[shaped[0]].shape)} in {after.where}"
         said = f"{shaped[0]} is {shapes}; {len(shaped)} tensors changed their shape"
         found.append(_finding(before, after, run_name, "warning", said, "shapes", shaped))
-    found += _keys(before, after, rows, run_name)
+    if whole:  # what could not be read is told as damage, and is not gone
+        found += _keys(before, after, rows, run_name)
     typed = [name for name in common if one[name].dtype != two[name].dtype]
     if typed:
         said = (
@@ -45,6 +47,10 @@ def structure(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str) ->
         )
         found.append(_finding(before, after, run_name, "info", said, "types", typed))
     return found
+
+
+def _is_cut(saved: Saved) -> bool:
+    return any(not one.unsupported for one in saved.checkpoint.damage)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -88,6 +94,9 @@ def same_weights(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str)
     judged = rows.filter(pl.col("status").is_in(["same", "changed"]))
     changed = judged.filter(pl.col("status") == "changed")["parameter"]
     if judged.height < rows.height or judged.is_empty() or not all(map(is_buffer, changed)):
+        return []
+    numbers = [row for row in after.rows("weights") if not is_buffer(row["parameter"]) and row["nan"] < row["elements"]]
+    if not numbers:  # NaN stays NaN, and is told as such
         return []
     said = (
         f"{before.where} and {after.where} hold the same weights, bit by bit: {after.at - before.at:,} steps changed "
