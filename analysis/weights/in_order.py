@@ -30,8 +30,9 @@ class Job(Generic[Owner, Found]):
 
 
 def most_held(sizes: Iterable[int]) -> int:
-    """Bytes that may be held at once: the largest job's, and room for several small ones."""
-    return max(_AHEAD, max(sizes, default=0))
+    """Bytes that may be held at once: the largest job's, and room for several small ones or for the next one."""
+    largest = max(sizes, default=0)
+    return max(_AHEAD, largest + min(largest, _AHEAD))
 
 
 def in_order(jobs: Iterable[Job[Owner, Found]], most_bytes: int) -> Iterator[tuple[Owner, list[Found]]]:

@@ -36,16 +36,16 @@ FINITE, MEAN, M2, M3, M4, ZEROS, PLUS_ZEROS, NAN = range(8)
 
 
 @partial(compiled, relaxed=("reassoc", "contract", "nsz", "nnan"))
-def _sums(x: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - compiled
+def _sums(x: Floats) -> tuple[float, ...]:  # pragma: no cover - compiled
     """Pilot mean, and sums of the first four powers about it, of finite numbers."""
     pilot = min(len(x), _PILOT)
     shift = 0.0
     for i in range(pilot):
-        shift += np.float64(x[i]) * scale
+        shift += np.float64(x[i])
     shift /= pilot
     s1 = s2 = s3 = s4 = 0.0
     for i in range(len(x)):
-        d = np.float64(x[i]) * scale - shift
+        d = np.float64(x[i]) - shift
         d2 = d * d
         s1 += d
         s2 += d2
@@ -55,12 +55,14 @@ def _sums(x: Floats, scale: float) -> tuple[float, ...]:  # pragma: no cover - c
 
 
 @compiled
-def _extremes(bits: NDArray[np.signedinteger[Any]], sign: int, rest: np.int64) -> Any:  # pragma: no cover - compiled
+def _extremes(bits: NDArray[np.signedinteger[Any]]) -> Any:  # pragma: no cover - compiled
     """Least and largest number, as integers in the same order, and the smallest without its sign: `bits` are theirs,
     signed. NaN lies beyond the infinities.
 
     Comparisons of floats are not vectorised, because of NaN; those of integers are.
     """
+    # from the type and not from `bits.itemsize`, so that the compiler knows them
+    sign, rest = np.iinfo(bits.dtype).bits - 1, np.iinfo(bits.dtype).max
     kind = bits.dtype.type  # sums and shifts come out in 64 bits, half as many at a time, if not told otherwise
     low = high = kind(bits[0] ^ ((bits[0] >> sign) & rest))
     small = kind(bits[0] & rest)
@@ -127,8 +129,7 @@ def sweep(  # pragma: no cover - compiled
     `patterns` and `bits` are the numbers as unsigned and as signed integers, `mantissa` the bits below the exponent.
     `extremes` are the least and the largest number as integers (see `_extremes`).
     """
-    sign = bits.itemsize * 8 - 1
-    rest = (np.int64(1) << sign) - 1
+    rest = np.int64(np.iinfo(bits.dtype).max)
     normal = np.int64(1) << np.int64(mantissa)
     endless = rest - normal + 1  # plus infinity; minus infinity is as far below -1 as this is above 0
     clean = np.empty(_BLOCK, x.dtype)
@@ -138,7 +139,7 @@ def sweep(  # pragma: no cover - compiled
         stop = min(start + _BLOCK, len(x))
         block, seen, signed = x[start:stop], patterns[start:stop], bits[start:stop]
         n = stop - start
-        low, high, small = _extremes(signed, sign, rest)
+        low, high, small = _extremes(signed)
         if small < normal:
             zeros = plus = 0
             for i in range(n):
@@ -150,12 +151,16 @@ def sweep(  # pragma: no cover - compiled
             n = _finite_of(block, clean, totals)
             block, signed = clean[:n], clean_bits[:n]
             if n:
-                low, high, small = _extremes(signed, sign, rest)
+                low, high, small = _extremes(signed)
         if n:
-            _join(totals, n, _sums(block, scale))
+            if scale != 1:  # by itself, as all others need not pay for it
+                for i in range(n):
+                    clean[i] = block[i] * scale
+                block = clean[:n]
+            _join(totals, n, _sums(block))
             extremes[0] = min(extremes[0], low)
             extremes[1] = max(extremes[1], high)
-        if bits.itemsize == 4:
+        if np.iinfo(bits.dtype).bits == 32:
             _count_pairs(seen, both, first, second)
         else:
             _count_exponents(seen, mantissa, first, second)
