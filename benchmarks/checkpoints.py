@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from parsers.checkpoints.opening import open_checkpoint
 
 #: Half of the bytes are bfloat16, half float32: layers of a model, and a copy of its largest in full precision.
 _WORDS, _FLOATS = (4096, 2048), (4096, 4096)
+_BUFFER = 1 << 20
 _TINY = {torch.bfloat16: 2.0**-126, torch.float32: 2.0**-126}
 
 
@@ -56,9 +58,17 @@ def _times(a: Path, b: Path, quick: bool) -> list[Row]:
     for warm in (judged, compared, lambda: mapped_read(b)):  # compiled, and read into the cache
         warm()
     ours, read = time_both(judged, lambda: mapped_read(a), repeats=repeats)
-    both = time_call(lambda: mapped_read(a, threads=2), repeats=repeats)
-    note = f"a fresh map of the file, every 8 bytes added up by NumPy on one core; on both cores {both:.3g} s"
+    note = "a fresh map of the file, every 8 bytes added up by NumPy on one core"
     found = [Row.at_most(f"statistics of {size}", ours, "one mapped read", read, 2, note=note)]
+    found += [
+        Row.shown(f"statistics of {size}", ours, name, time_call(partial(other, a), repeats=repeats), note=note)
+        for name, other, note in (
+            ("mapped reads on all cores", partial(mapped_read, threads=2), "the same with two threads"),
+            ("copies out of the map", mapped_copy, "np.copyto from a fresh map, 1 MiB at a time"),
+            ("read() into a buffer", plain_read, "1 MiB at a time"),
+            ("cat", cat, "`cat FILE > /dev/null`"),
+        )
+    ]
     ours, theirs = time_both(judged, lambda: torch_statistics(a), repeats=1 if quick else 2)
     note = "tensor by tensor from the mapped file; the same statistics in single precision"
     found.append(Row.faster(f"statistics of {size}", ours, "torch, a plain loop", theirs, 6, note=note))
@@ -109,6 +119,30 @@ def mapped_read(file: Path, *, threads: int = 1) -> int:
             total = sum(int(part) for part in pool.map(np.sum, parts)) if threads > 1 else int(words.sum())
         del words, parts
     return total
+
+
+def mapped_copy(file: Path) -> None:
+    """Every byte of a fresh map, copied to a buffer that stays in the cache."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        held = np.frombuffer(mapped, np.uint8)
+        into = np.empty(_BUFFER, np.uint8)
+        for start in range(0, len(held), _BUFFER):
+            part = held[start : start + _BUFFER]
+            np.copyto(into[: len(part)], part)
+        del held, part
+
+
+def plain_read(file: Path) -> int:
+    """Every byte by the system's `read`, into one buffer; how many they are."""
+    into, total = bytearray(_BUFFER), 0
+    with file.open("rb", buffering=0) as opened:
+        while got := opened.readinto(into):
+            total += got
+    return total
+
+
+def cat(file: Path) -> None:
+    subprocess.run(["cat", os.fspath(file)], check=True, stdout=subprocess.DEVNULL)
 
 
 def torch_statistics(file: Path) -> list[tuple[object, ...]]:

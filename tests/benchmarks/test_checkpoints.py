@@ -52,3 +52,12 @@ def test_the_mapped_read_looks_at_every_byte(tmp_path: Path) -> None:
     file = tmp_path / "x.bin"
     file.write_bytes(bytes([1, 0, 0, 0, 0, 0, 0, 0]) * 1000)
     assert benchmark.mapped_read(file) == benchmark.mapped_read(file, threads=2) == 1000
+    assert benchmark.plain_read(file) == 8000
+
+
+def test_what_only_moves_the_bytes_takes_files_that_are_no_multiple_of_its_buffer(tmp_path: Path) -> None:
+    file = tmp_path / "x.bin"
+    file.write_bytes(bytes(benchmark._BUFFER + 5))
+    assert benchmark.plain_read(file) == benchmark._BUFFER + 5
+    benchmark.mapped_copy(file)
+    benchmark.cat(file)
