@@ -12,13 +12,16 @@ import numpy as np
 
 from analysis.findings import Finding, Severity
 from analysis.kinds import KINDS
+from analysis.weights.counters import counts_of
 from analysis.weights.saved import Saved, is_buffer, numbers, same_values
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["Lag", "averages_across", "averages_within", "lag_of"]
+__all__ = ["Lag", "averages_across", "averages_within", "lag_of", "swapped_in"]
 
 _DECAY = re.compile(r"(ema|averag|swa).*\b(decay|beta|alpha|momentum)$|\bema_?decay$", re.IGNORECASE)
 _COUNT = re.compile(r"n_averaged$")
+#: Lightning's callback, which puts the average in the place of the weights when training ends.
+_SWAPPED = re.compile(r"StochasticWeightAveraging\w*\.n_averaged$")
 #: Steps after which an average and its weights have no business being the same.
 _SETTLED = 10
 #: How much longer than its decay says an average may remember before it is worth a warning.
@@ -85,6 +88,18 @@ def _not_begun(saved: Saved) -> bool:
     counts = [row["maximum"] for row in saved.rows("ema", "weights", "other") if _COUNT.search(row["name"])]
     counts += [v for key, v in saved.checkpoint.values.items() if _COUNT.search(key)]
     return bool(counts) and not any(counts)
+
+
+def swapped_in(before: Saved, after: Saved) -> bool:
+    """Whether the weights of a save are the average of those before it: what Lightning's callback leaves at the end.
+
+    It counts what it averaged, and the optimizer took no step between the two.
+    """
+    counted = [value for key, value in after.checkpoint.values.items() if _SWAPPED.search(key)]
+    if not any(isinstance(value, int | float) and value > 0 for value in counted):
+        return False
+    one, two = counts_of(before).optimizer, counts_of(after).optimizer
+    return one is not None and one == two
 
 
 def averages_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:

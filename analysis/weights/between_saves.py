@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.findings import Finding
 from analysis.limits import Gauge
-from analysis.weights.averages import averages_across
+from analysis.weights.averages import averages_across, swapped_in
 from analysis.weights.buffers import running_statistics
 from analysis.weights.counters import counters_across
 from analysis.weights.dead_rows import dead_units_between
@@ -56,7 +56,8 @@ def findings_between(
         same = same_weights(before, after, frame, run_name)
         found += [*structure(before, after, frame, run_name), *same]
         found += dead_units_between(before, after, frame.to_dicts(), run_name, gauge)
-        found += running_statistics(before, after, moved, run_name)
+        if not swapped_in(before, after):
+            found += running_statistics(before, after, moved, run_name)
         before.checkpoint.close()
     found += frozen_layers(moves, run_name, meant, gauge)
     found += weight_drift(saves, differences, run_name, learning_rates, gauge)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from analysis.findings import Finding, Severity
 from analysis.kinds import KINDS
 from analysis.weights.saved import Saved
 
-__all__ = ["Counts", "counters_across", "counters_within", "counts_of"]
+__all__ = ["Counts", "counters_across", "counters_within", "counts_of", "weighed_together"]
 
 _SCHEDULER = re.compile(r"(^|\.)(\w*schedulers?)(_states?|_state_dict)?(\.\d+)?\.(\w+\.)?last_epoch$")
 _EPOCH = re.compile(r"(^|\.)(epoch|current_epoch)$")
@@ -22,6 +22,10 @@ _BY_ONE, _SKIPPED = 2, 0.02
 _FACTORS = 64
 #: Smaller counts are a whole part of anything.
 _COUNTED = 16
+_RESTORE = (
+    "load the state of the optimizer and of the scheduler with the weights when resuming",
+    "save optimizer.state_dict() of the optimizer whose step() is called",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ def _finding(
             "factor": factor,
         },
         causes=_causes(what, value, step, factor),
-        suggestions=kind.suggestions,
+        suggestions=kind.suggestions if what == "name" else _RESTORE,
     )
 
 
@@ -157,17 +161,51 @@ def counters_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:
 
     A schedule may stand (it counts epochs, or evaluations); what goes back was begun anew.
     """
-    found = []
     counted = [(saved, counts_of(saved)) for saved in saves if saved.at is not None]
-    for (before, one), (after, two) in pairwise(counted):
+    # A save without the counter (its optimizer was just made) is no end: the next is held against the one before.
+    optimizers = [(saved, counts.optimizer) for saved, counts in counted if counts.optimizer is not None]
+    schedules = [(saved, counts.schedule) for saved, counts in counted if counts.schedule is not None]
+    found = []
+    for (before, one), (after, two) in pairwise(optimizers):
         gone = (after.at or 0) - (before.at or 0)
-        if gone <= 0:
-            continue
-        if one.optimizer is not None and two.optimizer is not None and two.optimizer <= one.optimizer:
-            found.append(_stuck(before, after, run_name, "optimizer", one.optimizer, two.optimizer, gone))
-        if one.schedule is not None and two.schedule is not None and two.schedule < one.schedule:
-            found.append(_stuck(before, after, run_name, "learning-rate schedule", one.schedule, two.schedule, gone))
+        # A counter that is read after it is raised, or a save made once more at the end, is a step or two apart.
+        if gone > 0 and (two < one or (two == one and gone > _BY_ONE)):
+            found.append(_stuck(before, after, run_name, "optimizer", one, two, gone))
+    for (before, one), (after, two) in pairwise(schedules):
+        gone = (after.at or 0) - (before.at or 0)
+        if gone > 0 and two < one:
+            found.append(_stuck(before, after, run_name, "learning-rate schedule", one, two, gone))
     return found
+
+
+def weighed_together(findings: Sequence[Finding], saves: Sequence[Saved]) -> list[Finding]:
+    """The findings of single saves and of what lies between them, as the whole series has it.
+
+    A counter that stands behind its saves is told once, by the save at which it went back. A name that tells another
+    step than its save is no other unit, whatever the factor, where other names of the series tell theirs.
+    """
+    back = {one.evidence.get("counter") for one in findings if str(one.evidence.get("what")).endswith("goes back")}
+    true = any(
+        saved.step is not None
+        and saved.checkpoint.step is not None
+        and saved.step >= _COUNTED
+        and abs(saved.step - saved.checkpoint.step) <= 1
+        for saved in saves
+    )
+    kept = [
+        one
+        for one in findings
+        if one.evidence.get("what") != f"{one.evidence.get('counter')} at another step"
+        or one.evidence["counter"] not in back
+    ]
+    return [_misnamed(one) if true and one.evidence.get("what") == "name at another step" else one for one in kept]
+
+
+def _misnamed(one: Finding) -> Finding:
+    if one.severity != "info":
+        return one
+    said = one.message.split(" (a factor of ")[0] + "; other names of the series tell the step of their save"
+    return replace(one, severity="warning", message=said, evidence={**one.evidence, "factor": None})
 
 
 def _stuck(before: Saved, after: Saved, run_name: str, what: str, first: float, then: float, gone: int) -> Finding:
@@ -179,7 +217,8 @@ def _stuck(before: Saved, after: Saved, run_name: str, what: str, first: float, 
         "checkpoint-mismatch",
         "warning",
         run_name,
-        f"the {what} {how} while the saves go on {gone:,} steps, from {before.where} to {after.where}",
+        f"the {what} {how} while the saves go on {gone:,} step{'' if gone == 1 else 's'}, "
+        f"from {before.where} to {after.where}",
         first_step=before.at,
         last_step=after.at,
         evidence={
@@ -191,8 +230,5 @@ def _stuck(before: Saved, after: Saved, run_name: str, what: str, first: float, 
             "steps_between": gone,
         },
         causes=(anew, still) if back else (still, anew),
-        suggestions=(
-            "load the state of the optimizer and of the scheduler with the weights when resuming",
-            "save optimizer.state_dict() of the optimizer whose step() is called",
-        ),
+        suggestions=_RESTORE,
     )

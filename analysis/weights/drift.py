@@ -17,6 +17,7 @@ from analysis.findings import Finding, Severity
 from analysis.gradient.scene import some
 from analysis.kinds import KINDS
 from analysis.limits import Gauge
+from analysis.weights.averages import swapped_in
 from analysis.weights.moves import steps_between
 from analysis.weights.saved import Saved, is_buffer, layer_of
 
@@ -64,6 +65,8 @@ def weight_drift(
     intervals = [_interval(*span, frame, learning_rates) for span, frame in zip(spans, differences, strict=False)]
     found = []
     for n, here in enumerate(intervals):
+        if swapped_in(here.before, here.after):
+            continue
         leaps = _whole_model(intervals, n, run_name, gauge) or _single_layers(intervals, n, run_name, gauge)
         found += leaps or _beyond_adam(here, run_name, gauge)
     return found

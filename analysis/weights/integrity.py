@@ -32,7 +32,7 @@ def corrupt(saved: Saved, run_name: str) -> list[Finding]:
     grave = [one for one in broken if not _BESIDE.search(one.file.name)]
     told = (grave or damage)[0]
     read, files = len(saved.checkpoint.tensors), sorted({one.file.name for one in damage})
-    more = f"; {len(damage) - 1} more places are damaged" if len(damage) > 1 else ""
+    more = f"; {_places(len(damage) - 1)} damaged" if len(damage) > 1 else ""
     kind = KINDS["checkpoint-corrupt"]
     return [
         Finding(
@@ -58,13 +58,18 @@ def corrupt(saved: Saved, run_name: str) -> list[Finding]:
     ]
 
 
+def _places(count: int) -> str:
+    return "1 more place is" if count == 1 else f"{count:,} more places are"
+
+
 def _in_file(saved: Saved, file: Path) -> str:
     """The file within a save of several; nothing where the save is that file."""
     return "" if Path(saved.name).name == file.name else f"{file.name}, "
 
 
 def _read(tensors: int) -> str:
-    return f"{tensors:,} tensors could be read" if tensors else "no tensor could be read"
+    said = f"{tensors:,} tensor{'' if tensors == 1 else 's'}" if tensors else "no tensor"
+    return f"{said} could be read"
 
 
 def _causes_of_damage(told: Damage, causes: Sequence[str]) -> tuple[str, ...]:

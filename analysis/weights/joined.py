@@ -40,7 +40,7 @@ JOINED = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """Finite values of one series by their steps, rising."""
+    """Values of one series by their steps, rising."""
 
     name: str
     steps: NDArray[np.int64]
@@ -61,7 +61,7 @@ def join_log(run: Run | None, steps: Sequence[int | None]) -> pl.DataFrame:
     evaluation loss (or, without one, of the score that stands for the run) up to it; `lr` the last learning rate.
     `best` marks the save with the best evaluation (lowest for a loss, highest for a score; without evaluations the
     lowest `loss`), the first of several alike. Everything is null without a run, without steps, and for what the log
-    does not have; values that are not finite are left out.
+    does not have. Values that are not finite are left out; where they are half of those 20 rows, `loss` is null.
 
     >>> from parsers.finish import finish
     >>> rows = {"tag": ["eval_loss"] * 3, "step": [100, 200, 300], "value": [0.5, 0.4, 0.6]}
@@ -71,7 +71,8 @@ def join_log(run: Run | None, steps: Sequence[int | None]) -> pl.DataFrame:
     """
     if run is None or not steps:
         return pl.DataFrame([(step, *[None] * 7) for step in steps], schema=JOINED, orient="row")
-    loss, rate = (_of(run, run.roles[name].series) for name in ("train_loss", "learning_rate"))
+    loss = _of(run, run.roles["train_loss"].series, finite=False)
+    rate = _of(run, run.roles["learning_rate"].series)
     judged, higher = _evaluation(run)
     last = _reach(run)
     rows: list[tuple[object, ...]] = []
@@ -98,11 +99,12 @@ def _reach(run: Run) -> float | None:
     return last + max(float(every), _BY_ONE)
 
 
-def _of(run: Run, chosen: SeriesRole | None) -> _Series | None:
+def _of(run: Run, chosen: SeriesRole | None, *, finite: bool = True) -> _Series | None:
     if chosen is None:
         return None
     rows = run.series(chosen.metric, split=chosen.split)
-    kept = (pl.col("tag") == chosen.tag) & pl.col("step").is_not_null() & pl.col("value").is_finite()
+    kept = (pl.col("tag") == chosen.tag) & pl.col("step").is_not_null() & pl.col("value").is_not_null()
+    kept &= pl.col("value").is_finite() | (not finite)
     rows = rows.filter(kept).sort("step", maintain_order=True)
     if rows.is_empty():
         return None
@@ -129,7 +131,12 @@ def _last(series: _Series | None, step: int) -> tuple[float | None, int | None]:
 
 def _level(series: _Series | None, step: int) -> float | None:
     rows = 0 if series is None else series.until(step)
-    return float(np.median(series.values[max(0, rows - _ROWS) : rows])) if series is not None and rows else None
+    if series is None or not rows:
+        return None
+    window = series.values[max(0, rows - _ROWS) : rows]
+    known = window[np.isfinite(window)]
+    # Where the loss is NaN there is no level: that of the steps before would make a broken save the best.
+    return float(np.median(known)) if known.size > window.size / 2 else None
 
 
 def _best(joined: pl.DataFrame, higher: bool) -> pl.Series:

@@ -11,6 +11,7 @@ import polars as pl
 from analysis.findings import Finding, NotApplicable
 from analysis.limits import Gauge
 from analysis.weights.between_saves import findings_between
+from analysis.weights.counters import weighed_together
 from analysis.weights.differences import differences
 from analysis.weights.one_save import findings_of_save
 from analysis.weights.saved import Saved, told_once
@@ -136,7 +137,12 @@ def read_series(
                 )
             )
         found = told_once(found)
+        judged = [
+            Saved(kept.save.name, one, kept.statistics, kept.save.step)
+            for kept, (_, one) in zip(read, opened, strict=True)
+        ]
         found += findings_between(story, changes, run_name=run, learning_rates=_rates(log), plan=plan, gauge=gauge)
+        found = weighed_together(found, judged)
     return Reading(tuple(read), tuple(found), _unjudged(story))
 
 

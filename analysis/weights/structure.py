@@ -99,8 +99,8 @@ def same_weights(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str)
     if not numbers:  # NaN stays NaN, and is told as such
         return []
     said = (
-        f"{before.where} and {after.where} hold the same weights, bit by bit: {after.at - before.at:,} steps changed "
-        f"none of {judged.height} tensors"
+        f"{before.where} and {after.where} hold the same weights, bit by bit: {after.at - before.at:,} "
+        f"{'step' if after.at - before.at == 1 else 'steps'} of training changed none of {judged.height} tensors"
     )
     return [_finding(before, after, run_name, "warning", said, "same weights", judged["parameter"].to_list())]
 

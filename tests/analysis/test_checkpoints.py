@@ -369,3 +369,53 @@ def test_weights_that_are_all_nan_are_not_told_as_the_same_weights_saved_twice(t
         state = model_state() if step == 100 else {k: torch.full_like(v, torch.nan) for k, v in model_state().items()}
         save_file(state, tmp_path / f"step_{step}.safetensors")
     assert kinds(at.checkpoints(tmp_path)) == {"checkpoint-non-finite"}
+
+
+def adam_saves(folder: Path, steps: tuple[int, ...], *, anew: tuple[int, ...] = ()) -> Path:
+    """Saves with the optimizer's own count, which begins again at the steps in `anew`; at these it is still empty."""
+    model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 4))
+    torch.manual_seed(3)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for step in range(1, max(steps) + 1):
+        optimizer.zero_grad()
+        model(torch.randn(8, 8)).square().mean().backward()
+        optimizer.step()
+        if step in anew:
+            optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        if step in steps:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            torch.save(state, folder / f"step_{step}.pt")
+    return folder
+
+
+def test_an_optimizer_made_anew_is_told_once_and_from_the_last_count_before_it(tmp_path: Path) -> None:
+    found = at.checkpoints(adam_saves(tmp_path, (20, 40, 60, 70, 80), anew=(60,)))
+    (one,) = (f for f in found.findings if f.severity != "info")
+    assert (one.first_step, one.last_step, one.evidence["counted_before"], one.evidence["counted"]) == (40, 70, 40, 10)
+    assert one.suggestions[0].startswith("load the state of the optimizer")
+
+
+def test_a_save_under_the_name_of_twice_its_step_is_no_other_unit_beside_true_names(tmp_path: Path) -> None:
+    place = adam_saves(tmp_path, (20, 40, 60))
+    shutil.copy(place / "step_40.pt", place / "step_80.pt")
+    (one,) = (f for f in at.checkpoints(place).findings if f.severity != "info")
+    assert one.evidence["what"] == "name at another step" and "another unit" not in one.message
+
+
+def test_weights_that_lightning_averaged_at_the_end_are_no_leap(tmp_path: Path) -> None:
+    place = adam_saves(tmp_path, (100, 200, 300, 400))
+    last = torch.load(place / "step_400.pt")
+    leapt = {**last, "model": {key: value + 0.2 for key, value in last["model"].items()}, "step": 401}
+    torch.save(leapt, place / "step_401.pt")
+    assert "weight-drift" in kinds(at.checkpoints(place))
+    torch.save({**leapt, "callbacks": {"StochasticWeightAveraging": {"n_averaged": 5}}}, place / "step_401.pt")
+    assert kinds(at.checkpoints(place)) == set()
+
+
+def test_a_rank_that_stays_apart_is_told_once(tmp_path: Path) -> None:
+    for step in (100, 200, 300):
+        for rank in (0, 1, 2):
+            state = model_state(step) if rank < 2 else moved(model_state(step), 5, 0.01)
+            torch.save(state, tmp_path / f"step_{step}_rank{rank}.pt")
+    (one,) = (f for f in at.checkpoints(tmp_path).findings if f.kind == "rank-divergence")
+    assert (one.evidence["rank"], one.evidence["saves"], one.first_step, one.last_step) == (2, 3, 100, 300)

@@ -70,8 +70,16 @@ def test_without_a_run_or_a_step_everything_is_unknown_and_the_columns_are_the_s
     assert join_log(run, [None]).row(0) == (None,) * len(JOINED)
 
 
+def test_a_save_at_which_the_loss_is_nan_has_no_loss_of_the_steps_before_and_is_not_the_best() -> None:
+    losses = {step: math.nan if step > 80 else 1 / step for step in range(1, 121)}
+    joined = join_log(run_of(loss=losses), [40, 80, 85, 100])
+    assert joined["loss"].is_null().to_list() == [False, False, False, True]
+    joined = join_log(run_of(loss=losses), [40, 80, 100])
+    assert joined["best"].to_list() == [False, True, False]
+
+
 def test_values_that_are_not_finite_are_left_out():
-    run = run_of(loss={1: 1.0, 2: math.nan, 3: math.inf}, eval_loss={1: 1.0, 2: math.nan})
+    run = run_of(loss={0: 1.0, 1: 1.0, 2: math.nan, 3: 1.0}, eval_loss={1: 1.0, 2: math.nan})
     joined = join_log(run, [3])
     assert (joined["loss"].item(), joined["eval"].item()) == (1.0, 1.0)
 
