@@ -40,6 +40,10 @@ def _size(value: int) -> str:
     return f"{value:,.1f} TB"
 
 
+def _counted(count: int, one: str) -> str:
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+
 _SAVES = ("save", "step", "format", "size", "parameters", "norm", "||dW||/||W||", "loss", "eval", "lr", "")
 
 
@@ -72,18 +76,24 @@ def _save_rows(found: Checkpoints) -> list[list[str]]:
 def _finding_lines(findings: Sequence[Finding], shown: Callable[[str], str]) -> Iterator[str]:
     from analysis.story.listing import located
 
+    told: set[tuple[str, ...]] = set()
     for one in findings:
-        yield f"  {_SIGNS[one.severity]} {one.severity:8} {one.kind}{located(one)}: {shown(one.message)}"
-        if one.severity != "info":
-            yield from (f"      cause: {shown(cause)}" for cause in one.causes[:3])
-            yield from (f"      try:   {shown(suggestion)}" for suggestion in one.suggestions[:3])
+        item, part = ("- ", "  - ") if shown is markdown_text else (f"  {_SIGNS[one.severity]} ", "      ")
+        word = one.severity if shown is markdown_text else f"{one.severity:8}"
+        yield f"{item}{word} {one.kind}{located(one)}: {shown(one.message)}"
+        advice = (*one.causes[:3], "", *one.suggestions[:3])
+        if one.severity != "info" and advice not in told:  # said once, below the first finding that it is about
+            told.add(advice)
+            yield from (f"{part}cause: {shown(cause)}" for cause in one.causes[:3])
+            yield from (f"{part}try:   {shown(suggestion)}" for suggestion in one.suggestions[:3])
 
 
 def _told(found: Checkpoints, table: _Table, shown: Callable[[str], str]) -> str:
-    lines = [f"{found.verdict.upper()}  {shown(found.run)}: {found.saves.height} saves", ""]
+    lines = [f"{found.verdict.upper()}  {shown(found.run)}: {_counted(found.saves.height, 'save')}", ""]
     rows = _save_rows(found)
     lines += [table(rows[-_ROWS:], _SAVES)] if rows else []
-    lines += [f"({len(rows) - _ROWS} earlier saves are not shown)"] if len(rows) > _ROWS else []
+    left = len(rows) - _ROWS
+    lines += [f"({_counted(left, 'earlier save')} not shown; --format json has all)"] if left > 0 else []
     lines += ["", f"  {shown(found.best_against_last)}"] if found.best_against_last else []
     lines += (
         ["", *_finding_lines(found.findings, shown)]
@@ -145,7 +155,7 @@ def _diff_told(found: Diff, table: _Table, shown: Callable[[str], str]) -> str:
     lines = [f"{found.status.upper()}  {shown(found.run)}: {found.summary}", ""]
     lines += [table(_change_rows(found.frame), _CHANGES)] if found.frame.height else []
     left = found.frame.height - _ROWS
-    lines += [f"({left} tensors that changed less are not shown)"] if left > 0 else []
+    lines += [f"({_counted(left, 'tensor')} that changed less not shown; --format json has all)"] if left > 0 else []
     lines += ["", *_finding_lines(found.findings, shown)] if found.findings else []
     return "\n".join(lines)
 

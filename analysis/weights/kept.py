@@ -96,13 +96,14 @@ def beside(path: Path) -> Run | None:
     folder = path.absolute() if path.is_dir() else path.absolute().parent
     while folder.name.lower() in _BESIDE or _SAVE.fullmatch(folder.name):
         folder = folder.parent
-    logs = [folder]
-    if not detect_folder(folder):
-        files = [file for file in islice(folder.iterdir(), _MOST_FILES) if file.is_file()]
-        logs = [file for file in files if detect(file) is not None]
     try:
+        logs = [folder]
+        if not detect_folder(folder):
+            files = [file for file in islice(folder.iterdir(), _MOST_FILES) if file.is_file()]
+            logs = [file for file in files if detect(file) is not None]
         return load(logs[0]) if len(logs) == 1 else None
-    except InputError:  # no log is nothing wrong with weights: `saves` then says nothing of loss and rate
+    except (InputError, OSError):
+        # No log, or one that may not be read, is nothing wrong with weights: `saves` then says nothing of loss.
         return None
 
 

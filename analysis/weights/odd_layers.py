@@ -40,7 +40,8 @@ def all_zero(saved: Saved, run_name: str) -> list[Finding]:
             "dead-units",
             "info",
             run_name,
-            f"{saved.where}: {name} is 0 in all {rows[0]['elements']:,} elements; {len(rows)} such matrices in all",
+            f"{saved.where}: {name} is 0 in all {rows[0]['elements']:,} elements"
+            + (f"; {len(rows)} such matrices in all" if len(rows) > 1 else ""),
             metric=name,
             first_step=saved.at,
             last_step=saved.at,

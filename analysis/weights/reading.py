@@ -14,7 +14,7 @@ from analysis.weights.between_saves import findings_between
 from analysis.weights.counters import weighed_together
 from analysis.weights.differences import differences
 from analysis.weights.one_save import findings_of_save
-from analysis.weights.saved import Saved, told_once
+from analysis.weights.saved import Saved, is_buffer, told_once
 from analysis.weights.statistics import statistics
 from eventstream.errors import InputError, unknown_name
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
@@ -116,12 +116,12 @@ def read_series(
                 checkpoint = checkpoint.but(damage=(*checkpoint.damage, *broken(checkpoint)))
             saved = Saved(save.name, checkpoint, statistics(checkpoint, roles=roles), save.step, save.label)
             found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
-            # A save of which nothing could be read is told by itself; the story goes on with the one after it.
-            before = story[-1] if story and checkpoint.tensors and _is_next(story[-1], saved) else None
+            tells = _tells(saved)
+            before = story[-1] if story and tells and _is_next(story[-1], saved) else None
             changed = None if before is None else differences(before.checkpoint, checkpoint)
             if changed is not None:
                 changes.append(changed)
-            if checkpoint.tensors and (before is not None or not story):
+            if tells and (before is not None or not story):
                 story.append(saved)
             read.append(
                 Kept(
@@ -172,6 +172,18 @@ def _step(save: Save, checkpoint: Checkpoint) -> float | None:
 
 def _epoch(save: Save, checkpoint: Checkpoint) -> float | None:
     return save.epoch if checkpoint.epoch is None else checkpoint.epoch
+
+
+def _tells(saved: Saved) -> bool:
+    """Whether a save tells anything of training: not one of which nothing could be read, or where all is NaN.
+
+    Such a save is told by itself, and the story goes on with the one after it: between two of NaN nothing moves, no
+    tie is lost, and no average lags.
+    """
+    if not saved.checkpoint.tensors:
+        return False
+    weights = [row for row in saved.rows("weights") if not is_buffer(row["parameter"] or "") and row["nan"] is not None]
+    return not weights or any(row["nan"] < row["elements"] for row in weights)
 
 
 def _is_next(before: Saved, saved: Saved) -> bool:

@@ -136,7 +136,10 @@ def _joined(own: Told, folder: Told) -> Told:
 def _step_of_state(folder: Path) -> int | None:
     from parsers.checkpoints.huggingface_folder import step_of_state
 
-    return step_of_state(folder)
+    try:
+        return step_of_state(folder)
+    except OSError:  # the folder may not be read: whoever opens it says so
+        return None
 
 
 def _with_copies(saves: list[Save]) -> list[Save]:

@@ -93,3 +93,34 @@ def test_settings_of_the_project_count(samples: Path, tmp_path: Path, capsys: py
     frozen = str(samples / "classifier-frozen-layer")
     assert main(["checkpoints", frozen, "--config", str(tmp_path / "rules.toml")]) == 0
     assert "frozen-layer" not in capsys.readouterr().out.replace("classifier-frozen-layer", "")
+
+
+def test_what_to_try_stands_once_below_findings_of_one_cause_and_one_save_is_no_plural(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (1, 2):
+        (tmp_path / f"step_{step}.pt").touch()
+    assert main(["checkpoints", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert told.count("checkpoint-corrupt") == 2 and told.count("go back to the save before it") == 1
+    assert main(["checkpoints", str(tmp_path / "step_1.pt"), "--format", "markdown"]) == 1
+    told = capsys.readouterr().out
+    assert ": 1 save\n" in told and "\n- critical checkpoint-corrupt" in told and "\n  - try:   go back" in told
+
+
+def test_a_folder_that_may_not_be_read_ends_no_story_but_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({"fc.weight": torch.ones(3, 4)}, tmp_path / "step_1.safetensors")
+    locked, is_file = tmp_path / "step_2", Path.is_file
+
+    def refused(self: Path) -> bool:  # whoever runs the tests may be root, whom no mode stops
+        if self.parent == locked:
+            raise PermissionError(13, "Permission denied", str(self))
+        return is_file(self)
+
+    locked.mkdir()
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert main(["checkpoints", str(tmp_path)]) in (0, 1)
+    told = capsys.readouterr().out
+    assert "step_1.safetensors" in told and "Permission denied" in told

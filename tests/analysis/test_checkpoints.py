@@ -419,3 +419,10 @@ def test_a_rank_that_stays_apart_is_told_once(tmp_path: Path) -> None:
             torch.save(state, tmp_path / f"step_{step}_rank{rank}.pt")
     (one,) = (f for f in at.checkpoints(tmp_path).findings if f.kind == "rank-divergence")
     assert (one.evidence["rank"], one.evidence["saves"], one.first_step, one.last_step) == (2, 3, 100, 300)
+
+
+def test_names_that_steer_a_terminal_are_not_printed_by_the_result(tmp_path: Path) -> None:
+    names = ("\x1b[31mred.weight", "new\nline.weight", "\u202ertl.weight")
+    save_file({name: torch.full((4, 4), torch.nan) for name in names}, tmp_path / "model\x1b[2J.safetensors")
+    said = repr(at.checkpoints(tmp_path / "model\x1b[2J.safetensors"))
+    assert "checkpoint-non-finite" in said and all(c.isprintable() for line in said.split("\n") for c in line)
