@@ -50,7 +50,8 @@ class Result(ABC):
         lines = [f"<{type(self).__name__} of {self.run}: {self.status}, {len(self.findings)} findings>"]
         lines += [f"  {f.severity:8} {f.kind}: {f.message}" for f in self.findings[:10]]
         lines += [f"  (not judged) {n.kind}: {n.reason}" for n in self.not_applicable[:5]]
-        return "\n".join(lines)
+        # Names come from files of strangers: what would steer a terminal, or break a line, is not printed.
+        return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
     def _repr_html_(self) -> str:
         items = "".join(
