@@ -153,13 +153,13 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "variance-shift": Example(
         "warning",
-        "loss becomes 4.8 times noisier at step 300 and stays so: its rows lie 2.2 % from their "
-        "neighbours before, 10 % after",
+        "loss becomes 4 times noisier at step 300 and stays so: its rows lie 2.3 % from their neighbours "
+        "before, 9 % after",
         "split rank factor limit before after score known n",
     ),
     "exploding-gradient": Example(
         "critical",
-        "the gradient norm rose from 0.985 to 60.2, 61 times its own past, from step 216 on; the loss rose with it",
+        "the gradient norm rose from 0.997 to 59.5, 60 times its own past, from step 204 on; the loss rose with it",
         "model layer low high times limit decades lasts then_not_finite loss loss_before loss_after "
         "first_layer first_layer_step split",
     ),
