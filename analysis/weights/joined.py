@@ -65,7 +65,7 @@ def join_log(run: Run | None, steps: Sequence[int | None]) -> pl.DataFrame:
 
     >>> from parsers.finish import finish
     >>> rows = {"tag": ["eval_loss"] * 3, "step": [100, 200, 300], "value": [0.5, 0.4, 0.6]}
-    >>> joined = join_log(finish("demo", "demo.jsonl", "jsonl", pl.DataFrame(rows)), [100, 200, 400])
+    >>> joined = join_log(finish("demo", "demo.jsonl", "jsonl", pl.DataFrame(rows)), [100, 200, 500])
     >>> joined["eval"].to_list(), joined["best"].to_list(), joined["in_log"].to_list()
     ([0.5, 0.4, 0.6], [False, True, False], [True, True, False])
     """
