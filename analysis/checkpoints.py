@@ -215,6 +215,7 @@ def checkpoints(
             roles=tuple(roles),
             spectra=spectra,
             verify=verify,
+            strict=not isinstance(path, Run) and sum(map(len, series)) == 1,
             gauge=gauge,
             progress=progress,
         )

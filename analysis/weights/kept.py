@@ -92,6 +92,7 @@ def beside(path: Path) -> Run | None:
     """
     from parsers.loading import load
     from parsers.registry import detect, detect_folder
+    from parsers.tree import may_be_log
 
     folder = path.absolute() if path.is_dir() else path.absolute().parent
     while folder.name.lower() in _BESIDE or _SAVE.fullmatch(folder.name):
@@ -99,8 +100,8 @@ def beside(path: Path) -> Run | None:
     try:
         logs = [folder]
         if not detect_folder(folder):
-            files = [file for file in islice(folder.iterdir(), _MOST_FILES) if file.is_file()]
-            logs = [file for file in files if detect(file) is not None]
+            files = [file for file in islice(folder.iterdir(), _MOST_FILES) if may_be_log(file.name)]
+            logs = [file for file in files if file.is_file() and detect(file) is not None]
         return load(logs[0]) if len(logs) == 1 else None
     except (InputError, OSError):
         # No log, or one that may not be read, is nothing wrong with weights: `saves` then says nothing of loss.

@@ -94,6 +94,7 @@ def read_series(
     roles: tuple[Role, ...],
     spectra: bool,
     verify: bool,
+    strict: bool,
     gauge: Gauge,
     progress: Progress | None = None,
 ) -> Reading:
@@ -101,10 +102,11 @@ def read_series(
 
     Saves that stand for the same step (`last.ckpt`, `best.ckpt`) are read and judged by themselves, and are no part of
     the story from save to save. Links and copies are left out: what they are copies of has their labels.
+    With `strict` a save that no reader can open raises its `InputError`; else it is told, and the others are read.
     """
     plan = None if log is None else log.planned
     with ExitStack() as stack:
-        opened = in_time([(save, stack.enter_context(_opened(save))) for save in saves])
+        opened = in_time([(save, stack.enter_context(_opened(save, strict=strict))) for save in saves])
         read: list[Kept] = []
         story: list[Saved] = []
         changes: list[pl.DataFrame] = []
@@ -146,11 +148,13 @@ def read_series(
     return Reading(tuple(read), tuple(found), _unjudged(story))
 
 
-def _opened(save: Save) -> Checkpoint:
-    """The open checkpoint; one that no reader can open at all has nothing but the reason."""
+def _opened(save: Save, *, strict: bool) -> Checkpoint:
+    """The open checkpoint; one that no reader can open has nothing but the reason, or raises it where `strict`."""
     try:
         return open_checkpoint(save.path, within=save.within)
     except InputError as error:
+        if strict:
+            raise
         return Checkpoint(
             save.path, "unknown", (), damage=(Damage(save.path, "the whole", str(error), unsupported=True),)
         )

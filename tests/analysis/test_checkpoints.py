@@ -426,3 +426,14 @@ def test_names_that_steer_a_terminal_are_not_printed_by_the_result(tmp_path: Pat
     save_file({name: torch.full((4, 4), torch.nan) for name in names}, tmp_path / "model\x1b[2J.safetensors")
     said = repr(at.checkpoints(tmp_path / "model\x1b[2J.safetensors"))
     assert "checkpoint-non-finite" in said and all(c.isprintable() for line in said.split("\n") for c in line)
+
+
+def test_the_one_save_that_was_asked_for_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis.weights import reading
+
+    def refused(path: Path, **options: Any) -> Any:
+        raise at.InputError(f"{path}: cannot be opened (Permission denied)")
+
+    monkeypatch.setattr(reading, "open_checkpoint", refused)
+    with pytest.raises(at.InputError, match="Permission denied"):
+        at.checkpoints(series(tmp_path / "run", (100,)) / "step_100.safetensors")
