@@ -85,16 +85,18 @@ def diff(
     b: Path | str,
     *,
     max_drift: float | None = None,
-    roles: Iterable[Role] = ("weights", "ema"),
+    roles: Iterable[Role] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Diff:
     """What changed from checkpoint `a` to checkpoint `b`, most first; both are mapped and read once, side by side.
 
     Tensors are matched by the name that the model has for them, whatever wraps it (`module.`, `_orig_mod.`,
-    `state_dict.`). With `max_drift` a tensor whose ||b - a|| / ||a|| is larger is a critical `weight-drift`, and so is
-    one that is finite in `a` and not in `b`: the check for regressions (`aftertrain checkpoints B --against A
-    --max-drift 0.01`). Tensors added, removed or of another shape are a `checkpoint-mismatch`: a warning, critical with
-    `max_drift`; of another element type information. `roles` are what is compared of weights, ema, optimizer, other.
+    `state_dict.`). `roles` are what is compared of weights, ema, optimizer, other; by default the weights, and the
+    averages where both have some. With `max_drift` a tensor whose ||b - a|| / ||a|| is larger is a critical
+    `weight-drift`, and so is one that is finite in `a` and not in `b`: the check for regressions (`aftertrain
+    checkpoints B --against A --max-drift 0.01`). Tensors added, removed or of another shape are a
+    `checkpoint-mismatch`: a warning, critical with `max_drift`; of another element type information. So are matrices
+    whose directions have nothing in common (a cosine below 0.1 over all of them): those of another model or training.
 
     Raises `InputError` for a path without a checkpoint, `ValueError` for a `max_drift` that is negative or NaN.
 
@@ -115,7 +117,9 @@ def diff(
         raise ValueError(f"max_drift: expected a ratio of 0 or more, such as 0.01, found {max_drift!r}")
     name = " -> ".join(_names(Path(a), Path(b)))
     with open_checkpoint(a) as before, open_checkpoint(b) as after:
-        frame = differences(before, after, roles=tuple(roles), progress=progress)
+        averaged = all(one.of_role("ema") for one in (before, after))
+        chosen: tuple[Role, ...] = ("weights", "ema") if averaged else ("weights",)
+        frame = differences(before, after, roles=chosen if roles is None else tuple(roles), progress=progress)
         found = findings_of_diff(before, after, frame, run_name=name, max_drift=max_drift)
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
     return Diff(run=name, frame=frame, findings=tuple(found), drift=total_drift(frame), max_drift=max_drift)

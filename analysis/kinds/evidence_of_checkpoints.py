@@ -46,6 +46,7 @@ OF_CHECKPOINTS: Mapping[str, Mapping[str, str]] = {
     "checkpoint-mismatch": {
         "path": "the checkpoint",
         "recorded_bytes": "size that the log recorded",
+        "cosine": "cosine of all matrices of one with those of the other",
         "late": "saves beyond the end of the log",
         "last_logged_step": "last step of the log",
         "differing": "checkpoints that disagree",

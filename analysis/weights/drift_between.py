@@ -17,6 +17,8 @@ from parsers.checkpoints.checkpoint import Checkpoint
 __all__ = ["findings_of_diff", "total_drift"]
 
 _NO_STATISTICS = pl.DataFrame()
+#: Cosine of two models below which they share nothing; random matrices of a thousand weights stay below 0.1.
+_COMMON = 0.1
 
 
 def total_drift(frame: pl.DataFrame) -> float | None:
@@ -40,11 +42,33 @@ def findings_of_diff(
     """
     one, two = (Saved(checkpoint.path.name, checkpoint, _NO_STATISTICS) for checkpoint in (before, after))
     found = [*corrupt(one, run_name), *unsafe(one, run_name), *corrupt(two, run_name), *unsafe(two, run_name)]
-    listed = structure(one, two, frame, run_name)
+    listed = [*structure(one, two, frame, run_name), *_unrelated(frame, run_name)]
     if max_drift is None:
         return [*found, *listed]
     found += [replace(f, severity="critical") if f.severity == "warning" else f for f in listed]
     return [*found, *_broken(frame, run_name), *_beyond(frame, run_name, max_drift)]
+
+
+def _unrelated(frame: pl.DataFrame, run_name: str) -> list[Finding]:
+    """Weights whose directions have nothing in common: those of another model, or of another training."""
+    rows = frame.filter((pl.col("role") == "weights") & pl.col("cosine").is_not_null() & (pl.col("norm_a") > 0))
+    rows = rows.filter(pl.col("shape_a").list.len() >= 2)  # gains and biases of all models are alike
+    product = math.fsum(c * a * b for c, a, b in rows.select("cosine", "norm_a", "norm_b").iter_rows())
+    size = math.hypot(*rows["norm_a"].to_list()) * math.hypot(*rows["norm_b"].to_list()) if rows.height else 0.0
+    if size <= 0 or abs(cosine := product / size) >= _COMMON:
+        return []
+    return [
+        Finding(
+            "checkpoint-mismatch",
+            "info",
+            run_name,
+            f"the matrices of the two have nothing in common (cosine {cosine:.2g} over {rows.height} of them): "
+            "they are of another model, or of another training from its start",
+            evidence={"what": "nothing in common", "cosine": cosine, "tensors": rows.height},
+            causes=("one of the two is not the save that was meant: another base model, seed or run",),
+            suggestions=("compare origin and checksum of both before anything is concluded from the difference",),
+        )
+    ]
 
 
 def _broken(frame: pl.DataFrame, run_name: str) -> list[Finding]:

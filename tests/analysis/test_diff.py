@@ -98,3 +98,23 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     assert at.diff(tmp_path / "x" / "m.safetensors", tmp_path / "y" / "m.safetensors").run == (
         "x/m.safetensors -> y/m.safetensors"
     )
+
+
+def test_weights_that_have_nothing_in_common_are_told_and_those_of_one_training_are_not(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(40, 60, generator=generator) for _ in range(2))
+    for name, weight in (("a", one), ("b", two), ("c", one + 0.5 * two)):
+        save_file({"fc.weight": weight, "norm.weight": torch.ones(60)}, tmp_path / f"{name}.safetensors")
+    (finding,) = at.diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors").findings
+    assert (finding.kind, finding.severity) == ("checkpoint-mismatch", "info")
+    assert abs(finding.evidence["cosine"]) < 0.1 and "nothing in common" in finding.message
+    assert at.diff(tmp_path / "a.safetensors", tmp_path / "c.safetensors").findings == ()
+
+
+def test_averages_that_only_one_of_the_two_has_are_not_compared_unless_asked_for(tmp_path: Path) -> None:
+    ema = {name: value * 0.9 for name, value in STATE.items()}
+    torch.save({"model": STATE, "ema": ema, "step": 7}, tmp_path / "train.pt")
+    export = saved(tmp_path / "export.safetensors")
+    assert at.diff(tmp_path / "train.pt", export).summary == "3 the same; ||b-a|| / ||a|| = 0"
+    asked = at.diff(tmp_path / "train.pt", export, roles=("weights", "ema")).frame
+    assert asked["status"].to_list().count("removed") == 3
