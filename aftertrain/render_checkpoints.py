@@ -21,7 +21,6 @@ __all__ = ["TOLD"]
 
 #: Rows of a table in a terminal: a screen full. JSON has them all.
 _ROWS = 40
-_SIGNS = {"info": "i", "warning": "!", "critical": "X", "fatal": "X"}
 
 _Table = Callable[[Sequence[Sequence[str]], Sequence[str]], str]
 
@@ -74,11 +73,11 @@ def _save_rows(found: Checkpoints) -> list[list[str]]:
 
 
 def _finding_lines(findings: Sequence[Finding], shown: Callable[[str], str]) -> Iterator[str]:
-    from analysis.story.listing import located
+    from analysis.story.listing import SIGNS, located
 
     told: set[tuple[str, ...]] = set()
     for one in findings:
-        item, part = ("- ", "  - ") if shown is markdown_text else (f"  {_SIGNS[one.severity]} ", "      ")
+        item, part = ("- ", "  - ") if shown is markdown_text else (f"  {SIGNS[one.severity]} ", "      ")
         word = one.severity if shown is markdown_text else f"{one.severity:8}"
         yield f"{item}{word} {one.kind}{located(one)}: {shown(one.message)}"
         advice = (*one.causes[:3], "", *one.suggestions[:3])

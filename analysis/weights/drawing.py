@@ -16,6 +16,8 @@ __all__ = ["by_layer", "draw_norms", "draw_spectra", "draw_updates"]
 
 #: Rows of the heat map, and names beside it: more would overlap. Saves drawn as lines: more cannot be told apart.
 _ROWS, _NAMES, _LINES = 400, 24, 6
+#: The layer of a parameter: its name without the last part.
+_LAYER = pl.col("parameter").str.replace(r"\.[^.]*$", "")
 #: Between these exponents lie the tails of layers that are trained well, and beyond the second hardly any structure
 #: is found (https://weightwatcher.ai, after Martin and Mahoney 2021).
 _WELL = (2.0, 6.0)
@@ -27,10 +29,9 @@ def by_layer(changes: pl.DataFrame) -> pl.DataFrame:
     One row a layer and pair of saves: layer, save, step, update_ratio (the norm of all updates of the layer over that
     of its weights before), moved (share of its tensors that changed at all).
     """
-    layer = pl.col("parameter").str.replace(r"\.[^.]*$", "")
     return (
         changes.filter((pl.col("role") == "weights") & pl.col("status").is_in(["same", "changed"]))
-        .with_columns(layer=layer)
+        .with_columns(layer=_LAYER)
         .group_by("layer", "save", "step", maintain_order=True)
         .agg(
             update_ratio=(pl.col("update_norm") ** 2).sum().sqrt() / (pl.col("norm_a") ** 2).sum().sqrt(),
@@ -46,9 +47,7 @@ def draw_updates(ax: Axes, changes: pl.DataFrame, frame: pl.DataFrame, options: 
     more than 400 every n-th is shown. Returns what there is to see in words.
     """
     table = by_layer(changes)
-    place = {
-        name: at for at, name in enumerate(frame["parameter"].str.replace(r"\.[^.]*$", "").unique(maintain_order=True))
-    }
+    place = {name: at for at, name in enumerate(frame.select(_LAYER).to_series().unique(maintain_order=True))}
     names = sorted(table["layer"].unique(maintain_order=True).to_list(), key=lambda name: place.get(name, len(place)))
     saves = table.select("save", "step").unique(maintain_order=True)
     names = names[:: -(-len(names) // _ROWS)] if names else names

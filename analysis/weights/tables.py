@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from analysis.weights.differences import DIFFERENCES
+from analysis.weights.drift_between import total_drift
 from analysis.weights.reading import Kept, Reading
 from analysis.weights.saved import is_buffer
 from analysis.weights.spectra import SCHEMA as SPECTRA
@@ -64,10 +65,8 @@ def _row(kept: Kept) -> tuple[object, ...]:
 
 def _ratio(changes: pl.DataFrame) -> float | None:
     """Norm of all updates of the weights over that of all weights before."""
-    kept = (pl.col("role") == "weights") & _learned("dtype_a") & pl.col("update_norm").is_finite()
-    both = changes.filter(kept & pl.col("status").is_in(["same", "changed"]))
-    size = math.hypot(*both["norm_a"].drop_nulls().to_list()) if both.height else 0.0
-    return math.hypot(*both["update_norm"].to_list()) / size if size > 0 else None
+    kept = (pl.col("role") == "weights") & _learned("dtype_a")
+    return total_drift(changes.filter(kept & pl.col("status").is_in(["same", "changed"])))
 
 
 def _learned(dtype: str) -> pl.Expr:
