@@ -83,12 +83,13 @@ class Checkpoints(Result):
 
     def plot(self, ax: Axes | None = None, *, view: str | None = None, **options: Any) -> Axes:
         """`view="updates"`: which layers moved between saves, as a heat map; `"norms"`: root mean square of the
-        matrices by depth, a line a save; `"spectra"`: the exponents of their tails.
+        matrices by depth, of the first save and the last; `"spectra"`: the exponents of their tails.
 
         None takes the first of these that there is something to show of. `options` go to the mesh or the lines.
         Raises `ValueError` for another view.
         """
-        from analysis.weights.drawing import draw_norms, draw_spectra, draw_updates
+        from analysis.weights.drawing import draw_updates
+        from analysis.weights.drawing_matrices import draw_norms, draw_spectra
 
         if view is not None and view not in VIEWS:
             raise ValueError(unknown_name("view", view, VIEWS))
@@ -100,7 +101,7 @@ class Checkpoints(Result):
             seen = draw_norms(drawn, self.frame, options)
         else:
             seen = draw_spectra(drawn, self.spectra, options)
-        title = textwrap.shorten(f"{self.run}: {seen}", 100, placeholder=" ...")
+        title = textwrap.fill(f"{self.run}: {seen}", 95, max_lines=2, placeholder=" ...")
         drawn.set_title(title, parse_math=False, loc="left", fontsize=10)
         return drawn
 

@@ -49,9 +49,11 @@ class Drawings:
         """Whether no further figure fits into the page."""
         return self.count >= self.budget
 
-    def result(self, result: Result, title: str, *, label: str = "", **options: Any) -> Drawing | None:
+    def result(
+        self, result: Result, title: str, *, label: str = "", height: float = 2.8, **options: Any
+    ) -> Drawing | None:
         """A result's own figure; its title becomes the caption, unless it only repeats `label`."""
-        return self._draw(lambda ax: result.plot(ax, **options), title, 2.8, label=label, run=result.run)
+        return self._draw(lambda ax: result.plot(ax, **options), title, height, label=label, run=result.run)
 
     def axes(self, draw: Callable[[Axes], object], title: str, *, height: float = 2.5) -> Drawing | None:
         """Whatever `draw` puts on the axes that it is given."""
@@ -87,7 +89,7 @@ class Drawings:
             ax: Axes = figure.subplots()
             draw(ax)
             _legend_below(ax)
-        said = (ax.get_title(loc="left") or ax.get_title()).removeprefix(f"{run}: ")
+        said = " ".join((ax.get_title(loc="left") or ax.get_title()).split("\n")).removeprefix(f"{run}: ")
         for place in ("left", "center", "right"):
             ax.set_title("", loc=place)
         if not said or label.startswith(said[:60]):

@@ -12,6 +12,8 @@ __all__ = ["Group", "group_findings"]
 
 #: Columns of an evidence table: more would not fit a page; the other findings are listed below it.
 SHOWN = 4
+#: Characters of a value of which two, with their names, stand side by side in half of a card.
+_SHORT = 18
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class Group:
             (name.replace("_", " "), [number(f.evidence[name]) if name in f.evidence else "" for f in shown])
             for name in names
         ]
+
+    @property
+    def paired(self) -> bool:
+        """Whether the evidence table may have two entries a row: there are many, of one finding, and all are short."""
+        rows = self.evidence
+        return len(self.findings) == 1 and len(rows) > 6 and all(len(values[0]) <= _SHORT for _, values in rows)
 
 
 def group_findings(findings: Iterable[Finding]) -> list[Group]:

@@ -19,7 +19,15 @@ from analysis.report.drawings import Drawing, Drawings
 from analysis.report.groups import Group
 from analysis.report.sparkline import sparkline, wants_log
 from analysis.report.text import clean, counted, flatten, number
-from analysis.report.views import OWN_FIGURE, OWN_FIGURES, View, check_views, curve_views, finding_view
+from analysis.report.views import (
+    OWN_CHECKS,
+    OWN_FIGURE,
+    OWN_FIGURES,
+    View,
+    check_views,
+    curve_views,
+    finding_view,
+)
 from analysis.report.vitals import health_rows
 from parsers.naming.primary_roles import PRIMARY
 from parsers.naming.run_roles import Roles
@@ -207,7 +215,7 @@ def _card(group: Group, diagnosis: Diagnosis, curves: Curves, drawings: Drawings
     check = _check_of(group, diagnosis)
     if check in OWN_FIGURES:
         return Card(group, finding_view(check, diagnosis.results[check], group, drawings), None)
-    own = check is not None and group.findings[0].family in OWN_FIGURE
+    own = check is not None and (check in OWN_CHECKS or group.findings[0].family in OWN_FIGURE)
     if own and check is not None and check not in drawn:
         drawing = finding_view(check, diagnosis.results[check], group, drawings)
         if drawing is not None:

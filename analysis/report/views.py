@@ -17,7 +17,7 @@ from analysis.result import Result
 from analysis.timeline import main_series
 from parsers.naming.run_roles import Roles
 
-__all__ = ["OWN_FIGURE", "OWN_FIGURES", "View", "check_views", "curve_views", "finding_view"]
+__all__ = ["OWN_CHECKS", "OWN_FIGURE", "OWN_FIGURES", "View", "check_views", "curve_views", "finding_view"]
 
 #: Headings of the checks that have something to show even where nothing was found; the others show their findings.
 TITLES: dict[str, str] = {
@@ -31,10 +31,16 @@ TITLES: dict[str, str] = {
 }
 #: Families whose figure is that of their check: the metric alone would not show what is wrong.
 OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddings", "contracts", "checkpoints"}
+#: Checks whose findings have that figure whatever their family: they name parameters, of which no log has a curve.
+OWN_CHECKS = {"checkpoints"}
 #: Checks that have a figure of their own for every kind of finding.
 OWN_FIGURES = {"hidden_facts"}
 #: Spectra of so many weights take a second or two.
 _MOST_WEIGHTS = 30_000_000
+#: Tensors whose names stand beside a figure of the usual height.
+_FEW = 24
+#: What the view of updates says more of than a table of numbers: what did not move, or moved too far.
+_SHOWN_BY_UPDATES = {"frozen-layer", "weight-drift", "checkpoint-mismatch"}
 SHARES = "shares of the loss components"
 
 
@@ -49,6 +55,9 @@ class View:
 def finding_view(check: str, result: Result, group: Group, drawings: Drawings) -> Drawing | None:
     """The figure of the check that found something, announced by what it found; None where there is nothing to draw."""
     options = [{"kind": group.kind}] if check in OWN_FIGURES else _options(check, result, group.metric)
+    if check == "checkpoints":
+        shown = group.kind in _SHOWN_BY_UPDATES and group.severity != "info"  # notes are folded, and so would it be
+        options = [one for one in options[:1] if shown and one["view"] == "updates"]
     if not options:
         return None
     message = group.findings[0].message
@@ -96,8 +105,10 @@ def _options(check: str, result: Result, metric: str | None = None) -> list[dict
             return []
         kinds = ["similarities", "map", *(["steps"] if result.frame.height > 1 else [])]
         return [{"kind": kind} for kind in kinds]
-    if check == "checkpoints":
-        return [{"view": view} for view in getattr(result, "views", ())]
+    if isinstance(result, Checkpoints):
+        # a row a layer: of a few the usual height shows all names, of many more rows do
+        height = 2.8 if result.frame["parameter"].n_unique() <= _FEW else 4.2
+        return [{"view": view, "height": height} for view in result.views]
     if check == "train_eval_gap" and metric in {pair.metric for pair in getattr(result, "pairs", ())}:
         return [{"metric": metric}]
     return [{}]
