@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -102,8 +101,9 @@ def weight_path(
 
     The coordinates are those of a principal component analysis of the saves as points, one dimension a weight: exact,
     from the matrix of all scalar products of the saves' differences from the first one (T x T for T saves), which is
-    summed up over blocks of one tensor after another, so that no save is ever held in memory. A tensor that is packed
-    or lies in pieces is read whole from every save at once. Signs are chosen so that the last save stands to the right
+    summed up over blocks of one tensor after another, so that no save is ever held in memory; the distances and angles
+    are summed up from the differences of neighbours themselves. A tensor that is packed or lies in pieces is read whole
+    from every save at once. Signs are chosen so that the last save stands to the right
     and above.
 
     Compared are the parameters of the model that all saves have with one shape; means and variances of normalisation,
@@ -131,8 +131,7 @@ def weight_path(
         if given is not None and len(given) != len(checkpoints):
             raise ValueError(f"{what} has {len(given)} entries for {len(checkpoints)} checkpoints")
     common, left_out = common_parameters(checkpoints)
-    products, norms = _products(checkpoints, common, progress)
-    usable = np.flatnonzero(np.isfinite(norms)) if common else np.array([], np.int64)
+    usable, sums = _of_finite(checkpoints, common, progress)
     rows = pl.DataFrame(
         {
             "save": list(names) if names is not None else [one.path.name for one in checkpoints],
@@ -140,7 +139,7 @@ def weight_path(
         },
         schema={"save": pl.String, "step": pl.Int64},
     )
-    measured = _measured(products[np.ix_(usable, usable)], norms[usable])
+    measured = _measured(sums)
     columns = {name: _spread(values, usable, len(checkpoints)) for name, values in measured.items()}
     frame = rows.with_columns(pl.Series(name, values, pl.Float64) for name, values in columns.items())
     return PathResult(
@@ -152,46 +151,67 @@ def weight_path(
     )
 
 
-def _products(
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over all weights: scalar products of the differences from the first save; the squared norm of each save.
+
+    `updates` are the squared norms of the differences of neighbours, `turns` the products of one with the next: taken
+    from the differences themselves, since those of a run that comes to rest are lost in the products of large ones.
+    """
+
+    products: Floats
+    squares: Floats
+    updates: Floats
+    turns: Floats
+
+
+def _of_finite(
     checkpoints: Sequence[Checkpoint], common: Sequence[Common], progress: Progress | None
-) -> tuple[Floats, Floats]:
-    """Scalar products of all differences from the first finite save; the norm of each save, NaN where it is not."""
+) -> tuple[NDArray[np.int64], _Sums]:
+    """Which saves are finite, and the sums over these alone."""
+    if not common:
+        return np.array([], np.int64), _sums((), (), progress)
+    sums = _sums(checkpoints, common, progress)
+    usable = np.flatnonzero(np.isfinite(sums.squares))
+    if usable.size < len(checkpoints):  # once more: differences from a save of NaN say nothing
+        chosen = [Common(one.parameter, tuple(one.tensors[i] for i in usable.tolist())) for one in common]
+        sums = _sums([checkpoints[i] for i in usable.tolist()], chosen, progress)
+    return usable, sums
+
+
+def _sums(checkpoints: Sequence[Checkpoint], common: Sequence[Common], progress: Progress | None) -> _Sums:
     count = len(checkpoints)
-    base = 0
-    while True:
-        gram, squares = np.zeros((count, count)), np.zeros(count)
-        for done, one in enumerate(common, start=1):
-            for block in parts(checkpoints, one):
-                with np.errstate(invalid="ignore", over="ignore"):  # a save that is not finite is told by its norm
-                    squares += np.einsum("ij,ij->i", block, block)
-                    block -= block[base].copy()
-                    gram += block @ block.T
-            if progress is not None:
-                progress(done, len(common), one.parameter)
-        norms = np.sqrt(np.where(np.isfinite(squares), squares, np.nan))
-        finite = np.flatnonzero(np.isfinite(norms))
-        if not finite.size or finite[0] == base:
-            return gram, norms
-        base = int(finite[0])  # differences from a save of NaN say nothing: once more, from the first sound one
+    products, squares = np.zeros((count, count)), np.zeros(count)
+    updates, turns = np.zeros(max(count - 1, 0)), np.zeros(max(count - 2, 0))
+    for done, one in enumerate(common if count else (), start=1):
+        for block in parts(checkpoints, one):
+            with np.errstate(invalid="ignore", over="ignore"):  # a save that is not finite is told by its norm
+                squares += np.einsum("ij,ij->i", block, block)
+                moved = np.diff(block, axis=0)
+                updates += np.einsum("ij,ij->i", moved, moved)
+                turns += np.einsum("ij,ij->i", moved[1:], moved[:-1])
+                block -= block[0].copy()
+                products += block @ block.T
+        if progress is not None:
+            progress(done, len(common), one.parameter)
+    return _Sums(products, squares, updates, turns)
 
 
-def _measured(products: Floats, norms: Floats) -> dict[str, list[float | None]]:
-    """The columns of the saves whose weights are finite, from the scalar products of their differences."""
-    count = len(norms)
-    distance = np.sqrt(np.maximum(np.add.outer(products.diagonal(), products.diagonal()) - 2 * products, 0))
-    update = [None, *(float(distance[i - 1, i]) for i in range(1, count))] if count else []
-    length = np.cumsum([step or 0.0 for step in update])
-    points, shares = _principal(products)
+def _measured(sums: _Sums) -> dict[str, list[float | None]]:
+    """The columns of the saves whose weights are finite."""
+    count = len(sums.squares)
+    updates = np.sqrt(sums.updates)
+    points, shares = _principal(sums.products)
     return {
-        "norm": norms.tolist(),
+        "norm": np.sqrt(sums.squares).tolist(),
         "pc1": points[:, 0].tolist(),
         "pc2": points[:, 1].tolist(),
         "pc1_share": [shares[0]] * count,
         "pc2_share": [shares[1]] * count,
-        "from_first": distance[0].tolist() if count else [],
-        "update": update,
-        "length": length.tolist(),
-        "cosine": [_cosine(products, i) for i in range(count)],
+        "from_first": np.sqrt(sums.products.diagonal()).tolist(),
+        "update": [None, *updates.tolist()][:count],
+        "length": [0.0, *np.cumsum(updates).tolist()][:count],
+        "cosine": [None, None, *map(_cosine, sums.turns, updates[1:], updates[:-1])][:count],
     }
 
 
@@ -215,20 +235,9 @@ def _principal(products: Floats) -> tuple[Floats, tuple[float | None, float | No
     return points, (shares[0], shares[1])
 
 
-def _cosine(products: Floats, i: int) -> float | None:
-    """Of the angle between the update to save i and the one before; None where one of them is missing or 0."""
-    if i < 2:
-        return None
-    now, before = _scalar(products, (i, i - 1), (i, i - 1)), _scalar(products, (i - 1, i - 2), (i - 1, i - 2))
-    if now <= 0 or before <= 0:
-        return None
-    return float(np.clip(_scalar(products, (i, i - 1), (i - 1, i - 2)) / math.sqrt(now * before), -1, 1))
-
-
-def _scalar(products: Floats, one: tuple[int, int], other: tuple[int, int]) -> float:
-    """Scalar product of two differences of saves."""
-    (a, b), (c, d) = one, other
-    return float(products[a, c] - products[a, d] - products[b, c] + products[b, d])
+def _cosine(product: float, one: float, other: float) -> float | None:
+    """Of the angle between two updates, from their scalar product and their norms; None where one of them is 0."""
+    return float(np.clip(product / one / other, -1, 1)) if one > 0 and other > 0 else None
 
 
 def _spread(values: list[float | None], places: NDArray[np.int64], count: int) -> list[float | None]:

@@ -77,6 +77,20 @@ def test_small_updates_of_large_weights_keep_their_direction(tmp_path):
     assert frame["pc1_share"][0] == pytest.approx(1, abs=1e-6)
 
 
+def test_updates_of_a_run_that_comes_to_rest_far_from_its_start_are_exact(tmp_path):
+    """Each update is a fifth of the one before, in a direction of its own: the last are 1e-9 of the whole way."""
+    made, states = np.random.default_rng(0), [np.zeros(500)]
+    for i in range(14):
+        states.append(states[-1] + made.standard_normal(500) * 0.2**i)
+    frame = weight_path(saves(tmp_path, [{"w": torch.from_numpy(one).reshape(20, 25)} for one in states])).frame
+    moved = np.diff(np.stack(states), axis=0)
+    lengths = np.linalg.norm(moved, axis=1)
+    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(moved[1:], moved[:-1], strict=True)]
+    assert lengths[-1] < 1e-8 * frame["from_first"][-1]
+    np.testing.assert_allclose(frame["update"].to_list()[1:], lengths, rtol=1e-12)
+    np.testing.assert_allclose(frame["cosine"].to_list()[2:], cosines, atol=1e-9)
+
+
 def test_a_run_that_goes_back_and_forth_has_cosines_below_zero(tmp_path):
     w = torch.randn(20, 20, generator=torch.Generator().manual_seed(0))
     frame = weight_path(saves(tmp_path, [{"w": w * (1 + 0.1 * (i % 2))} for i in range(5)])).frame
