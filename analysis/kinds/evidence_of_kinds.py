@@ -272,7 +272,9 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
     "dead-units": {
         "dead": "dead units of the layer",
         "units": "units of the layer",
-        "sign": "what shows it: zero, no gradient or unchanged",
+        "sign": "what shows it: zero, no gradient, faded, unchanged or decayed",
+        "factor": "factor by which weight decay alone changed them",
+        "steps_without_gradient": "steps since their last gradient, at least",
         "save": "name of the save",
         "saves": "saves that show it",
         "share": "share of the units that are dead",

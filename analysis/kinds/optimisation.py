@@ -297,8 +297,9 @@ KINDS = {
         "units that never respond",
         needs="shares of dead units over more than 5 observations, as at.watch records them; or checkpoints",
         statistic="the median share of a layer's units without any gradient in the last third of the observations. In "
-        "checkpoints the share of a matrix's rows that are 0 with their bias, whose moments are exactly 0, or that do "
-        "not change while those of the others do; tables of embeddings and pruned layers aside",
+        "checkpoints the share of a matrix's rows that are 0 with their bias, whose moments are 0 or have faded (Adam: "
+        "no gradient in 200 steps), or that from save to save do not change, or only shrink, all by one factor as "
+        "weight decay has it, while the others learn; tables of embeddings and of classes, and pruned layers, aside",
         severity="info from the limit on; a warning from three of eight units, critical from nine of ten (both move "
         "with the limit)",
         limit=Limit(
@@ -319,7 +320,8 @@ KINDS = {
             "use LeakyReLU, GELU or SiLU, or He initialisation with small positive biases",
             "normalise the inputs of the layer",
         ),
-        reference="L. Lu, Y. Shin, Y. Su, G. E. Karniadakis, 'Dying ReLU and Initialization' (arXiv 1903.06733)",
+        reference="L. Lu, Y. Shin, Y. Su, G. E. Karniadakis, 'Dying ReLU and Initialization' (arXiv 1903.06733); "
+        "I. Loshchilov, F. Hutter, 'Decoupled Weight Decay Regularization' (ICLR 2019)",
     ),
     "frozen-layer": Kind(
         "optimisation",

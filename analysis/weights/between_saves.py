@@ -11,7 +11,7 @@ from analysis.limits import Gauge
 from analysis.weights.averages import averages_across, swapped_in
 from analysis.weights.buffers import running_statistics
 from analysis.weights.counters import counters_across
-from analysis.weights.dead_rows import dead_units_between
+from analysis.weights.dead_units import dead_units_between
 from analysis.weights.drift import weight_drift
 from analysis.weights.frozen import frozen_layers
 from analysis.weights.moves import moves_of
@@ -55,7 +55,7 @@ def findings_between(
         moved = any(marks[n] for marks in moves.moved.values())
         same = same_weights(before, after, frame, run_name)
         found += [*structure(before, after, frame, run_name), *same]
-        found += dead_units_between(before, after, frame.to_dicts(), run_name, gauge)
+        found += dead_units_between(before, after, saves[-1], frame.to_dicts(), run_name, gauge)
         if not swapped_in(before, after):
             found += running_statistics(before, after, moved, run_name)
         before.checkpoint.close()

@@ -1,4 +1,4 @@
-"""`dead-units`: rows of weights that are zero with their bias, that never had a gradient, or that stand still."""
+"""Rows of weights that are zero with their bias, that get no gradient, that stand still, or that only decay."""
 
 from __future__ import annotations
 
@@ -9,86 +9,114 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings import Finding, Severity
-from analysis.gradient.scene import some
-from analysis.kinds import KINDS
-from analysis.limits import Gauge
+from analysis.weights.faded_moments import faded_rows
+from analysis.weights.moves import steps_between
+from analysis.weights.only_decayed import decayed_rows, decays
 from analysis.weights.saved import Saved, begins_at_zero, is_buffer, layer_of, numbers
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.tensors import Tensor
 
-__all__ = ["DeadRows", "dead_units", "dead_units_between", "unchanged_rows"]
+__all__ = ["TABLE", "DeadRows", "dead_rows_between", "dead_rows_of", "has_units", "unchanged_rows"]
 
 #: Tables of which a row is used where its token is: rare ones have no gradient, and the padding row is zero.
-_TABLE = re.compile(r"(emb|wte|wpe|lookup|vocab|token|codebook|lut|relative_attention_bias|\bpos)", re.IGNORECASE)
+TABLE = re.compile(
+    r"(emb|wte|wpe|lookup|vocab|tok|codebook|dictionary|lut|relative_attention_bias|\bpos)", re.IGNORECASE
+)
 #: Moments, and what a gradient is added up in: exactly 0 where there was none for long, or never one. float16 reaches
 #: 0 too soon to say so.
 _MOMENTS = ("exp_avg", "exp_avg_sq", "square_avg", "sum", "momentum_buffer", "mu", "nu", "m", "v")
 _FINE = ("float32", "bfloat16", "float64")
+#: The first moment of Adam, and the second one beside it.
+_SECOND = {"exp_avg": "exp_avg_sq", "mu": "nu", "m": "v"}
 #: Layers of fewer units have no share worth the name.
 _FEWEST = 8
-#: As for the shares that a log tells (`analysis.gradient.standing_still`): a warning, and critical.
-_MANY, _NEARLY_ALL = 0.375, 0.9
 #: Share of zeros among the weights of living units from which on zeros are the rule: a pruned layer.
 _PRUNED = 0.2
 #: Of a unit that trains this share of its weights changes from one save to the next, or nothing can be told.
 _CHANGED = 0.5
 
-_How = Literal["zero", "no gradient", "unchanged"]
+_How = Literal["zero", "no gradient", "faded", "unchanged", "decayed"]
 _SAID: dict[_How, str] = {
     "zero": "weights and bias are exactly 0",
     "no gradient": "their moments are exactly 0, so that they had no gradient for long, or never one",
+    "faded": "their moments have faded: they had no gradient in the last {number:,.0f} steps or more",
     "unchanged": "their weights did not change while those of the others did",
+    "decayed": "only weight decay moved them, all by the factor {number:.4g}, while the others learned",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class DeadRows:
-    """Units of one layer that do nothing: how many of how many, and what shows it. `pruned`: zeros are the rule."""
+    """Units of one layer that do nothing: how many of how many, and what shows it. `pruned`: zeros are the rule.
+
+    `number` is the factor by which units shrank that only decay, or the steps since the last gradient of those whose
+    moments faded.
+    """
 
     parameter: str
     dead: int
     units: int
     how: _How
     pruned: bool = False
+    number: float | None = None
 
     @property
     def share(self) -> float:
         """The share of the layer's units."""
         return self.dead / self.units
 
-
-def dead_units(saved: Saved, run_name: str, gauge: Gauge) -> list[Finding]:
-    """Layers of one save with units whose weights and bias are 0, or whose gradient was 0 at every step so far.
-
-    A row of an embedding is no unit, a tensor that is wholly 0 was never begun (`analysis.weights.untouched`), and of
-    a pruned layer, or of the last one, whose rows are classes, it is information.
-    """
-    return _findings(dead_rows_of(saved), _last_layer(saved), saved, saved, run_name, gauge)
+    @property
+    def said(self) -> str:
+        """What shows it, in words."""
+        return _SAID[self.how].format(number=self.number)
 
 
 def dead_rows_of(saved: Saved) -> list[DeadRows]:
     """Every layer of a save with dead units, and what shows them; of two signs that which shows more."""
-    layers = [row for row in saved.rows("weights") if _has_units(row)]
+    layers = [row for row in saved.rows("weights") if has_units(row)]
     dead = {row["parameter"]: one for row in layers if (one := _zero_rows(saved, row)) is not None}
-    for row in saved.rows("optimizer"):
-        if (
-            row["state"] in _MOMENTS
-            and row["dtype"] in _FINE
-            and _has_units(row)
-            and 0 < row["dead_rows"] < row["shape"][0]
-        ):
-            one = DeadRows(row["parameter"], row["dead_rows"], row["shape"][0], "no gradient")
-            if row["parameter"] not in dead or dead[row["parameter"]].share < one.share:
-                dead[row["parameter"]] = one
+    for one in (*_without_gradient(saved), *_faded(saved)):
+        if one.parameter not in dead or dead[one.parameter].share < one.share:
+            dead[one.parameter] = one
     return list(dead.values())
 
 
-def _has_units(row: dict[str, Any]) -> bool:
+def _without_gradient(saved: Saved) -> list[DeadRows]:
+    """Layers with rows whose moments are exactly 0."""
+    return [
+        DeadRows(row["parameter"], row["dead_rows"], row["shape"][0], "no gradient")
+        for row in saved.rows("optimizer")
+        if row["state"] in _MOMENTS
+        and row["dtype"] in _FINE
+        and has_units(row)
+        and 0 < row["dead_rows"] < row["shape"][0]
+    ]
+
+
+def _faded(saved: Saved) -> list[DeadRows]:
+    """Layers with rows whose moments show that their last gradient lies hundreds of steps back."""
+    judged = {row["name"] for row in saved.rows("optimizer") if has_units(row) and row["dtype"] in _FINE}
+    states = {
+        (tensor.parameter, tensor.state): tensor
+        for tensor in saved.checkpoint.of_role("optimizer")
+        if tensor.name in judged and tensor.parameter
+    }
+    dead = []
+    for (parameter, state), first in states.items():
+        second = states.get((parameter, _SECOND.get(state, "")))
+        found = None if second is None else faded_rows(saved, first, second)
+        if found is not None:
+            count = int(np.count_nonzero(found.rows))
+            dead.append(DeadRows(parameter, count, len(found.rows), "faded", number=float(found.steps)))
+    return dead
+
+
+def has_units(row: dict[str, Any]) -> bool:
+    """Whether the rows of a tensor (one of the statistics) are units: not those of a table, a buffer, an adapter."""
     name = row["parameter"]
     known = row["dead_rows"] is not None and not row["dtype"].startswith("complex")
     # Rows of an adapter add to units that its base keeps alive.
-    other = _TABLE.search(name) or is_buffer(name) or begins_at_zero(name)
+    other = TABLE.search(name) or is_buffer(name) or begins_at_zero(name)
     return known and row["shape"][0] >= _FEWEST and not other
 
 
@@ -132,96 +160,33 @@ def unchanged_rows(before: Saved, one: Tensor, after: Saved, two: Tensor) -> tup
     return ~moved, float(changed[moved].sum() / max(moved.sum() * width, 1))
 
 
-def dead_units_between(
-    before: Saved, after: Saved, rows: list[dict[str, Any]], run_name: str, gauge: Gauge
-) -> list[Finding]:
-    """Layers of which whole rows are bit-identical in two saves while most weights of the others changed.
+def dead_rows_between(before: Saved, after: Saved, row: dict[str, Any], least: float) -> DeadRows | None:
+    """Units of one matrix that stand still between two saves, or only decay; None where there are none.
 
-    `rows` are those of the differences. Read again are only tensors of which so many elements did not change as a share
-    of units at the limit has. Layers of which the later save tells by itself are left to it.
+    `row` is that of the differences. What stands still is looked for only where a share `least` of the elements did
+    not change.
     """
-    told = {one.parameter for one in dead_rows_of(after)}
-    one, two = before.weights, after.weights
-    layers = {row["parameter"] for row in after.rows("weights") if _has_units(row)} - told
-    dead = []
-    for row in rows:
-        name = row["parameter"]
-        least = gauge.limits.of("dead-units", name, layer_of(name))
-        if name not in layers or row["status"] != "changed" or 1 - row["share_changed"] < least:
-            continue
-        still, changed = unchanged_rows(before, one[name], after, two[name])
-        if still.any() and changed >= _CHANGED:
-            # Rows of zeros are no dead units where zeros are the rule: a pruned layer keeps them.
-            zero = int(np.count_nonzero(still & (_nonzero_rows(after.checkpoint, two[name]) == 0)))
-            count = int(np.count_nonzero(still))
-            dead.append(DeadRows(name, count, len(still), "unchanged", zero > count // 2))
-    return _findings(dead, _last_layer(after), before, after, run_name, gauge)
+    name = row["parameter"]
+    found = _unchanged(before, after, name) if 1 - row["share_changed"] >= least else None
+    if found is None and decays(after):
+        return _decayed(before, after, name, steps_between(before, after))
+    return found
 
 
-def _last_layer(saved: Saved) -> str:
-    """The last matrix of the model, whose rows are classes; none of so few that the last may be any layer."""
-    names = [name for name, tensor in saved.weights.items() if len(tensor.shape) >= 2 and not _TABLE.search(name)]
-    return names[-1] if len(names) > 2 else ""
+def _unchanged(before: Saved, after: Saved, name: str) -> DeadRows | None:
+    one, two = before.weights[name], after.weights[name]
+    still, changed = unchanged_rows(before, one, after, two)
+    if not still.any() or changed < _CHANGED:
+        return None
+    # Rows of zeros are no dead units where zeros are the rule: a pruned layer keeps them.
+    zero = int(np.count_nonzero(still & (_nonzero_rows(after.checkpoint, two) == 0)))
+    count = int(np.count_nonzero(still))
+    return DeadRows(name, count, len(still), "unchanged", zero > count // 2)
 
 
-def _findings(
-    dead: list[DeadRows], last: str, before: Saved, after: Saved, run_name: str, gauge: Gauge
-) -> list[Finding]:
-    """One finding for the units that died and one for those that were pruned, each about its worst layer."""
-    over = [one for one in dead if gauge.reaches("dead-units", one.share, one.parameter, layer_of(one.parameter))]
-    # Rows of an output layer have no gradient where their class is neither seen nor believed in.
-    over = [one for one in over if one.parameter != last or one.how == "zero"]
-    groups = ([one for one in over if not one.pruned], [one for one in over if one.pruned])
-    return [_finding(group, before, after, run_name, gauge) for group in groups if group]
-
-
-def _finding(dead: list[DeadRows], before: Saved, after: Saved, run_name: str, gauge: Gauge) -> Finding:
-    worst = max(dead, key=lambda one: one.share)
-    layer = layer_of(worst.parameter)
-    severity = "info" if worst.pruned else _severity(worst, gauge)
-    others = [layer_of(one.parameter) for one in dead if one is not worst]
-    also = f"; so are units of {some(others)}" if others else ""
-    since = f"from {before.where} to {after.where}" if before is not after else f"in {after.where}"
-    said = "are pruned" if worst.pruned else "are dead"
-    return Finding(
-        "dead-units",
-        severity,
-        run_name,
-        f"{worst.share:.0%} of the units of {layer} {said} {since} ({worst.dead:,} of {worst.units:,}): "
-        f"{_SAID[worst.how]}{also}",
-        metric=worst.parameter,
-        first_step=before.at,
-        last_step=after.at,
-        evidence={
-            "what": f"units of {layer}",
-            "layer": layer,
-            "share": worst.share,
-            "limit": gauge.limits.of("dead-units", worst.parameter, layer),
-            "dead": worst.dead,
-            "units": worst.units,
-            "sign": worst.how,
-            "layers": len(dead),
-            "save": after.name,
-        },
-        causes=_causes(worst),
-        suggestions=KINDS["dead-units"].suggestions,
-    )
-
-
-def _severity(one: DeadRows, gauge: Gauge) -> Severity:
-    scale = gauge.limits.scale("dead-units", one.parameter, layer_of(one.parameter))
-    many, nearly_all = (min(bar * scale, 0.999) for bar in (_MANY, _NEARLY_ALL))
-    return "critical" if one.share >= nearly_all else "warning" if one.share >= many else "info"
-
-
-def _causes(one: DeadRows) -> tuple[str, ...]:
-    if one.pruned:
-        return ("the layer was pruned: zeros are the rule in it",)
-    numbers_said = f"{one.dead:,} of {one.units:,} rows: {_SAID[one.how]}"
-    relu, start, behind = KINDS["dead-units"].causes[:3]
-    if one.how == "zero":
-        decay = "weight decay took the weights of units without a gradient to 0"
-        return (f"{numbers_said}; {decay}", relu, "rows that were never begun: initialised with zeros")
-    if one.how == "no gradient":
-        return (f"{numbers_said}; {start}", behind)
-    return (f"{numbers_said}; {relu}", behind)
+def _decayed(before: Saved, after: Saved, name: str, steps: int | None) -> DeadRows | None:
+    found = decayed_rows(before, before.weights[name], after, after.weights[name], steps)
+    if found is None:
+        return None
+    count = int(np.count_nonzero(found.rows))
+    return DeadRows(name, count, len(found.rows), "decayed", number=found.factor)

@@ -7,7 +7,7 @@ from analysis.gradient.scene import Meant
 from analysis.limits import Gauge
 from analysis.weights.averages import averages_within
 from analysis.weights.counters import counters_within
-from analysis.weights.dead_rows import dead_units
+from analysis.weights.dead_units import dead_units
 from analysis.weights.integrity import corrupt, unsafe
 from analysis.weights.not_finite import near_the_edge, not_finite
 from analysis.weights.odd_layers import all_zero, out_of_line
