@@ -117,7 +117,7 @@ class Checkpoints(Result):
             return self
         return replace(self, spectra=spectra_of([chosen.last_with_spectra()]))
 
-    def path(self) -> PathResult:
+    def path(self, *, progress: Callable[[int, int, str], None] | None = None) -> PathResult:
         """The way of the run through weight space: the saves in their principal plane (needs two saves or more)."""
         from analysis.weights.weight_path import weight_path
 
@@ -125,7 +125,9 @@ class Checkpoints(Result):
         names = [kept.save.name for kept in reading.saves]
         with ExitStack() as stack:
             opened = [stack.enter_context(reading.open(at)) for at in range(len(names))]
-            return weight_path(opened, names=names, steps=[kept.step for kept in reading.saves], run=self.run)
+            return weight_path(
+                opened, names=names, steps=[kept.step for kept in reading.saves], run=self.run, progress=progress
+            )
 
     def line(
         self,

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from analysis.figures import COLOURS, axes, style
 from analysis.result import Result
-from analysis.weights.model_state import Loss, Numbers, as_tensor, fitting, floats, loss_at, model_tensors, numbers_of
+from analysis.weights.model_state import (
+    Loss,
+    Numbers,
+    as_tensor,
+    fitting,
+    floats,
+    loss_at,
+    model_tensors,
+    numbers_of,
+    whole,
+)
+from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.tensors import Tensor
 
@@ -92,16 +103,16 @@ def landscape(
     With random directions (the default) each filter of a weight (a row of a matrix, an output channel of a kernel) gets
     a random direction that is as long as the filter itself, so that x = 1 changes every filter by its own size and
     landscapes of different models can be compared; biases, gains and statistics of normalisation (all tensors of
-    fewer than two axes) stay where they are, as in Li et al. 2018, arXiv:1712.09913, section 4. `seed` chooses the
-    directions: the picture of two directions out of millions is a sample, so look at more than one. With
-    `directions=(b, c)`, two other saves of the model, (1, 0) is b and (0, 1) is c; all floats move, and the directions
-    are taken as they are, neither of equal length nor at right angles.
+    fewer than two axes) stay where they are, as in Li et al. 2018, arXiv:1712.09913, section 4; tied weights move as
+    one. `seed` chooses the directions: the picture of two directions out of millions is a sample, so look at more than
+    one. With `directions=(b, c)`, two other saves of the model, (1, 0) is b and (0, 1) is c; all floats move, and the
+    directions are taken as they are, neither of equal length nor at right angles.
 
     What `loss` is given and what passes through is as for `line`: a fresh state of torch tensors at every place, in the
     types that the save stores; integers are the save's own. An odd number of `points` (default 11, so 121 losses) holds
     the save itself, exactly as stored. The directions take twice the model's size in float32 while it runs. Raises
     ValueError for fewer than 2 points, a span that is not positive and finite, or other directions; `InputError` where
-    saves are not of one model; `MissingDependencyError` without torch.
+    saves are not of one model, or nothing in one can be moved at random; `MissingDependencyError` without torch.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -113,8 +124,7 @@ def landscape(
     >>> bowl.centre, round(bowl.frame["loss"][1], 6)  # at (-1, 0) each of three filters of length 1 is moved by 1
     (0.0, 3.0)
     """
-    if points < 2:
-        raise ValueError(f"points is {points}; it must be at least 2")
+    whole("points", points, least=2)
     if not 0 < span < np.inf:
         raise ValueError(f"span is {span}; it must be positive and finite")
     plane = _plane(checkpoint, directions, seed)
@@ -163,11 +173,23 @@ def _random_directions(
     """Two Gaussian directions a tensor of two axes or more, each filter as long as the weight's."""
     made = np.random.default_rng(seed)
     found: dict[str, tuple[Direction, Direction]] = {}
+    places: dict[object, str] = {}
     for name, tensor in tensors.items():
-        if floats(tensor) and len(tensor.shape) > 1:
-            weights = numbers_of(checkpoint, tensor)
-            found[name] = (_as_long_as(weights, made), _as_long_as(weights, made))
-            checkpoint.release(tensor)
+        if not floats(tensor) or len(tensor.shape) < 2:
+            continue
+        place = (tensor.storage, tensor.offset, tensor.strides, tensor.shape)
+        first = places.setdefault(place, name) if tensor.storage is not None else name
+        if first != name:  # tied weights move as one
+            found[name] = found[first]
+            continue
+        weights = numbers_of(checkpoint, tensor)
+        found[name] = (_as_long_as(weights, made), _as_long_as(weights, made))
+        checkpoint.release(tensor)
+    if not found:
+        raise InputError(
+            f"{checkpoint.path} holds no weights of two axes or more, which random directions move; "
+            "pass directions=(b, c), two other saves"
+        )
     return found
 
 

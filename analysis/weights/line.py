@@ -11,7 +11,17 @@ import polars as pl
 
 from analysis.figures import COLOURS, axes, style
 from analysis.result import Result
-from analysis.weights.model_state import Loss, Numbers, as_tensor, fitting, floats, loss_at, model_tensors, numbers_of
+from analysis.weights.model_state import (
+    Loss,
+    Numbers,
+    as_tensor,
+    fitting,
+    floats,
+    loss_at,
+    model_tensors,
+    numbers_of,
+    whole,
+)
 from parsers.checkpoints.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -31,7 +41,8 @@ class LineResult(Result):
     `straight` is what the loss would be if it changed evenly from end to end. `barrier` is the most that the loss lies
     above it, in units of the loss, and `barrier_at` where (Entezari et al. 2022, arXiv:2110.06296, definition 2.1;
     Frankle et al. 2020, arXiv:1912.05671, take the mean of both ends in its place); it is 0 or a rounding where the
-    line goes through one basin. None where the loss is not finite at both ends.
+    line goes through one basin. None where the loss is not finite at both ends. A loss that falls all the way, as from
+    the first save to the last, has such a barrier too: the title of the figure tells it from a hill.
     """
 
     ends: tuple[str, str] = ("", "")
@@ -58,11 +69,17 @@ class LineResult(Result):
     def _title(self) -> str:
         if self.barrier is None:
             return "the loss is not finite at both ends"
-        if self.barrier <= 1e-6 * float(
-            np.abs(self.frame["straight"].to_numpy()).max()
-        ):  # the rounding of a loss in float32
-            return "no barrier between the saves"
-        return f"a barrier of {self.barrier:.4g} at {self.barrier_at:.2f} of the way"
+        # the rounding of a loss in float32
+        least = 1e-6 * float(np.abs(self.frame["straight"].to_numpy()).max())
+        if self.barrier <= least:
+            return "no barrier between the saves: the loss is nowhere above an even change"
+        losses = self.frame["loss"].to_numpy()
+        over = float(np.where(np.isnan(losses), np.inf, losses).max()) - max(float(losses[0]), float(losses[-1]))
+        if over <= least:  # above the straight line as any curve may be, but no hill to climb
+            return (
+                f"no hill between the saves: at most {self.barrier:.4g} above an even change, at {self.barrier_at:.2f}"
+            )
+        return f"a barrier of {self.barrier:.4g} at {self.barrier_at:.2f} of the way, {over:.4g} above the higher end"
 
 
 def line(
@@ -100,8 +117,7 @@ def line(
     >>> bump.barrier, bump.barrier_at
     (1.0, 0.5)
     """
-    if points < 2:
-        raise ValueError(f"points is {points}; both ends make at least 2")
+    whole("points", points, least=2)  # both ends
     fitting(a, b)
     alphas = np.linspace(0, 1, points).tolist()
     losses = []

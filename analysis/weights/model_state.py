@@ -15,7 +15,7 @@ from eventstream.optional import need
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["Loss", "Numbers", "as_tensor", "fitting", "floats", "loss_at", "model_tensors", "numbers_of"]
+__all__ = ["Loss", "Numbers", "as_tensor", "fitting", "floats", "loss_at", "model_tensors", "numbers_of", "whole"]
 
 Loss = Callable[[dict[str, Any]], Any]
 Numbers = NDArray[np.float64]
@@ -82,6 +82,23 @@ def loss_at(loss: Loss, state: Mapping[str, Any], place: str) -> float:
     except Exception as error:
         error.add_note(f"raised by loss(state_dict) at {place}")
         raise
-    if said is None or isinstance(said, str):
-        raise TypeError(f"loss(state_dict) returned {said!r} at {place}; it must return a number")
-    return float(said)
+    # a loss that was not detached would make float() warn that its gradient is lost, which is meant here
+    plain = said.detach() if hasattr(said, "detach") else said
+    try:
+        return float(_number(plain))
+    except (TypeError, ValueError) as error:
+        what = f"a tensor of shape {list(said.shape)}" if hasattr(said, "shape") else f"{said!r:.80}"
+        raise TypeError(f"loss(state_dict) returned {what} at {place}; it must return a number") from error
+
+
+def _number(said: Any) -> Any:
+    """What may stand for a number: no text, though Python would read it as one."""
+    if isinstance(said, str | bytes):
+        raise TypeError("text is no number")
+    return said
+
+
+def whole(name: str, value: object, *, least: int) -> None:
+    """Nothing, where an option is a whole number of at least `least`; `ValueError` where it is not."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 
+import aftertrain as at
 from analysis.weights.landscape import RANDOM, SCHEMA, LandscapeResult, landscape
 from eventstream.errors import InputError
 from tests.analysis.weights.checkpoint_files import opened
@@ -55,6 +56,21 @@ def test_the_save_itself_lies_in_the_middle_bit_for_bit(tmp_path):
     states = seen_states(tmp_path, {"w": w, "ids": torch.arange(3)}, points=3)
     assert torch.equal(states[4]["w"], w) and all(s["w"].dtype == torch.bfloat16 for s in states)
     assert all(torch.equal(s["ids"], torch.arange(3)) for s in states)
+
+
+def test_tied_weights_move_as_one_and_stay_tied(tmp_path):
+    tied = weights(6, 4)
+    torch.save({"embed.weight": tied, "head.weight": tied, "apart.weight": tied.clone()}, tmp_path / "model.pt")
+    seen: list[dict[str, torch.Tensor]] = []
+    found = at.checkpoints(tmp_path / "model.pt")
+    found.landscape(lambda state: seen.append(state) or 0.0, points=3)
+    assert all(torch.equal(state["embed.weight"], state["head.weight"]) for state in seen)
+    assert not torch.equal(seen[0]["embed.weight"], seen[0]["apart.weight"])
+
+
+def test_a_save_that_no_random_direction_moves_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"two axes or more.*pass directions"):
+        around(tmp_path, {"norm.weight": torch.ones(3), "ids": torch.zeros(2, 2, dtype=torch.long)}, lambda s: 1.0)
 
 
 def test_the_two_directions_are_independent_and_a_seed_gives_the_same_ones(tmp_path):
@@ -125,7 +141,8 @@ def test_what_the_loss_raises_passes_through_with_the_place(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"points": 1}, "points is 1; it must be at least 2"),
+        ({"points": 1}, "points is 1; it must be a whole number of at least 2"),
+        ({"points": 5.0}, "points is 5.0; it must be a whole number"),
         ({"span": 0.0}, "span is 0.0; it must be positive"),
         ({"span": math.inf}, "span is inf"),
         ({"directions": "random"}, f"directions is 'random'; it must be {RANDOM!r} or two other saves"),

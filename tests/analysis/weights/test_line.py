@@ -154,8 +154,37 @@ def test_saves_in_other_types_go_by_their_numbers_in_the_type_of_the_first(tmp_p
 
 
 def test_fewer_points_than_ends_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="points is 1; both ends make at least 2"):
+    with pytest.raises(ValueError, match="points is 1; it must be a whole number of at least 2"):
         between(tmp_path, {"w": torch.ones(1)}, {"w": torch.ones(1)}, lambda state: 0.0, points=1)
+
+
+def test_a_loss_that_falls_all_the_way_has_no_hill_whatever_the_definition_of_a_barrier_says(tmp_path):
+    falls = between(tmp_path, {"w": torch.zeros(1)}, {"w": torch.ones(1)}, lambda s: 1 - s["w"].item() ** 2, points=5)
+    assert falls.barrier == 0.25
+    assert falls.plot().get_title(loc="left") == "no hill between the saves: at most 0.25 above an even change, at 0.50"
+    hill = between(tmp_path, {"w": -torch.ones(1)}, {"w": torch.ones(1)}, lambda s: 1 - s["w"].item() ** 2, points=5)
+    assert hill.plot().get_title(loc="left") == "a barrier of 1 at 0.50 of the way, 1 above the higher end"
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (torch.ones(2, 2), r"returned a tensor of shape \[2, 2\] at alpha 0 "),
+        (1j, r"returned 1j at alpha 0 "),
+        ([1.0], r"returned \[1.0\] at"),
+        ("0.5", "returned '0.5' at"),
+        (None, "returned None at"),
+    ],
+)
+def test_what_is_no_number_is_refused_with_its_place(tmp_path, returned, said):
+    with pytest.raises(TypeError, match=said):
+        between(tmp_path, {"w": torch.ones(1)}, {"w": torch.ones(1)}, lambda state: returned)
+
+
+def test_a_loss_that_still_hangs_on_its_gradient_is_a_number_without_a_warning(tmp_path):
+    given = {"w": torch.ones(1)}
+    result = between(tmp_path, given, given, lambda s: (s["w"].requires_grad_() ** 2).sum(), points=2)
+    assert result.frame["loss"].to_list() == [1.0, 1.0]
 
 
 def test_without_torch_the_line_says_what_to_install(tmp_path, monkeypatch):
@@ -184,6 +213,6 @@ def test_progress_is_told_and_the_figure_draws_the_frame(tmp_path):
     ax = result.plot()
     np.testing.assert_allclose(ax.lines[1].get_ydata(), result.frame["loss"])
     assert ax.get_xlabel() == r"share of the way from step 1 to step \$2\$"
-    assert ax.get_title(loc="left") == "no barrier between the saves" and result.status == "healthy"
+    assert ax.get_title(loc="left").startswith("no barrier between the saves") and result.status == "healthy"
     with pytest.raises(TypeError, match="given colour"):
         result.plot(colour="red")
