@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.weights.values import in_double, numbers
+from analysis.weights.values import in_double, numbers, read_only, unsigned
 from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["PairSums", "compiled_sums", "plain_sums"]
@@ -121,15 +121,17 @@ def plain_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
 
 def compiled_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
     """By compiled sweeps, for large tensors; the same numbers but for rounding."""
-    from analysis.weights.pair_kernels import sweep_words
+    from analysis.weights.pair_kernels import sweep_single_pairs
 
-    if a.dtype == b.dtype == "bfloat16":
-        sums = np.zeros(12)
-        sweep_words(_read_only(part_a), _read_only(part_b), sums)
-        return PairSums(*sums.tolist())
-    x, y = _floats(part_a, a), _floats(part_b, b)
+    x, y = part_a, part_b
+    if not a.dtype == b.dtype == "bfloat16":
+        x, y = _floats(x, a), _floats(y, b)
     if x.dtype != y.dtype:
         x, y = in_double(x), in_double(y)
+    if x.dtype.itemsize < 8:
+        sums = np.zeros(12)
+        sweep_single_pairs(read_only(unsigned(x)), read_only(unsigned(y)), sums)
+        return PairSums(*sums.tolist())
     found = _swept(x, y, 1.0)
     if not found.pairs or _SQUARED < found.aa + found.bb < math.inf:
         return found
@@ -143,22 +145,13 @@ def compiled_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
 
 
 def _swept(x: Raw, y: Raw, unit: float) -> PairSums:
-    from analysis.weights.pair_kernels import sweep_pair
+    from analysis.weights.pair_kernels import sweep_double_pairs
 
     sums = np.zeros(12)
-    bits = f"u{x.dtype.itemsize}"
-    x, y = _read_only(x), _read_only(y)
-    sweep_pair(x, y, x.view(bits), y.view(bits), 1.0 / unit, sums)
+    sweep_double_pairs(read_only(x), read_only(y), 1.0 / unit, sums)
     found = PairSums(*sums.tolist())
     found.unit = unit
     return found
-
-
-def _read_only(x: Raw) -> Raw:
-    """Aligned and not to be written, as mapped arrays are: so kernels are compiled once."""
-    x = np.require(x, requirements="A")[:]
-    x.flags.writeable = False
-    return x
 
 
 def _floats(part: Raw, tensor: Tensor) -> Raw:

@@ -1,4 +1,4 @@
-"""Compiled sweeps over large tensors: moments, exponents, patterns, and which rows and columns hold anything.
+"""Compiled sweeps over large tensors: moments of double precision, patterns, which rows and columns hold anything.
 
 Importing this module loads numba; it is imported for large checkpoints only.
 """
@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.weights.prefetch import prefetch
 from parsers.tables.compiled import compiled
 
-__all__ = ["count_bytes", "count_words", "mark_live", "sweep", "unpair", "weigh"]
+__all__ = ["count_bytes", "count_words", "count_zeros", "join_block", "mark_live", "sums_of", "sweep_double", "weigh"]
 
 Floats = NDArray[np.floating[Any]]
 Totals = NDArray[np.float64]
@@ -26,17 +25,14 @@ _BLOCK = 4096
 #: So many of a block tell about where its mean lies: the sums are taken about there, so that nothing cancels.
 _PILOT = 256
 _ONE = np.uint32(1)
-#: Bits below the exponent of a number of single precision, and those of its exponent and sign.
-_MANTISSA, _KIND = np.uint32(23), np.uint32(9)
-#: By how many numbers of 32 bits what is asked for from memory is ahead: two small pages, as the processor by itself
-#: looks ahead within one.
-_AHEAD = 2048
+#: Of double precision: bits below the exponent, all bits but the sign, and the pattern of plus infinity.
+_MANTISSA, _REST, _ENDLESS = np.uint64(52), np.int64((1 << 63) - 1), np.int64(0x7FF << 52)
 #: Where what stands in the array of totals.
 FINITE, MEAN, M2, M3, M4, ZEROS, PLUS_ZEROS, NAN = range(8)
 
 
 @partial(compiled, relaxed=("reassoc", "contract", "nsz", "nnan"))
-def _sums(x: Floats) -> tuple[float, ...]:  # pragma: no cover - compiled
+def sums_of(x: Floats) -> tuple[float, ...]:  # pragma: no cover - compiled
     """Pilot mean, and sums of the first four powers about it, of finite numbers."""
     pilot = min(len(x), _PILOT)
     shift = 0.0
@@ -55,27 +51,21 @@ def _sums(x: Floats) -> tuple[float, ...]:  # pragma: no cover - compiled
 
 
 @compiled
-def _extremes(bits: NDArray[np.signedinteger[Any]]) -> Any:  # pragma: no cover - compiled
-    """Least and largest number, as integers in the same order, and the smallest without its sign: `bits` are theirs,
-    signed. NaN lies beyond the infinities.
+def _extremes(bits: NDArray[np.int64]) -> tuple[np.int64, np.int64]:  # pragma: no cover - compiled
+    """Least and largest number, as integers in the same order: `bits` are theirs. NaN lies beyond the infinities.
 
     Comparisons of floats are not vectorised, because of NaN; those of integers are.
     """
-    # from the type and not from `bits.itemsize`, so that the compiler knows them
-    sign, rest = np.iinfo(bits.dtype).bits - 1, np.iinfo(bits.dtype).max
-    kind = bits.dtype.type  # sums and shifts come out in 64 bits, half as many at a time, if not told otherwise
-    low = high = kind(bits[0] ^ ((bits[0] >> sign) & rest))
-    small = kind(bits[0] & rest)
+    low = high = bits[0] ^ ((bits[0] >> 63) & _REST)
     for i in range(len(bits)):
-        key = kind(bits[i] ^ kind(kind(bits[i] >> sign) & rest))
+        key = bits[i] ^ ((bits[i] >> 63) & _REST)
         low = min(low, key)
         high = max(high, key)
-        small = min(small, kind(bits[i] & rest))
-    return low, high, small
+    return low, high
 
 
 @compiled
-def _join(totals: Totals, n: int, sums: tuple[float, ...]) -> None:  # pragma: no cover - compiled
+def join_block(totals: Totals, n: int, sums: tuple[float, ...]) -> None:  # pragma: no cover - compiled
     """Add a block to the totals: its sums about the pilot mean become central ones, then as in `Moments.__add__`."""
     shift, s1, s2, s3, s4 = sums
     e = s1 / n
@@ -112,131 +102,76 @@ def _finite_of(x: Floats, into: Floats, totals: Totals) -> int:  # pragma: no co
 
 
 @compiled
-def sweep(  # pragma: no cover - compiled
-    x: Floats,
-    patterns: Patterns,
-    bits: NDArray[np.signedinteger[Any]],
-    mantissa: np.uint32,
+def sweep_double(  # pragma: no cover - compiled
+    x: Totals,
+    patterns: NDArray[np.uint64],
+    bits: NDArray[np.int64],
     scale: float,
     first: Tallies,
     second: Tallies,
     totals: Totals,
     extremes: NDArray[np.int64],
 ) -> None:
-    """Take numbers into `totals`, and count them by sign and exponent: those of double precision in two tables of which
-    the sum counts, those of single precision in pairs in the `second` (see `_count_pairs`).
+    """Take numbers into `totals`, and count them by sign and exponent in two tables of which the sum counts.
 
-    `patterns` and `bits` are the numbers as unsigned and as signed integers, `mantissa` the bits below the exponent.
-    `extremes` are the least and the largest number as integers (see `_extremes`).
+    `patterns` and `bits` are the numbers as unsigned and as signed integers, `extremes` the least and the largest as
+    integers (see `_extremes`). Zeros are not told apart (see `count_zeros`).
     """
-    rest = np.int64(np.iinfo(bits.dtype).max)
-    normal = np.int64(1) << np.int64(mantissa)
-    endless = rest - normal + 1  # plus infinity; minus infinity is as far below -1 as this is above 0
-    clean = np.empty(_BLOCK, x.dtype)
-    clean_bits = clean.view(bits.dtype)
-    both = np.empty(_BLOCK // 2, np.uint32)
+    clean = np.empty(_BLOCK)
     for start in range(0, len(x), _BLOCK):
-        stop = min(start + _BLOCK, len(x))
-        block, seen, signed = x[start:stop], patterns[start:stop], bits[start:stop]
-        n = stop - start
-        low, high, small = _extremes(signed)
-        if small < normal:
-            zeros = plus = 0
-            for i in range(n):
-                zeros += block[i] == 0
-                plus += seen[i] == 0
-            totals[ZEROS] += zeros
-            totals[PLUS_ZEROS] += plus
-        if high >= endless or low <= -1 - endless:
+        block, signed = x[start : start + _BLOCK], bits[start : start + _BLOCK]
+        n = len(block)
+        low, high = _extremes(signed)
+        if high >= _ENDLESS or low <= -1 - _ENDLESS:  # minus infinity is as far below -1 as plus infinity above 0
             n = _finite_of(block, clean, totals)
-            block, signed = clean[:n], clean_bits[:n]
+            block = clean[:n]
             if n:
-                low, high, small = _extremes(signed)
+                low, high = _extremes(block.view(np.int64))
         if n:
             if scale != 1:  # by itself, as all others need not pay for it
                 for i in range(n):
                     clean[i] = block[i] * scale
                 block = clean[:n]
-            _join(totals, n, _sums(block))
+            join_block(totals, n, sums_of(block))
             extremes[0] = min(extremes[0], low)
             extremes[1] = max(extremes[1], high)
-        if np.iinfo(bits.dtype).bits == 32:
-            _count_pairs(seen, both, first, second)
-        else:
-            _count_exponents(seen, mantissa, first, second)
-
-
-@compiled
-def _count_pairs(  # pragma: no cover - compiled
-    patterns: Patterns, both: Tallies, singles: Tallies, pairs: Tallies
-) -> None:
-    """Each number of single precision of the first half with its fellow of the second: one count for two of them.
-
-    Where the pairs belong is worked out by itself, into `both`, as that is vectorised. While they are counted, what
-    follows the block is asked for from memory.
-    """
-    half = len(patterns) // 2
-    ones, others = patterns[:half], patterns[half : 2 * half]
-    for i in range(half):
-        both[i] = ((ones[i] >> _MANTISSA) << _KIND) | (others[i] >> _MANTISSA)
-    lines = half // 8
-    for line in range(lines):
-        prefetch(patterns, _AHEAD + 16 * line)
-        for i in range(8 * line, 8 * line + 8):
-            pairs[both[i]] += _ONE
-    for i in range(8 * lines, half):
-        pairs[both[i]] += _ONE
-    if len(patterns) % 2:
-        singles[patterns[2 * half] >> _MANTISSA] += _ONE
-
-
-@compiled
-def unpair(singles: Tallies, pairs: Tallies) -> None:  # pragma: no cover - compiled
-    """Move the counts of pairs to those of single numbers."""
-    kinds = len(singles)
-    for one in range(kinds):
-        row = pairs[one * kinds : (one + 1) * kinds]
-        total = np.uint32(0)
-        for other in range(kinds):
-            total += row[other]
-        if total:
-            singles[one] += total
-            for other in range(kinds):
-                singles[other] += row[other]
-                row[other] = 0
+    _count_exponents(patterns, first, second)
 
 
 @compiled
 def _count_exponents(  # pragma: no cover - compiled
-    patterns: Patterns, mantissa: np.uint32, first: Tallies, second: Tallies
+    patterns: NDArray[np.uint64], first: Tallies, second: Tallies
 ) -> None:
     """In turn into two tables, so that two equal ones in a row do not wait for each other."""
     n = len(patterns) // 2
     for i in range(n):
-        first[patterns[2 * i] >> mantissa] += _ONE
-        second[patterns[2 * i + 1] >> mantissa] += _ONE
+        first[patterns[2 * i] >> _MANTISSA] += _ONE
+        second[patterns[2 * i + 1] >> _MANTISSA] += _ONE
     if len(patterns) % 2:
-        first[patterns[2 * n] >> mantissa] += _ONE
+        first[patterns[2 * n] >> _MANTISSA] += _ONE
+
+
+@compiled
+def count_zeros(patterns: Patterns, totals: Totals) -> None:  # pragma: no cover - compiled
+    """Count zeros, and those without a sign."""
+    zeros = plus = 0
+    kind = patterns.dtype.type
+    for i in range(len(patterns)):
+        plus += patterns[i] == 0
+        zeros += kind(patterns[i] << kind(1)) == 0
+    totals[ZEROS] += zeros
+    totals[PLUS_ZEROS] += plus
 
 
 @compiled
 def count_words(quads: NDArray[np.uint64], first: Tallies, second: Tallies) -> None:  # pragma: no cover - compiled
     """Count the four patterns of 16 bits in each number of 64, in two tables (their sum counts)."""
-    lines = len(quads) // 8
-    for line in range(lines):
-        prefetch(quads, _AHEAD // 2 + 8 * line)
-        for i in range(8 * line, 8 * line + 8):
-            _count_four(quads[i], first, second)
-    for i in range(8 * lines, len(quads)):
-        _count_four(quads[i], first, second)
-
-
-@compiled
-def _count_four(four: np.uint64, first: Tallies, second: Tallies) -> None:  # pragma: no cover - compiled
-    first[np.uint16(four)] += _ONE
-    second[np.uint16(four >> np.uint64(16))] += _ONE
-    first[np.uint16(four >> np.uint64(32))] += _ONE
-    second[four >> np.uint64(48)] += _ONE
+    for i in range(len(quads)):
+        four = quads[i]
+        first[np.uint16(four)] += _ONE
+        second[np.uint16(four >> np.uint64(16))] += _ONE
+        first[np.uint16(four >> np.uint64(32))] += _ONE
+        second[four >> np.uint64(48)] += _ONE
 
 
 @compiled
@@ -296,7 +231,7 @@ def weigh(  # pragma: no cover - compiled
         s3 += weight * d * d * d
         s4 += weight * d * d * d * d
     if finite:
-        _join(totals, finite, (mean, s1, s2, s3, s4))
+        join_block(totals, finite, (mean, s1, s2, s3, s4))
     return least, most, nan, inf, subnormal
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.weights.moments import LARGEST_PLAIN, Moments, bin_of, bins_by_exponent
+from analysis.weights.single_kernels import KINDS, sweep_single, unpair
 from analysis.weights.sweep_kernels import (
     FINITE,
     M2,
@@ -21,12 +22,12 @@ from analysis.weights.sweep_kernels import (
     ZEROS,
     count_bytes,
     count_words,
+    count_zeros,
     mark_live,
-    sweep,
-    unpair,
+    sweep_double,
     weigh,
 )
-from analysis.weights.values import numbers, numbers_of_patterns, smallest_normal, unsigned, zero_pattern
+from analysis.weights.values import numbers, numbers_of_patterns, read_only, smallest_normal, unsigned, zero_pattern
 from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["Live", "moments_of_part", "part_length"]
@@ -63,9 +64,9 @@ class Live:
                 self.columns[:] = 1
                 return
         mask, zero = zero_pattern(tensor)
-        bits = np.require(unsigned(part), requirements="A")
-        bits.flags.writeable = False  # compiled once, for mapped arrays too
-        mark_live(bits, start, np.uint64(mask), np.uint64(zero), self.inner, self.rows, self.columns)
+        mark_live(
+            read_only(unsigned(part)), start, np.uint64(mask), np.uint64(zero), self.inner, self.rows, self.columns
+        )
 
 
 def part_length(raw: NDArray[np.generic]) -> int:
@@ -78,13 +79,13 @@ def part_length(raw: NDArray[np.generic]) -> int:
 def moments_of_part(part: NDArray[np.generic], tensor: Tensor) -> Moments:
     """Moments of stored values in one dimension (complex ones as their real and imaginary parts)."""
     width = part.dtype.itemsize
+    if tensor.dtype == "bfloat16" or (part.dtype.kind == "f" and width == 4):
+        return _singles(part, smallest_normal(tensor.dtype))
     if width == 1 or (width == 2 and len(part) >= _WORDS):
         return _counted(part, tensor)
-    if tensor.dtype == "bfloat16":
-        part = (part.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    elif part.dtype.kind != "f" or width == 2:
+    if part.dtype.kind != "f" or width == 2:
         part = numbers(part, tensor)
-    return _swept(part, smallest_normal(tensor.dtype))
+    return _doubles(part, smallest_normal(tensor.dtype))
 
 
 def _counted(part: NDArray[np.generic], tensor: Tensor) -> Moments:
@@ -94,8 +95,7 @@ def _counted(part: NDArray[np.generic], tensor: Tensor) -> Moments:
     first, second = _two_tables(size)
     head = min(-patterns.ctypes.data % 8 // patterns.dtype.itemsize, len(patterns))
     inside = (len(patterns) - head) * patterns.dtype.itemsize // 8 * 8 // patterns.dtype.itemsize
-    inner = patterns[head : head + inside].view(np.uint64)
-    inner.flags.writeable = False  # compiled once, for mapped arrays too
+    inner = read_only(patterns[head : head + inside].view(np.uint64))
     (count_words if size > 256 else count_bytes)(inner, first, second)
     for rest in (patterns[:head], patterns[head + inside :]):
         np.add.at(first, rest.astype(np.intp), np.uint32(1))
@@ -119,61 +119,64 @@ def _with_totals(found: Moments, totals: NDArray[np.float64]) -> Moments:
     return found
 
 
-def _swept(x: NDArray[np.generic], normal: float) -> Moments:
+def _singles(part: NDArray[np.generic], normal: float) -> Moments:
+    """Of single precision or its upper halves, whose fourth powers are in the range of double precision."""
+    if not hasattr(_OWN, "pairs"):
+        _OWN.pairs = np.zeros(KINDS * KINDS, np.uint32)  # `unpair` leaves it so
+    counts, totals, extremes = np.zeros(KINDS, np.uint32), np.zeros(8), np.array([np.inf, -np.inf])
+    patterns = read_only(unsigned(part))
+    sweep_single(patterns, counts, _OWN.pairs, totals, extremes)
+    unpair(counts, _OWN.pairs)
+    return _with_exponents(counts, patterns, totals, extremes, normal)
+
+
+def _doubles(x: NDArray[np.generic], normal: float) -> Moments:
     """Block by block; once more in another unit where fourth powers leave the range."""
-    found = _sweep(x, normal, 1.0)
+    found = _sweep_doubles(x, normal, 1.0)
     largest = max(-found.minimum, found.maximum)
     if found.finite and largest and not 1 / LARGEST_PLAIN <= largest <= LARGEST_PLAIN:
-        found = _sweep(x, normal, float(np.ldexp(1.0, int(np.clip(np.frexp(largest)[1] - 1, -1000, 1000)))))
+        unit = float(np.ldexp(1.0, int(np.clip(np.frexp(largest)[1] - 1, -1000, 1000))))
+        found = _sweep_doubles(x, normal, unit)
+        found.unit = unit
     return found
 
 
-def _sweep(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
-    info = np.finfo(np.float32 if x.dtype.itemsize == 4 else np.float64)
-    kinds, paired = 1 << (info.bits - info.nmant), x.dtype.itemsize == 4
-    first, second = np.zeros(kinds, np.uint32), _pairs(kinds) if paired else np.zeros(kinds, np.uint32)
-    totals = np.zeros(8)
-    extremes = np.array([np.iinfo(np.int64).max, np.iinfo(np.int64).min])
-    x = np.require(x, requirements="A")
-    x.flags.writeable = False  # compiled once, for mapped arrays too
-    signed = x.view(f"i{x.dtype.itemsize}")
-    sweep(x, unsigned(x), signed, np.uint32(info.nmant), 1.0 / unit, first, second, totals, extremes)
-    if paired:
-        unpair(first, second)
-    else:
-        first += second
-    least, most = _of_keys(extremes, signed.dtype).view(x.dtype)
-    by_sign = first.astype(np.int64).reshape(2, -1)
-    bias = 1 - int(info.minexp)
+def _sweep_doubles(x: NDArray[np.generic], normal: float, unit: float) -> Moments:
+    kinds = 1 << 12
+    first, second, totals = np.zeros(kinds, np.uint32), np.zeros(kinds, np.uint32), np.zeros(8)
+    keys = np.array([np.iinfo(np.int64).max, np.iinfo(np.int64).min])
+    x = read_only(x)
+    patterns = unsigned(x)
+    sweep_double(x, patterns, x.view(np.int64), 1.0 / unit, first, second, totals, keys)
+    extremes = np.where(keys < 0, keys ^ np.iinfo(np.int64).max, keys).view(np.float64)
+    return _with_exponents(first + second, patterns, totals, extremes, normal)
+
+
+def _with_exponents(
+    counts: NDArray[np.uint32],
+    patterns: NDArray[np.unsignedinteger[Any]],
+    totals: NDArray[np.float64],
+    extremes: NDArray[np.float64],
+    normal: float,
+) -> Moments:
+    """What the counts by sign and exponent tell; zeros are looked for only where there may be some."""
+    by_sign = counts.astype(np.int64).reshape(2, -1)
+    bias = by_sign.shape[1] // 2 - 1
+    if by_sign[:, 0].any():
+        count_zeros(patterns, totals)
     plus, zeros, nan = int(totals[PLUS_ZEROS]), int(totals[ZEROS]), int(totals[NAN])
     by_sign[:, 0] -= (plus, zeros - plus)
     # numbers below the smallest normal one, which is a power of two: all smaller exponents
     below = int(np.frexp(normal)[1]) - 1 + bias if normal else 0
-    histogram = bins_by_exponent(by_sign, zeros, bias)
     found = Moments(
-        unit=unit,
-        minimum=float(least) if totals[FINITE] else np.inf,
-        maximum=float(most) if totals[FINITE] else -np.inf,
+        minimum=float(extremes[0]) if totals[FINITE] else np.inf,
+        maximum=float(extremes[1]) if totals[FINITE] else -np.inf,
         nan=nan,
         inf=int(by_sign[:, -1].sum()) - nan,
         subnormal=int(by_sign[:, :below].sum()) if normal else 0,
-        histogram=histogram,
+        histogram=bins_by_exponent(by_sign, zeros, bias),
     )
     return _with_totals(found, totals)
-
-
-def _of_keys(keys: NDArray[np.int64], signed: np.dtype[np.signedinteger[Any]]) -> NDArray[np.generic]:
-    """Patterns of numbers from the integers in whose order they are."""
-    rest = np.iinfo(signed).max
-    return np.where(keys < 0, keys ^ rest, keys).astype(signed)
-
-
-def _pairs(kinds: int) -> NDArray[np.uint32]:
-    """Room for counts of pairs, this thread's own and all zero: `unpair` leaves it so."""
-    if not hasattr(_OWN, "pairs"):
-        _OWN.pairs = np.zeros(kinds * kinds, np.uint32)
-    found: NDArray[np.uint32] = _OWN.pairs
-    return found
 
 
 def _two_tables(size: int) -> NDArray[np.uint32]:

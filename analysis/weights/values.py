@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["dead_of", "in_double", "numbers", "numbers_of_patterns", "smallest_normal", "unsigned", "zero_pattern"]
+__all__ = [
+    "dead_of",
+    "in_double",
+    "numbers",
+    "numbers_of_patterns",
+    "read_only",
+    "smallest_normal",
+    "unsigned",
+    "zero_pattern",
+]
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +72,13 @@ def unsigned(raw: NDArray[np.generic]) -> NDArray[np.unsignedinteger[Any]]:
     width = raw.dtype.itemsize // (2 if raw.dtype.kind == "c" else 1)
     patterns: NDArray[np.unsignedinteger[Any]] = raw.view(f"u{width}")
     return patterns
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Aligned and not to be written, as mapped arrays are: so that kernels are compiled once."""
+    array = np.require(array, requirements="A")[:]
+    array.flags.writeable = False
+    return array
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,8 @@ from parsers.checkpoints.tensors import DTYPES, Tensor
 
 #: Lengths beside the sizes of blocks, pilots and unrolled loops.
 LENGTHS = st.one_of(
-    st.integers(1, 40), st.sampled_from([255, 256, 257, 2047, 2048, 2049, 4095, 4096, 4097, 8191, 8193, 12_289])
+    st.integers(1, 40),
+    st.sampled_from([63, 64, 65, 255, 257, 4095, 4096, 4097, 8193, 12_289, 16_383, 16_384, 16_385, 32_801]),
 )
 TYPES = st.sampled_from(
     ["float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "int8", "int16", "int32", "bool"]

@@ -1,0 +1,182 @@
+"""Compiled sweep over numbers of single precision or bfloat16: sums, extremes and counts of exponents in one loop.
+
+Importing this module loads numba; it is imported for large checkpoints only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]  # numba brings it, without types
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from analysis.weights.lanes import CHUNK, INTEGERS, LANES, SINGLES, Accumulator, dots, doubles, integer, integers, load
+from analysis.weights.sweep_kernels import NAN, join_block, sums_of
+from parsers.tables.compiled import compiled
+
+__all__ = ["KINDS", "sweep_single", "unpair", "widen"]
+
+Totals = NDArray[np.float64]
+Patterns = NDArray[np.unsignedinteger[Any]]
+Tallies = NDArray[np.uint32]
+
+#: Signs and exponents of single precision: 9 bits above those of the mantissa.
+KINDS, _KIND, _MANTISSA = 512, 9, 23
+#: Numbers about whose mean sums are taken, and of which that mean is guessed, so that nothing cancels.
+_BLOCK, _PILOT = 16_384, 64
+#: Vectors of places that wait to be counted: each is read back one chunk after it was written.
+_ROOM = 4
+_ONE = np.uint32(1)
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
+def _take(typing_context: Any, patterns: Any, start: Any, chunks: Any, shift: Any, pairs: Any, found: Any) -> Any:
+    """Sums of the first four powers about `shift`, least and largest of 32 * `chunks` numbers go into `found`; their
+    signs and exponents are counted in `pairs`, two numbers at a time.
+
+    A NaN or an infinity among them makes the first sum one, and is never an extreme (NaN) or is one (infinity).
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, begin, count, about, tallies, out = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        table = context.make_array(signature.args[4])(context, builder, tallies).data
+        into = context.make_array(signature.args[5])(context, builder, out).data
+        first, width = builder.gep(data, [begin]), signature.args[0].dtype.bitwidth
+        sums = [Accumulator(builder, 0.0) for _ in range(4)]
+        least, largest = Accumulator(builder, np.inf, SINGLES), Accumulator(builder, -np.inf, SINGLES)
+        room = cgutils.alloca_once(builder, INTEGERS, size=integer(_ROOM))
+        with cgutils.for_range(builder, count) as loop:
+            chunk = load(builder, first, loop.index, width)
+            _note_pairs(builder, chunk, room, loop.index)
+            single = [builder.bitcast(vector, SINGLES) for vector in chunk]
+            least.extend(single, "<")
+            largest.extend(single, ">")
+            _add_powers(builder, doubles(builder, chunk), about, sums)
+            with cgutils.if_likely(builder, builder.icmp_signed(">", loop.index, integer(0))):
+                _count_noted(builder, room, builder.sub(loop.index, integer(1)), table)
+        with cgutils.if_likely(builder, builder.icmp_signed(">", count, integer(0))):
+            _count_noted(builder, room, builder.sub(count, integer(1)), table)
+        extremes = [builder.fpext(one, ir.DoubleType()) for one in (least.extreme("<"), largest.extreme(">"))]
+        for place, value in enumerate([*(one.total() for one in sums), *extremes]):
+            builder.store(value, builder.gep(into, [integer(place)]))
+        return context.get_dummy_value()
+
+    return types.void(patterns, types.intp, types.intp, types.float64, pairs, found), generate
+
+
+def _note_pairs(builder: Any, chunk: tuple[Any, Any], room: Any, index: Any) -> None:
+    """Where in the table of pairs the numbers of the two vectors belong."""
+    one, other = (builder.lshr(vector, integers(_MANTISSA)) for vector in chunk)
+    places = builder.or_(builder.shl(one, integers(_KIND)), other)
+    builder.store(places, builder.gep(room, [builder.and_(index, integer(_ROOM - 1))]))
+
+
+def _count_noted(builder: Any, room: Any, index: Any, table: Any) -> None:
+    """Places are read back through memory, two at a time, a chunk after they were written: to take them out of a
+    vector costs more, and to wait for them too.
+    """
+    noted = builder.gep(room, [builder.and_(index, integer(_ROOM - 1))])
+    twos = builder.bitcast(noted, ir.IntType(64).as_pointer())
+    for at in range(LANES // 2):
+        both = builder.load(builder.gep(twos, [integer(at)]))
+        for place in (builder.and_(both, integer((1 << 32) - 1)), builder.lshr(both, integer(32))):
+            slot = builder.gep(table, [place])
+            builder.store(builder.add(builder.load(slot), ir.IntType(32)(1)), slot)
+
+
+def _add_powers(builder: Any, numbers: list[Any], about: Any, sums: list[Accumulator]) -> None:
+    vector = numbers[0].type
+    alone = builder.insert_element(ir.Constant(vector, ir.Undefined), about, ir.IntType(32)(0))
+    nowhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    shift = builder.shuffle_vector(alone, ir.Constant(vector, ir.Undefined), nowhere)
+    d = [builder.fsub(one, shift) for one in numbers]
+    squares = [builder.fmul(one, one) for one in d]
+    first = builder.fadd(builder.fadd(d[0], d[1]), builder.fadd(d[2], d[3]))
+    powers = (first, dots(builder, d, d), dots(builder, squares, d), dots(builder, squares, squares))
+    for total, one in zip(sums, powers, strict=True):
+        total.add(one)
+
+
+@compiled
+def sweep_single(  # pragma: no cover - compiled
+    patterns: Patterns, singles: Tallies, pairs: Tallies, totals: Totals, extremes: Totals
+) -> None:
+    """Take numbers into `totals`, their least and largest into `extremes`, and count them by sign and exponent: in
+    `pairs` two at a time (512 times the one's and the other's), in `singles` those left over.
+
+    `patterns` are of 32 bits, or of 16, which are the upper half of 32. Zeros are not told apart (see `count_zeros`).
+    """
+    found = np.empty(6)
+    wide = np.empty(_BLOCK, np.uint32)
+    for start in range(0, len(patterns), _BLOCK):
+        stop = min(start + _BLOCK, len(patterns))
+        widen(patterns[start : min(start + _PILOT, stop)], wide)
+        shift = 0.0
+        pilot = min(_PILOT, stop - start)
+        for number in wide[:pilot].view(np.float32):
+            shift += np.float64(number)
+        chunks = (stop - start) // CHUNK
+        _take(patterns, start, chunks, shift / pilot, pairs, found)
+        whole = start + chunks * CHUNK
+        if chunks:
+            if np.isfinite(found[0]):
+                join_block(totals, whole - start, (shift / pilot, found[0], found[1], found[2], found[3]))
+                extremes[0] = min(extremes[0], found[4])
+                extremes[1] = max(extremes[1], found[5])
+            else:
+                _take_finite(patterns[start:whole], wide, totals, extremes)
+        if whole < stop:
+            _take_finite(patterns[whole:stop], wide, totals, extremes)
+            for i in range(whole, stop):
+                singles[_wide(patterns[i]) >> np.uint32(_MANTISSA)] += _ONE
+
+
+@compiled
+def _take_finite(patterns: Patterns, wide: Tallies, totals: Totals, extremes: Totals) -> None:  # pragma: no cover
+    """One by one, and NaN and infinities left out; NaN are counted."""
+    widen(patterns, wide)
+    numbers = wide.view(np.float32)
+    kept = 0
+    for i in range(len(patterns)):
+        number = numbers[i]
+        if np.isfinite(number):
+            numbers[kept] = number
+            kept += 1
+            extremes[0] = min(extremes[0], number)
+            extremes[1] = max(extremes[1], number)
+        elif np.isnan(number):
+            totals[NAN] += 1
+    if kept:
+        join_block(totals, kept, sums_of(numbers[:kept]))
+
+
+@compiled
+def _wide(pattern: Any) -> np.uint32:  # pragma: no cover - compiled
+    """A pattern in single precision."""
+    return np.uint32(pattern) << np.uint32(32 - np.iinfo(pattern).bits)
+
+
+@compiled
+def widen(patterns: Patterns, into: Tallies) -> None:  # pragma: no cover - compiled
+    """Patterns of 16 or 32 bits in single precision."""
+    for i in range(len(patterns)):
+        into[i] = _wide(patterns[i])
+
+
+@compiled
+def unpair(singles: Tallies, pairs: Tallies) -> None:  # pragma: no cover - compiled
+    """Move the counts of pairs to those of single numbers."""
+    for one in range(KINDS):
+        row = pairs[one * KINDS : (one + 1) * KINDS]
+        total = np.uint32(0)
+        for other in range(KINDS):
+            total += row[other]
+        if total:
+            singles[one] += total
+            for other in range(KINDS):
+                singles[other] += row[other]
+                row[other] = 0
