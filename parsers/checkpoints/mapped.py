@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import mmap
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventstream.errors import InputError
+from parsers.checkpoints.file_bytes import FileBytes
 from parsers.checkpoints.tensors import DTYPES, Storage, Tensor
 
 if TYPE_CHECKING:
@@ -24,10 +25,18 @@ _PARTS = {"complex32": 2}
 
 
 class MappedFiles:
-    """Mapped files by their path, opened when first asked for, closed together."""
+    """Mapped files by their path, opened when first asked for, closed together.
 
-    def __init__(self) -> None:
-        self._maps: dict[Path, mmap.mmap] = {}
+    Each must stay as it was when it was first seen (`FileBytes`); `several` are others whose files these are too.
+    """
+
+    def __init__(self, several: Iterable[MappedFiles] = ()) -> None:
+        self._files = FileBytes()
+        self._files.joined(one._files for one in several)
+
+    def expect(self, states: dict[Path, os.stat_result]) -> None:
+        """Refuse files that are not any more what they were when these states were taken."""
+        self._files.expect(states)
 
     def array(self, tensor: Tensor) -> NDArray[np.generic]:
         """The stored values of `tensor`; see `Checkpoint.array`."""
@@ -51,22 +60,12 @@ class MappedFiles:
         """Drop the pages that hold `tensor` from this process's memory."""
         storages = [tensor.storage, *(piece.storage for piece in tensor.pieces)]
         for storage in storages:
-            if storage is None or storage.held is not None or storage.file not in self._maps:
-                continue
-            if not hasattr(mmap, "MADV_DONTNEED"):  # systems without it drop pages when memory is short
-                return
-            first = storage.start - storage.start % mmap.PAGESIZE
-            length = storage.start + (storage.nbytes if storage.packed is None else storage.packed) - first
-            self._maps[storage.file].madvise(mmap.MADV_DONTNEED, first, length)
+            if storage is not None and storage.held is None:
+                self._files.release(storage.file, storage.start, _length(storage))
 
     def close(self) -> None:
         """Unmap all files, but for those of which a view is still held: these go with the view."""
-        for mapped in self._maps.values():
-            try:
-                mapped.close()
-            except BufferError:  # an array of the caller's still looks at it
-                continue
-        self._maps.clear()
+        self._files.close()
 
     def _block(
         self,
@@ -101,11 +100,7 @@ class MappedFiles:
     def _bytes(self, storage: Storage) -> memoryview:
         if storage.held is not None:
             return memoryview(storage.held)
-        mapped = self._mapped(storage.file)
-        length = storage.nbytes if storage.packed is None else storage.packed
-        if storage.start < 0 or storage.start + length > len(mapped):
-            raise ValueError(f"bytes {storage.start:,} to {storage.start + length:,} of a file of {len(mapped):,}")
-        found = memoryview(mapped)[storage.start : storage.start + length]
+        found = self._files.span(storage.file, storage.start, _length(storage))
         if storage.packed is None:
             return found
         unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(found, storage.nbytes)
@@ -113,11 +108,10 @@ class MappedFiles:
             raise ValueError(f"{len(unpacked):,} bytes come out of a storage of {storage.nbytes:,}")
         return memoryview(unpacked)
 
-    def _mapped(self, file: Path) -> mmap.mmap:
-        if file not in self._maps:
-            with file.open("rb") as opened:
-                self._maps[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._maps[file]
+
+def _length(storage: Storage) -> int:
+    """Bytes on disk."""
+    return storage.nbytes if storage.packed is None else storage.packed
 
 
 def _raw_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:

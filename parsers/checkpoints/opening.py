@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,11 +108,21 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
             raise InputError(f"{place}: {reason}" if isinstance(error, OSError) else reason) from error
         return Checkpoint(place, "unread", (), damage=(Damage(place, "file", reason),), files=(place,))
     if found is not None:
+        found.mapped.expect(_states(found.files))
         return with_roles(found)
     if never:
         return Checkpoint(place, "unread", (), damage=(Damage(place, "file", never),), files=(place,))
     known = "; ".join(entry.description for entry in FORMATS)
     raise InputError(f"{place} is no checkpoint that is known here. Known: {known}")
+
+
+def _states(files: Iterable[Path]) -> dict[Path, os.stat_result]:
+    """Of each file what it is now, so that a later writing is seen; of one that is gone nothing."""
+    found = {}
+    for file in files:
+        with suppress(OSError):
+            found[file] = file.stat()
+    return found
 
 
 def _read(place: Path, tree: Path | None) -> Checkpoint | None:
