@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -12,10 +13,10 @@ from analysis.findings import Finding, NotApplicable
 from analysis.limits import Gauge
 from analysis.weights.between_saves import findings_between
 from analysis.weights.counters import weighed_together
-from analysis.weights.differences import differences
 from analysis.weights.one_save import findings_of_save
 from analysis.weights.saved import Saved, is_buffer, told_once
-from analysis.weights.statistics import statistics
+from analysis.weights.several import groups, several_differences, several_statistics
+from analysis.weights.unread import GONE, changed_meanwhile, with_unread
 from eventstream.errors import InputError, unknown_name
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
 from parsers.checkpoints.opening import open_checkpoint
@@ -107,45 +108,79 @@ def read_series(
     plan = None if log is None else log.planned
     with ExitStack() as stack:
         opened = in_time([(save, stack.enter_context(_opened(save, strict=strict))) for save in saves])
-        read: list[Kept] = []
-        story: list[Saved] = []
-        changes: list[pl.DataFrame] = []
+        story, read, judged = _Story(), list[Kept](), list[Saved]()
         found: list[Finding] = []
-        for number, (save, checkpoint) in enumerate(opened):
-            if progress is not None:
-                progress(number, len(opened), save.name)
+        for places in groups([_numbers(checkpoint, roles) for _, checkpoint in opened]):
+            group = opened[places.start : places.stop]
             if verify:
-                checkpoint = checkpoint.but(damage=(*checkpoint.damage, *broken(checkpoint)))
-            saved = Saved(save.name, checkpoint, statistics(checkpoint, roles=roles), save.step, save.label)
-            found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
-            tells = _tells(saved)
-            before = story[-1] if story and tells and _is_next(story[-1], saved) else None
-            changed = None if before is None else differences(before.checkpoint, checkpoint)
-            if changed is not None:
-                changes.append(changed)
-            if tells and (before is not None or not story):
-                story.append(saved)
-            read.append(
-                Kept(
-                    save,
-                    saved.at,
-                    _epoch(save, checkpoint),
-                    checkpoint.format,
-                    sum(file.stat().st_size for file in set(checkpoint.files) if file.exists()),
-                    saved.statistics,
-                    changed,
-                    None if before is None else before.name,
-                    _spectra(checkpoint) if spectra else None,
-                )
-            )
+                group = [(save, one.but(damage=(*one.damage, *broken(one)))) for save, one in group]
+            tables = several_statistics([checkpoint for _, checkpoint in group], roles)
+            told = [_saved(save, one, table) for (save, one), table in zip(group, tables, strict=True)]
+            for number, saved in zip(places, told, strict=True):
+                if progress is not None:
+                    progress(number, len(opened), saved.name)
+                found += changed_meanwhile(saved, run)
+                found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
+            changes = story.went_on(told)
+            for (save, _), saved, (changed, before) in zip(group, told, changes, strict=True):
+                read.append(_kept(save, saved, changed, before, spectra=spectra))
+                saved.checkpoint.close()
+            judged += told
         found = told_once(found)
-        judged = [
-            Saved(kept.save.name, one, kept.statistics, kept.save.step)
-            for kept, (_, one) in zip(read, opened, strict=True)
-        ]
-        found += findings_between(story, changes, run_name=run, learning_rates=_rates(log), plan=plan, gauge=gauge)
+        found += findings_between(
+            story.saves, story.changes, run_name=run, learning_rates=_rates(log), plan=plan, gauge=gauge
+        )
         found = weighed_together(found, judged)
-    return Reading(tuple(read), tuple(found), _unjudged(story))
+    return Reading(tuple(read), tuple(found), _unjudged(story.saves))
+
+
+@dataclass
+class _Story:
+    """The saves that follow upon one another, and what changed between them."""
+
+    saves: list[Saved] = field(default_factory=list)
+    changes: list[pl.DataFrame] = field(default_factory=list)
+
+    def went_on(self, group: Sequence[Saved]) -> list[tuple[pl.DataFrame | None, str | None]]:
+        """For each of the next saves what changed since that before it, and its name; None where none is before it."""
+        befores: list[Saved | None] = []
+        pairs: list[tuple[Checkpoint, Checkpoint]] = []
+        for saved in group:
+            tells = _tells(saved)
+            before = self.saves[-1] if self.saves and tells and _is_next(self.saves[-1], saved) else None
+            befores.append(before)
+            if before is not None:
+                pairs.append((before.checkpoint, saved.checkpoint))
+            if tells and (before is not None or not self.saves):
+                self.saves.append(saved)
+        changes = several_differences(pairs)
+        self.changes += changes
+        left = iter(changes)
+        return [(None, None) if before is None else (next(left), before.name) for before in befores]
+
+
+def _numbers(checkpoint: Checkpoint, roles: Sequence[Role]) -> int:
+    return sum(tensor.count for tensor in checkpoint.of_role(*roles))
+
+
+def _saved(save: Save, checkpoint: Checkpoint, table: pl.DataFrame) -> Saved:
+    return Saved(save.name, with_unread(checkpoint, table), table, save.step, save.label)
+
+
+def _kept(save: Save, saved: Saved, changed: pl.DataFrame | None, before: str | None, *, spectra: bool) -> Kept:
+    one = saved.checkpoint
+    measured = _spectra(one) if spectra else None
+    epoch = _epoch(save, one)
+    return Kept(save, saved.at, epoch, one.format, _bytes(one), saved.statistics, changed, before, measured)
+
+
+def _bytes(checkpoint: Checkpoint) -> int:
+    """Bytes of all files, of those deleted meanwhile none."""
+    size = 0
+    for file in set(checkpoint.files):
+        with suppress(OSError):
+            size += file.stat().st_size
+    return size
 
 
 def _opened(save: Save, *, strict: bool) -> Checkpoint:
@@ -155,6 +190,8 @@ def _opened(save: Save, *, strict: bool) -> Checkpoint:
     except InputError as error:
         if strict:
             raise
+        if not os.path.lexists(save.path):
+            return Checkpoint(save.path, GONE, ())
         return Checkpoint(
             save.path, "unknown", (), damage=(Damage(save.path, "the whole", str(error), unsupported=True),)
         )
@@ -184,7 +221,7 @@ def _tells(saved: Saved) -> bool:
     Such a save is told by itself, and the story goes on with the one after it: between two of NaN nothing moves, no
     tie is lost, and no average lags.
     """
-    if not saved.checkpoint.tensors:
+    if saved.statistics["error"].null_count() == 0:  # no tensors, or none of which the bytes could be had
         return False
     weights = [row for row in saved.rows("weights") if not is_buffer(row["parameter"] or "") and row["nan"] is not None]
     return not weights or any(row["nan"] < row["elements"] for row in weights)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
+import numpy as np
 import polars as pl
 
 from analysis.weights.differences import DIFFERENCES
@@ -40,74 +42,96 @@ SAVES = pl.Schema(
 
 def saves_frame(readings: Iterable[Reading]) -> pl.DataFrame:
     """One row a save (`SAVES`)."""
-    return pl.DataFrame([_row(kept) for reading in readings for kept in reading.saves], schema=SAVES, orient="row")
+    saves = [kept for reading in readings for kept in reading.saves]
+    counted = zip(_weights(saves), _norms(saves), _ratios(saves), strict=True)
+    rows = [(*_told(kept), *numbers) for kept, numbers in zip(saves, counted, strict=True)]
+    return pl.DataFrame(rows, schema=SAVES, orient="row")
 
 
-def _row(kept: Kept) -> tuple[object, ...]:
-    weights = kept.statistics.filter(pl.col("role") == "weights")
-    norms = weights.filter(_learned("dtype"))["norm"].drop_nulls().drop_nans().to_list()
-    return (
-        kept.save.name,
-        kept.save.series,
-        kept.step,
-        kept.epoch,
-        kept.save.rank,
-        kept.save.label,
-        kept.format,
-        str(kept.save.path),
-        kept.bytes,
-        kept.statistics.height,
-        int(weights["elements"].sum()),
-        math.hypot(*norms) if norms else None,
-        None if kept.changes is None else _ratio(kept.changes),
-    )
+def _told(kept: Kept) -> tuple[object, ...]:
+    save = kept.save
+    named = (save.name, save.series, kept.step, kept.epoch, save.rank, save.label, kept.format, str(save.path))
+    return (*named, kept.bytes, kept.statistics.height)
 
 
-def _ratio(changes: pl.DataFrame) -> float | None:
-    """Norm of all updates of the weights over that of all weights before."""
-    kept = (pl.col("role") == "weights") & _learned("dtype_a")
-    return total_drift(changes.filter(kept & pl.col("status").is_in(["same", "changed"])))
+def _weights(saves: Sequence[Kept]) -> list[int]:
+    """Elements of the weights of each save."""
+    rows = _numbered([kept.statistics for kept in saves], "role", "elements").filter(pl.col("role") == "weights")
+    known = _of_each(rows, len(saves))
+    return [0 if table is None else int(table["elements"].sum()) for table in known]
 
 
-def _learned(dtype: str) -> pl.Expr:
+def _norms(saves: Sequence[Kept]) -> list[float | None]:
+    """The norm of all weights of each save; None where none is known."""
+    rows = _numbered([kept.statistics for kept in saves], "role", "parameter", "dtype", "norm")
+    rows = _learned(rows.filter(pl.col("role") == "weights"), "dtype").drop_nulls("norm").drop_nans("norm")
+    known = _of_each(rows, len(saves))
+    return [math.hypot(*table["norm"].to_list()) if table is not None else None for table in known]
+
+
+def _ratios(saves: Sequence[Kept]) -> list[float | None]:
+    """Norm of all updates of the weights of each save over that of all weights before."""
+    columns = ("role", "parameter", "dtype_a", "status", "update_norm", "norm_a")
+    rows = _numbered([kept.changes for kept in saves], *columns)
+    rows = rows.filter((pl.col("role") == "weights") & pl.col("status").is_in(["same", "changed"]))
+    known = _of_each(_learned(rows, "dtype_a"), len(saves))
+    return [None if table is None else total_drift(table) for table in known]
+
+
+def _numbered(tables: Sequence[pl.DataFrame | None], *columns: str) -> pl.DataFrame:
+    """Some columns of all tables one below the other, with the number of the table."""
+    known = [(number, table) for number, table in enumerate(tables) if table is not None]
+    if not known:
+        return pl.DataFrame(schema={"number": pl.Int64, **dict.fromkeys(columns, pl.Null)})
+    numbers = np.repeat([number for number, _ in known], [table.height for _, table in known])
+    taken = [pl.DataFrame([table[name] for name in columns]) for _, table in known]
+    return pl.concat(taken, rechunk=True).with_columns(number=pl.Series(numbers, dtype=pl.Int64))
+
+
+def _of_each(rows: pl.DataFrame, count: int) -> list[pl.DataFrame | None]:
+    """The rows of each number, which stand together; None where there are none."""
+    counts = np.bincount(rows["number"].to_numpy(), minlength=count).tolist()
+    starts = [0, *accumulate(counts)]
+    return [rows.slice(start, many) if many else None for start, many in zip(starts, counts, strict=False)]
+
+
+def _learned(rows: pl.DataFrame, dtype: str) -> pl.DataFrame:
     """Rows of what training moves: counters and statistics of normalisation are none of it."""
     counted = [name for name, kind in DTYPES.items() if kind.kind in ("integer", "boolean")]
-    buffers = pl.col("parameter").map_elements(is_buffer, return_dtype=pl.Boolean, skip_nulls=False)
-    return ~pl.col(dtype).is_in(counted) & ~buffers
+    buffers = [name for name in rows["parameter"].unique() if is_buffer(name)]
+    return rows.filter(~pl.col(dtype).is_in(counted) & ~pl.col("parameter").is_in(buffers))
 
 
 def frame_of(readings: Iterable[Reading]) -> pl.DataFrame:
     """One row a save and tensor: save, step, then the statistics."""
     found = [(kept, kept.statistics) for reading in readings for kept in reading.saves]
-    return _stacked([_placed(table, save=kept.save.name, step=kept.step) for kept, table in found], _PLACE, STATISTICS)
+    return _stacked(found, _PLACE, STATISTICS)
 
 
 def changes_of(readings: Iterable[Reading]) -> pl.DataFrame:
     """One row a tensor and pair of successive saves: before, save, step, then the differences."""
-    parts = [
-        _placed(kept.changes, before=kept.before, save=kept.save.name, step=kept.step)
-        for reading in readings
-        for kept in reading.saves
-        if kept.changes is not None
-    ]
-    return _stacked(parts, {"before": pl.String, **_PLACE}, DIFFERENCES)
+    found = [(kept, kept.changes) for reading in readings for kept in reading.saves if kept.changes is not None]
+    return _stacked(found, {"before": pl.String, **_PLACE}, DIFFERENCES)
 
 
 def spectra_of(readings: Iterable[Reading]) -> pl.DataFrame:
     """One row a save and matrix: save, step, then the spectra."""
-    parts = [
-        _placed(kept.spectra, save=kept.save.name, step=kept.step)
-        for reading in readings
-        for kept in reading.saves
-        if kept.spectra is not None
-    ]
-    return _stacked(parts, _PLACE, pl.Schema(SPECTRA))
+    found = [(kept, kept.spectra) for reading in readings for kept in reading.saves if kept.spectra is not None]
+    return _stacked(found, _PLACE, pl.Schema(SPECTRA))
 
 
-def _placed(table: pl.DataFrame, **place: object) -> pl.DataFrame:
-    kinds: dict[str, type[pl.DataType]] = {"before": pl.String, **_PLACE}
-    return table.select([*(pl.lit(value, kinds[name]).alias(name) for name, value in place.items()), pl.all()])
-
-
-def _stacked(parts: Sequence[pl.DataFrame], place: dict[str, type[pl.DataType]], columns: pl.Schema) -> pl.DataFrame:
-    return pl.concat(parts) if parts else pl.DataFrame(schema={**place, **columns})
+def _stacked(
+    found: Sequence[tuple[Kept, pl.DataFrame]], place: dict[str, type[pl.DataType]], columns: pl.Schema
+) -> pl.DataFrame:
+    """The tables one below the other, with the save that each row is of before its columns."""
+    if not found:
+        return pl.DataFrame(schema={**place, **columns})
+    told: dict[str, Sequence[str | int | None]] = {
+        "before": [kept.before for kept, _ in found],
+        "save": [kept.save.name for kept, _ in found],
+        "step": [kept.step for kept, _ in found],
+    }
+    rows = pl.Series(np.repeat(np.arange(len(found)), [table.height for _, table in found]))
+    placed = [pl.Series(name, told[name], kind).gather(rows) for name, kind in place.items()]
+    table = pl.concat([table for _, table in found], rechunk=True)
+    return pl.DataFrame([*placed, *table])
