@@ -34,9 +34,10 @@ def eigenvalues(matrix: NDArray[np.generic], tensor: Tensor) -> NDArray[np.float
     """All squared singular values of `matrix` (raw elements of `tensor`), descending, as many as its smaller side.
 
     They are the eigenvalues of the Gram matrix of the smaller side, summed over blocks in float64: a third of the work
-    of a singular value decomposition. The Gram matrix squares what rounding does, so a singular value is right to
-    about 1e-8 of the largest (float32 weights are themselves rounded to 6e-8); squares below
-    `side * 2.2e-16 * largest` are rounding and come back as 0. NaN throughout where the matrix is not finite.
+    of a singular value decomposition. Squares are right to `side * 2.2e-16` of the largest, and those below that are
+    rounding and come back as 0: a singular value of a tenth of the largest is right to 1e-12 of it, and one near 0 to
+    1.5e-8 * sqrt(side), 4e-7 for a side of 768 (float32 weights are themselves rounded to 6e-8). NaN throughout where
+    the matrix is not finite.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     side = tall.shape[1]
@@ -82,7 +83,8 @@ def largest_singular_values(matrix: NDArray[np.generic], tensor: Tensor, k: int,
     algorithm 2), which needs fewer passes than the subspace iteration of Halko, Martinsson and Tropp 2011 (algorithm
     4.4) for spectra without gaps. After each pass the residual ||W v - sigma u|| of every value is known: within that
     distance there is a singular value of W, whatever the probes were. It stops where the greatest residual is 0.1 % of
-    the largest value, at the latest after 12 blocks. That none of the largest was missed is what the probes make all
+    the largest value, at the latest after 12 blocks (of a flat spectrum it is then about 1 %, and the values themselves
+    are nearer than that). That none of the largest was missed is what the probes make all
     but certain. The Frobenius norm is exact. NaN throughout where the matrix is not finite.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
@@ -96,7 +98,8 @@ def largest_singular_values(matrix: NDArray[np.generic], tensor: Tensor, k: int,
     images = _transposed_times(tall, tensor, basis)
     for _ in range(_MOST_BLOCKS):
         values, error = _ritz(tall, tensor, basis, images, k)
-        if error <= _ENOUGH * values[0] or basis.shape[1] + width > tall.shape[1]:
+        width = min(width, tall.shape[1] - basis.shape[1])  # of a small matrix the last block completes the basis
+        if error <= _ENOUGH * values[0] or not width:
             break
         following = _times(tall, tensor, images[:, -width:])
         for _ in range(2):  # twice is enough to be orthogonal to what is there (Giraud et al. 2005)

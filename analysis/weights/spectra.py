@@ -89,12 +89,12 @@ def spectra(
     `under-trained` above 6. It is information: alpha alone is no fault, and a distance above about 0.1 says that the
     tail is no power law. Randomly initialised matrices have no heavy tail and read as under-trained, or by chance not.
 
-    `exact`: all singular values are known (from the Gram matrix in float64, to 1e-8 of the largest). Where both sides
-    exceed `exact_up_to` (default 6,144: beyond, one matrix takes minutes, and more memory than three times itself) only
-    the largest are, by random probes: there is a singular value within `error` of each, and what needs the whole
-    spectrum is null. `reason` says why alpha is null: no numbers (complex, sparse, no values stored), NaN or infinities
-    (then every measure is null), zeros only, fewer than `least` values above 1e-5 (default 8: WeightWatcher's least),
-    all values equal.
+    `exact`: all singular values are known (from the Gram matrix in float64: `singular.eigenvalues` says how exactly).
+    Where both sides exceed `exact_up_to` (default 6,144: beyond, one matrix takes minutes, and more memory than three
+    times itself) only the largest are, by random probes: there is a singular value within `error` of each, and what
+    needs the whole spectrum is null. `reason` says why alpha is null: no numbers (complex, sparse, no values stored),
+    NaN or infinities (then every measure is null), zeros only, fewer than `least` values above 1e-5 (default 8:
+    WeightWatcher's least), all values equal.
 
     Tensors are read one after the other, small ones four at once, and their pages given back. With threadpoolctl
     installed each small matrix keeps to one core, which is faster where cores are shared. `progress` is called as

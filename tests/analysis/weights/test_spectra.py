@@ -15,7 +15,7 @@ import torch
 
 from analysis.weights import matrices, singular
 from analysis.weights.matrices import unfold
-from analysis.weights.singular import largest_singular_values
+from analysis.weights.singular import eigenvalues, largest_singular_values
 from analysis.weights.spectra import SCHEMA, band_of, spectra
 from parsers.checkpoints.tensors import Tensor
 from tests.analysis.weights.checkpoint_files import heavy_tailed, opened
@@ -205,6 +205,42 @@ def test_large_matrices_get_their_largest_values_with_a_bound_that_holds(tmp_pat
         assert found["error"] <= 0.02 * true["spectral_norm"]
         assert found["frobenius_norm"] == pytest.approx(true["frobenius_norm"], rel=1e-9)
         assert found["stable_rank"] == pytest.approx(true["stable_rank"], rel=1e-3)
+
+
+def of_spectrum(rows: int, columns: int, values: np.ndarray, seed: int) -> np.ndarray:
+    drawn = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(drawn.standard_normal((side, len(values))))[0] for side in (rows, columns))
+    return ((left * values) @ right.T).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    {
+        "all equal": lambda i: np.ones(len(i)),
+        "steep": lambda i: np.exp(-i),
+        "power": lambda i: (i + 1.0) ** -1.5,
+        "three of them": lambda i: np.where(i < 3, 3.0 - i, 0.0),
+        "a crowd at the top": lambda i: np.where(i < 20, 1 - 1e-6 * i, 0.5 * np.exp(-i / 50)),
+        "tiny and flat": lambda i: 1e-30 * (i + 1.0) ** -0.1,
+        "huge": lambda i: 1e25 * (i + 1.0) ** -0.5,
+    }.items(),
+    ids=lambda kind: kind[0],
+)
+def test_near_each_value_found_by_probes_lies_a_true_one_as_near_as_is_stated(kind):
+    """30 shapes a kind, from a single row on: of matrices so small the basis ends complete, and all values are found."""
+    shapes = np.random.default_rng(7)
+    for seed in range(30):
+        rows, columns = shapes.integers(1, 260, 2).tolist()
+        W = of_spectrum(rows, columns, kind[1](np.arange(min(rows, columns))), seed)
+        true = np.linalg.svd(W.astype(np.float64), compute_uv=False)
+        found = largest_singular_values(W, Tensor("w", "float32", W.shape, None), 10)
+        rounding = 1e-7 * true[0]  # of the matrix itself
+        assert (np.abs(found.values[:, None] - true).min(1) <= found.error + rounding).all()
+        np.testing.assert_allclose(found.values, true[:10], atol=1e-3 * true[0])
+        assert found.error <= 1e-3 * true[0] + rounding
+        squares = eigenvalues(W, Tensor("w", "float32", W.shape, None))
+        within = (sum(W.shape) + 8) * 4.5e-16 * true[0] ** 2  # what the sums and the routine round
+        np.testing.assert_allclose(squares, true**2, rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("rank", [0, 1, 25])
