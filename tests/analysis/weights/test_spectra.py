@@ -227,7 +227,7 @@ def of_spectrum(rows: int, columns: int, values: np.ndarray, seed: int) -> np.nd
     ids=lambda kind: kind[0],
 )
 def test_near_each_value_found_by_probes_lies_a_true_one_as_near_as_is_stated(kind):
-    """30 shapes a kind, from a single row on: of matrices so small the basis ends complete, and all values are found."""
+    """30 shapes a kind, from a single row on: of matrices so small the basis ends complete; all values are found."""
     shapes = np.random.default_rng(7)
     for seed in range(30):
         rows, columns = shapes.integers(1, 260, 2).tolist()
