@@ -11,10 +11,10 @@ from itertools import pairwise
 from analysis.findings import Finding, Severity
 from analysis.kinds import KINDS
 from analysis.weights.saved import Saved
+from analysis.weights.schedules import Schedule, haste_of, schedule_of
 
 __all__ = ["Counts", "counters_across", "counters_within", "counts_of", "weighed_together"]
 
-_SCHEDULER = re.compile(r"(^|\.)(\w*schedulers?)(_states?|_state_dict)?(\.\d+)?\.(\w+\.)?last_epoch$")
 _EPOCH = re.compile(r"(^|\.)(epoch|current_epoch)$")
 #: A counter may be read before or after it is raised; a scaler skips some steps (1 in 2,000 in health).
 _BY_ONE, _SKIPPED = 2, 0.02
@@ -25,6 +25,10 @@ _COUNTED = 16
 _RESTORE = (
     "load the state of the optimizer and of the scheduler with the weights when resuming",
     "save optimizer.state_dict() of the optimizer whose step() is called",
+)
+_COMPARE = (
+    "see what each of the two counts: batches, updates, processes or epochs; as long as it stays so, nothing is wrong",
+    "make schedules, intervals and names of saves of the same count",
 )
 
 
@@ -43,12 +47,12 @@ def counts_of(saved: Saved) -> Counts:
     values = saved.checkpoint.values
     stepped = [row["maximum"] for row in saved.rows("optimizer") if row["state"] == "step" and row["elements"] == 1]
     stepped += [v for key, v in values.items() if _number(v) and re.search(r"\bstate\.[^.]+\.step$", key)]
-    schedules = [v for key, v in values.items() if _number(v) and _SCHEDULER.search(key)]
+    schedule = schedule_of(values)
     epochs = [v for key, v in values.items() if _number(v) and _EPOCH.search(key)]
     return Counts(
         saved.checkpoint.step,
         max((float(n) for n in stepped if n is not None), default=None),
-        max((float(n) for n in schedules), default=None),  # type: ignore[arg-type]
+        None if schedule is None else schedule.stands,
         float(epochs[0]) if epochs else saved.checkpoint.epoch,  # type: ignore[arg-type]
     )
 
@@ -60,15 +64,17 @@ def _number(value: object) -> bool:
 def counters_within(saved: Saved, run_name: str) -> list[Finding]:
     """Where the optimizer or the schedule of a save stands at another step than the save: `checkpoint-mismatch`.
 
-    Whole factors are information: updates of several batches, several optimizers, a schedule that counts epochs. A
-    step in the name that differs from the one inside is judged across a series (`counters_across`), or here alone.
+    Whole factors are information: updates of several batches, several optimizers, a schedule that counts epochs; but
+    for a schedule that runs ahead of its optimizer without a reason (`analysis.weights.schedules`). A step in the name
+    that differs from the one inside is judged across a series (`weighed_together`), or here alone.
     """
     counts = counts_of(saved)
     found = []
     if counts.step and counts.optimizer is not None:
         found += _apart(saved, run_name, "optimizer", counts.optimizer, counts)
-    if counts.step and counts.schedule is not None and not _is_near(counts.schedule, counts.epoch):
-        found += _apart(saved, run_name, "learning-rate schedule", counts.schedule, counts)
+    schedule = schedule_of(saved.checkpoint.values)
+    if counts.step and schedule is not None:
+        found += _schedule_apart(saved, run_name, schedule, counts)
     if saved.step is not None and saved.checkpoint.step is not None:
         found += _named_otherwise(saved, run_name, saved.checkpoint.step, saved.step)
     return found
@@ -86,6 +92,31 @@ def _factor(one: float, other: float) -> int | None:
     factor = round(high / low)
     # The last group of batches may be incomplete.
     return factor if 2 <= factor <= _FACTORS and abs(high - factor * low) <= max(factor, 0.005 * high) else None
+
+
+def _schedule_apart(saved: Saved, run_name: str, schedule: Schedule, counts: Counts) -> list[Finding]:
+    """A schedule that follows neither the steps nor the optimizer nor the epochs.
+
+    It is held against the optimizer, whose steps it is made for, where the save tells of them.
+    """
+    what, stands, step = "learning-rate schedule", schedule.stands, float(counts.step or 0)
+    if any(_is_near(stands, other) for other in (step, counts.optimizer, counts.epoch)):
+        return []
+    base = counts.optimizer or step
+    factor = (_factor(stands, base) or _exact_factor(stands, base)) if stands > base else None
+    if factor is None:
+        return _apart(saved, run_name, what, stands, counts)
+    haste = haste_of(saved, schedule, base, factor, counted=counts.optimizer is not None)
+    of = "optimizer" if counts.optimizer else "save"
+    said = f"{saved.where}: its {what} stands at step {stands:,.0f} and the {of} at {base:,.0f}: {haste.said}"
+    found = _finding(saved, run_name, haste.severity, said, what, stands, base, factor)
+    evidence = {**found.evidence, "schedule_ends": schedule.ends}
+    return [replace(found, evidence=evidence, causes=haste.causes, suggestions=haste.suggestions)]
+
+
+def _exact_factor(high: float, low: float) -> int | None:
+    """A whole factor of counts too small to tell it by and large."""
+    return int(high // low) if low >= 2 and high % low == 0 and 2 <= high // low <= _FACTORS else None
 
 
 def _apart(saved: Saved, run_name: str, what: str, value: float, counts: Counts) -> list[Finding]:
@@ -140,7 +171,7 @@ def _finding(
             "factor": factor,
         },
         causes=_causes(what, value, step, factor),
-        suggestions=kind.suggestions if what == "name" else _RESTORE,
+        suggestions=kind.suggestions if what == "name" else _COMPARE if factor else _RESTORE,
     )
 
 
@@ -153,6 +184,8 @@ def _causes(what: str, value: float, step: float, factor: int | None) -> tuple[s
     other = f"the state of the {what} is of another save or another run"
     if factor:
         return (unit, anew if value < step else other)
+    if what != "optimizer" and value < step:
+        return ("it counts epochs or evaluations, and no steps", anew, other)
     return (anew, other) if value < step else (other, unit.replace("None of", "several of"))
 
 
