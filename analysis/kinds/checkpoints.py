@@ -55,7 +55,8 @@ KINDS = {
         "bounds that begin at infinity, are healthy. float16 weights beyond half of the largest; tensors of which "
         "a fifth is subnormal",
         severity="critical in weights and averages, and for NaN in moments; a warning for infinite moments and for "
-        "float16 weights one doubling from infinity; info for subnormal values",
+        "float16 weights one doubling from infinity; info for subnormal values. One finding a save: averages and "
+        "moments that hold them too are named in that of the weights",
         causes=(
             "a step with a gradient that was not finite reached the weights",
             "a part of the model broke: a division by 0, a logarithm of 0, an empty batch in it",
@@ -82,7 +83,9 @@ KINDS = {
         "keep themselves three times longer than their decay says; counts of batches that go back",
         severity="a warning where name and record differ, and where a save lies beyond the end of the log; info where "
         "all names differ by one factor (another unit), and for saves between logged steps. In the files a warning; "
-        "info for whole factors between counters, for types, and for what another key still holds",
+        "info for whole factors between counters (a schedule stepped several times a step is a warning, unless "
+        "processes or batches of an update explain it, or if it has ended), for types, and for what another "
+        "key still holds",
         causes=(
             "the name is made of another counter than the step that is recorded",
             "the checkpoint is of another run in the same folder, or of an attempt whose log is gone",

@@ -378,7 +378,7 @@ EXAMPLES: Mapping[str, Example] = {
         "critical",
         "step_600.npz (step 600): 3 NaN in 1 of 6 tensors of the weights, first in blocks.1.up.weight (3 "
         "of 576 elements)",
-        "what save role nan infinite share tensors tensors_of_role first_tensor tensor_names",
+        "what save role roles nan infinite share tensors tensors_of_role tensors_elsewhere first_tensor tensor_names",
     ),
     "weight-drift": Example(
         "warning",

@@ -9,6 +9,7 @@ import polars as pl
 
 from analysis.findings import Finding
 from analysis.gradient.scene import some
+from analysis.kinds import KINDS
 from analysis.weights.integrity import corrupt, unsafe
 from analysis.weights.saved import Saved
 from analysis.weights.structure import structure
@@ -72,17 +73,33 @@ def _unrelated(frame: pl.DataFrame, run_name: str) -> list[Finding]:
 
 
 def _broken(frame: pl.DataFrame, run_name: str) -> list[Finding]:
-    rows = frame.filter((pl.col("nan_a") == 0) & (pl.col("nan_b") > 0))
+    """One finding for all tensors that were finite and are so no longer: the worst is named, the others counted."""
+    sound, nan = (pl.col("nan_a") == 0) & (pl.col("inf_a") == 0), (pl.col("nan_a") == 0) & (pl.col("nan_b") > 0)
+    rows = frame.filter(nan | (sound & (pl.col("inf_b") > 0))).sort("nan_b", "inf_b", descending=True)
+    if rows.is_empty():
+        return []
+    names = [name or tensor for name, tensor in rows.select("parameter", "name").iter_rows()]
+    nan_b, inf_b = rows["nan_b"].to_list(), rows["inf_b"].to_list()
+    said = f"{nan_b[0]:,} NaN" if nan_b[0] else f"{inf_b[0]:,} infinite value{'' if inf_b[0] == 1 else 's'}"
+    more = f"; so do {len(names) - 1} more of {frame.height} tensors" if len(names) > 1 else ""
+    kind = KINDS["checkpoint-non-finite"]
     return [
         Finding(
             "checkpoint-non-finite",
             "critical",
             run_name,
-            f"{name or tensor} holds {count:,} NaN that it did not hold before",
-            metric=name or tensor,
-            evidence={"nan": count},
+            f"{names[0]} holds {said} that it did not hold before{more}",
+            metric=names[0],
+            evidence={
+                "what": "not finite",
+                "nan": sum(nan_b),
+                "infinite": sum(inf_b),
+                "tensors": len(names),
+                "tensor_names": some(names, 8),
+            },
+            causes=kind.causes,
+            suggestions=kind.suggestions,
         )
-        for name, tensor, count in rows.select("parameter", "name", "nan_b").iter_rows()
     ]
 
 

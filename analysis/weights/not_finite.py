@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from analysis.findings import Finding, Severity
+from analysis.findings import SEVERITIES, Finding, Severity
 from analysis.gradient.scene import some
 from analysis.kinds import KINDS
 from analysis.weights.saved import Saved, by_parameter
@@ -26,16 +27,45 @@ _HALF_WAY = 65504 / 2
 _MANY_SUBNORMAL = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """The tensors of one role that are not finite, by the names by which to speak of them, and how many it has."""
+
+    role: str
+    rows: list[tuple[str, dict[str, Any]]]
+    of: int
+
+    @property
+    def words(self) -> str:
+        return _ROLES[self.role]
+
+    @property
+    def nan(self) -> int:
+        return sum(row["nan"] for _, row in self.rows)
+
+    @property
+    def infinite(self) -> int:
+        return sum(row["inf"] for _, row in self.rows)
+
+    @property
+    def severity(self) -> Severity:
+        return "critical" if self.nan or self.role != "optimizer" else "warning"
+
+
 def not_finite(saved: Saved, run_name: str) -> list[Finding]:
-    """A finding a role: which of its tensors hold NaN or infinities, how many, and where the first stands."""
-    found = []
-    for role, words in _ROLES.items():
+    """One finding: which weights are NaN or infinite, how many, and where the first stands; averages and states too.
+
+    One bad step takes the weights, their average and their moments: it is told of the weights, and the finding names
+    the other places. Where the weights are sound it is told of the averages, then of the states.
+    """
+    broken = []
+    for role in _ROLES:
         rows = [
             (name, row) for name, row in by_parameter(saved.rows(role)) if row["nan"] or _is_bad_infinity(name, row)
         ]
         if rows:
-            found.append(_finding(saved, run_name, role, words, rows))
-    return found
+            broken.append(_Broken(role, rows, len(saved.rows(role))))
+    return [_finding(saved, run_name, broken)] if broken else []
 
 
 def _is_bad_infinity(name: str, row: dict[str, Any]) -> bool:
@@ -46,39 +76,51 @@ def _is_bad_infinity(name: str, row: dict[str, Any]) -> bool:
     return bool(row["nan"]) or not zeros_beside
 
 
-def _finding(saved: Saved, run_name: str, role: str, words: str, rows: list[tuple[str, dict[str, Any]]]) -> Finding:
-    name, first = rows[0]
-    nan, inf = sum(row["nan"] for _, row in rows), sum(row["inf"] for _, row in rows)
-    held = sum(row["elements"] for _, row in rows)
-    whole = len(saved.rows(role))
-    severity: Severity = "critical" if nan or role != "optimizer" else "warning"
-    said = " and ".join(text for n, text in ((nan, f"{nan:,} NaN"), (inf, f"{inf:,} infinite values")) if n)
+def _finding(saved: Saved, run_name: str, broken: list[_Broken]) -> Finding:
+    told, *others = broken
+    name, first = told.rows[0]
+    held = sum(row["elements"] for _, row in told.rows)
+    values = "value" if told.infinite == 1 else "values"
+    counts = ((told.nan, f"{told.nan:,} NaN"), (told.infinite, f"{told.infinite:,} infinite {values}"))
+    said = " and ".join(text for count, text in counts if count)
     state = f" ({first['state']})" if first["state"] else ""
     kind = KINDS["checkpoint-non-finite"]
     return Finding(
         "checkpoint-non-finite",
-        severity,
+        max((one.severity for one in broken), key=SEVERITIES.index),
         run_name,
-        f"{saved.where}: {said} in {len(rows)} of {whole} tensors of the {words}, first in {name}{state} "
-        f"({first['nan'] + first['inf']:,} of {first['elements']:,} elements)",
+        f"{saved.where}: {said} in {len(told.rows)} of {told.of} tensors of the {told.words}, first in {name}{state} "
+        f"({first['nan'] + first['inf']:,} of {first['elements']:,} elements){_elsewhere(told, others)}",
         metric=name,
         first_step=saved.at,
         last_step=saved.at,
         evidence={
-            "what": words,
+            "what": "not finite",
             "save": saved.name,
-            "role": role,
-            "nan": nan,
-            "infinite": inf,
-            "share": (nan + inf) / max(held, 1),
-            "tensors": len(rows),
-            "tensors_of_role": whole,
+            "role": told.role,
+            "roles": some(one.words for one in broken),
+            "nan": told.nan,
+            "infinite": told.infinite,
+            "share": (told.nan + told.infinite) / max(held, 1),
+            "tensors": len(told.rows),
+            "tensors_of_role": told.of,
+            "tensors_elsewhere": sum(len(one.rows) for one in others),
             "first_tensor": first["name"],
-            "tensor_names": some((one for one, _ in rows), 8),
+            "tensor_names": some((one for one, _ in told.rows), 8),
         },
-        causes=_causes(nan, len(rows) / max(whole, 1), kind.causes),
+        causes=_causes(told.nan, len(told.rows) / max(told.of, 1), kind.causes),
         suggestions=kind.suggestions,
     )
+
+
+def _elsewhere(told: _Broken, others: list[_Broken]) -> str:
+    """Where else it stands, and whether that is of the same parameters."""
+    if not others:
+        return ""
+    names = {name for name, _ in told.rows}
+    same = all(name in names for one in others for name, _ in one.rows)
+    places = " and ".join(f"{len(one.rows)} of {one.of} tensors of the {one.words}" for one in others)
+    return f"; also in {places}{', of the same parameters' if same else ''}"
 
 
 def _causes(nan: int, share: float, causes: tuple[str, ...]) -> tuple[str, ...]:
