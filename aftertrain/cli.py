@@ -81,7 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
     saves.add_argument(
         "--spectra", action="store_true", help="singular values and the exponents of their tails too (takes longer)"
     )
-    saves.add_argument("--verify", action="store_true", help="compare checksums too, where the format has them")
+    saves.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare checksums too: those of torch's and NumPy's zips, and what the log recorded (reads all twice)",
+    )
     saves.add_argument("--format", choices=("table", "json", "markdown"), default="table")
     _add_fail_on(saves)
     _add_config(saves)
@@ -324,6 +328,9 @@ def _checkpoints(given: argparse.Namespace) -> int:
         if getattr(given, option) is not None and not needed:
             other = "needs" if option == "max_drift" else "does not go with"
             raise InputError(f"--{option.replace('_', '-')} {other} --against")
+    for option in ("spectra", "verify"):
+        if getattr(given, option) and given.against is not None:
+            raise InputError(f"--{option} does not go with --against: run it on each of the two alone")
     with _Progress("reading weights") as progress:
         if given.against is not None:
             try:

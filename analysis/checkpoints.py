@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,7 +186,8 @@ def checkpoints(
     default the only run in the folder of the saves, or in the one above a folder called `checkpoints` or alike. Every
     tensor is read once, mapped: memory stays below three times the largest. `roles` are what is read of weights, ema,
     optimizer and other. `spectra` asks for singular values and the exponents of their tails, which take longer;
-    `verify` for the checksums of zip entries (a second read, one second a GB), which show a flipped bit. `progress` is
+    `verify` for the checksums of zip entries (torch, NumPy; a second read, one second a GB) and for the digests that
+    the log recorded of the files, which show a flipped bit; what has neither is told in `not_applicable`. `progress` is
     called with (done, total, what).
 
     Findings: `checkpoint-corrupt`, `checkpoint-unsafe` (what a pickle would have called), `checkpoint-non-finite`,
@@ -227,17 +228,34 @@ def checkpoints(
     saves = _with_log(saves_frame(readings), log)
     found = [*findings_of(readings), *apart(readings, name, gauge), *unlike_the_log(log, saves, verify=verify)]
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
+    skipped = [one for reading in readings for one in reading.not_applicable]
     return Checkpoints(
         run=name,
         frame=frame_of(readings),
         findings=tuple(found),
-        not_applicable=tuple(skipped for reading in readings for skipped in reading.not_applicable),
+        not_applicable=(*skipped, *(_not_verified(readings) if verify else ())),
         measures=gauge.measures,
         saves=saves,
         changes=changes_of(readings),
         spectra=spectra_of(readings),
         series=tuple(readings),
     )
+
+
+def _not_verified(readings: Iterable[Reading]) -> Iterator[NotApplicable]:
+    """What `verify` could not look at: saves whose format has no checksums, told once a format."""
+    from parsers.checkpoints.verify import has_checksums
+
+    without: dict[str, list[str]] = {}
+    for reading in readings:
+        for at, kept in enumerate(reading.saves):
+            with reading.open(at) as checkpoint:
+                if not has_checksums(checkpoint):
+                    without.setdefault(checkpoint.format, []).append(kept.save.name)
+    for format_name, names in without.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        why = "has no checksums, so that a flipped bit does not show, but by a digest that the log recorded"
+        yield NotApplicable("checkpoint-corrupt", f"{names[0]}{more}: {format_name} {why}")
 
 
 def _log(path: Path | str | Run, run: Run | Path | str | None) -> tuple[str, Run | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import zlib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from parsers.checkpoints.checkpoint import Checkpoint, Damage
 from parsers.checkpoints.dcp_metadata import read_metadata
 from parsers.checkpoints.zip_directory import Entry, directory
 
-__all__ = ["verify"]
+__all__ = ["has_checksums", "verify"]
 
 #: Bytes read at a time.
 CHUNK = 1 << 22
@@ -24,22 +25,39 @@ def verify(checkpoint: Checkpoint) -> tuple[Damage, ...]:
     """Damage for each entry of the checkpoint's zip archives whose bytes do not have the checksum that stands beside.
 
     Opening a checkpoint does not do this, as it reads every byte: about one second for each gigabyte, with a few
-    megabytes of memory. Only archives of torch (also the items of a distributed checkpoint) and `.npz` carry
-    checksums; safetensors and torch's files before 1.6 have none, and nothing comes back for them, nor for entries
-    that torch wrote with `set_crc32_options(False)`. Raises `InputError` where a file is gone.
+    megabytes of memory. Only archives of torch (also the items of a distributed checkpoint) and `.npz` carry checksums;
+    safetensors and torch's files before 1.6 have none, and nothing comes back for them, nor for entries that torch
+    wrote with `set_crc32_options(False)`. Each says which tensors lie in the entry. Raises `InputError` where a file is
+    gone.
 
     >>> verify(Checkpoint(Path("weights.safetensors"), "safetensors", ()))
     ()
     """
     found: list[Damage] = []
+    storages = _storages(checkpoint)
     for file, ranges in _archives(checkpoint):
         try:
             with file.open("rb") as opened:
                 for start, end in ranges:
-                    found.extend(_of_archive(file, opened, start, end))
+                    found.extend(_of_archive(file, opened, start, end, storages))
         except OSError as error:
             raise InputError(f"{file} cannot be read any more: {error.strerror}") from error
     return tuple(found)
+
+
+def has_checksums(checkpoint: Checkpoint) -> bool:
+    """Whether any file of the checkpoint is an archive, whose entries have checksums to be verified by.
+
+    >>> has_checksums(Checkpoint(Path("weights.safetensors"), "safetensors", ()))
+    False
+    """
+    for file, ranges in _archives(checkpoint):
+        with file.open("rb") as opened:
+            for start, _ in ranges:
+                opened.seek(start)
+                if opened.read(4) == LOCAL:
+                    return True
+    return False
 
 
 def _archives(checkpoint: Checkpoint) -> Iterator[tuple[Path, list[tuple[int, int | None]]]]:
@@ -56,7 +74,20 @@ def _archives(checkpoint: Checkpoint) -> Iterator[tuple[Path, list[tuple[int, in
         yield file, [(item.offset, item.offset + item.length) for item in sorted(here, key=lambda item: item.offset)]
 
 
-def _of_archive(file: Path, opened: BinaryIO, start: int, end: int | None) -> Iterator[Damage]:
+def _storages(checkpoint: Checkpoint) -> dict[tuple[Path, int], list[str]]:
+    """The tensors of each storage, by its file and its first byte there."""
+    found: dict[tuple[Path, int], list[str]] = {}
+    for tensor in checkpoint.tensors:
+        places = (tensor.storage, *(piece.storage for piece in tensor.pieces))
+        for storage in places:
+            if storage is not None:
+                found.setdefault((storage.file, storage.start), []).append(tensor.name)
+    return found
+
+
+def _of_archive(
+    file: Path, opened: BinaryIO, start: int, end: int | None, storages: dict[tuple[Path, int], list[str]]
+) -> Iterator[Damage]:
     opened.seek(start)
     if opened.read(4) != LOCAL:
         return
@@ -65,7 +96,12 @@ def _of_archive(file: Path, opened: BinaryIO, start: int, end: int | None) -> It
     for entry in entries:
         if entry.crc and not entry.trouble and (got := _checksum(opened, entry)) != entry.crc:
             why = f"its bytes have the checksum {got:08x}, written was {entry.crc:08x}: changed since"
-            yield Damage(file, f"entry {entry.name[:200]!r}, byte {entry.start:,}", why)
+            ends = entry.start + entry.size
+            inside = (names for (of, at), names in storages.items() if of == file and entry.start <= at < ends)
+            held = list(itertools.chain.from_iterable(inside))
+            more = f" and {len(held) - 3:,} more" if len(held) > 3 else ""
+            tensors = f" ({', '.join(held[:3])}{more})"[:300] if held else ""
+            yield Damage(file, f"entry {entry.name[:200]!r}{tensors}, byte {entry.start:,}", why)
 
 
 def _checksum(opened: BinaryIO, entry: Entry) -> int:

@@ -62,6 +62,8 @@ def test_a_difference_is_a_check_with_a_bar(pair: tuple[Path, Path], capsys: pyt
     [
         (["--max-drift", "0.1"], "--max-drift needs --against"),
         (["--against", "b.safetensors", "--run", "log"], "--run does not go with --against"),
+        (["--against", "b.safetensors", "--spectra"], "--spectra does not go with --against"),
+        (["--against", "b.safetensors", "--verify"], "--verify does not go with --against"),
         (["--against", "b.safetensors", "--max-drift", "-1"], "--max-drift: max_drift: expected a ratio"),
         (["--against", "nothing.pt"], "no such file or folder"),
     ],

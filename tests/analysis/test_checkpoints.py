@@ -217,6 +217,16 @@ def test_spectra_are_measured_when_asked_for(tmp_path: Path) -> None:
     assert found.spectra["spectral_norm"].to_list() == pytest.approx([expected]) and "spectra" in found.views
 
 
+def test_what_has_no_checksums_is_said_not_to_be_verified(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_file({"w": torch.ones(2, 2) * step}, tmp_path / f"step_{step}.safetensors")
+    (told,) = (one for one in at.checkpoints(tmp_path, verify=True).not_applicable if one.kind == "checkpoint-corrupt")
+    assert told.reason.startswith("step_1.safetensors and 1 more: safetensors has no checksums")
+    torch.save({"w": torch.ones(2, 2)}, tmp_path / "m.pt")
+    alone = at.checkpoints(tmp_path / "m.pt", verify=True)
+    assert "checkpoint-corrupt" not in {one.kind for one in alone.not_applicable}
+
+
 def test_columns_are_the_same_whatever_was_found(tmp_path: Path) -> None:
     with at.Recorder(tmp_path / "run", seal=False) as rec:
         rec.log(1, {"loss": 1.0})

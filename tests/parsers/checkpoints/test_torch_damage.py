@@ -157,7 +157,7 @@ def test_a_flipped_bit_is_found_when_asked_for_and_only_in_its_entry(tmp_path: P
     with open_checkpoint(file) as checkpoint:
         assert not checkpoint.damage
         (damage,) = verify(checkpoint)
-        assert damage.where.startswith("entry 'a/data/5', byte ")
+        assert damage.where.startswith("entry 'a/data/5' (layer.5.weight), byte ")
         assert re.search(r"checksum [0-9a-f]{8}, written was [0-9a-f]{8}", damage.reason)
 
 
