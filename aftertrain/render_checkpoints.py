@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from aftertrain.render import grid, markdown_table, markdown_text, printable
+from aftertrain.fitted import fitted, terminal_width
+from aftertrain.render import markdown_table, markdown_text, printable
 
 if TYPE_CHECKING:
     from analysis.checkpoints import Checkpoints
@@ -22,7 +23,19 @@ __all__ = ["TOLD"]
 #: Rows of a table in a terminal: a screen full. JSON has them all.
 _ROWS = 40
 
+#: Columns of all tables that a narrow terminal goes without, the least telling first.
+_SPARE = (
+    *("format", "parameters", "size", "lr", "norm", "loss", "eval"),  # of saves
+    *("before", "after", "changed", "cosine", "largest change", "status"),  # of differences
+    *("KS", "columns", "rows", "effective rank", "spectral norm"),  # of spectra
+)
+
 _Table = Callable[[Sequence[Sequence[str]], Sequence[str]], str]
+
+
+def _grid(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Rows as a table for the terminal, no wider than it."""
+    return fitted(rows, header, spare=[name for name in _SPARE if name in header], width=terminal_width())
 
 
 def _number(value: float | None) -> str:
@@ -135,7 +148,7 @@ def _change_rows(frame: pl.DataFrame) -> list[list[str]]:
                 printable(row["parameter"] or row["name"], 60)
                 + ("" if row["role"] == "weights" else f" ({row['role']})"),
                 row["status"],
-                _number(row["update_ratio"]),
+                "from zero" if row["norm_a"] == 0 and row["update_norm"] else _number(row["update_ratio"]),
                 _number(row["cosine"]),
                 _number(row["max_change"]),
                 "-" if share is None else f"{share:.1%}",
@@ -202,7 +215,7 @@ def _as_json(found: Result) -> str:
 
 
 TOLD: dict[str, Callable[[Result], str]] = {
-    "table": lambda found: _table(found, grid, printable),
+    "table": lambda found: _table(found, _grid, printable),
     "markdown": lambda found: _table(found, markdown_table, markdown_text),
     "json": _as_json,
 }
