@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from analysis.figures import COLOURS, axes, style
 from analysis.findings import SEVERITIES
 from analysis.result import Result
+from analysis.story.listing import plain
+from analysis.weights.from_zero import beyond_from_zero, ranked, shares
+from analysis.weights.names_beside import short
 from parsers.checkpoints.opening import open_checkpoint
 from parsers.checkpoints.tensors import Role
 
@@ -21,15 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Diff", "diff"]
 
-#: Rows of the figure: more names cannot be read.
-_ROWS = 30
+#: Rows of the figure, and characters of a name beside it: more cannot be read.
+_ROWS, _LONGEST = 30, 44
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diff(Result):
     """What changed between two checkpoints. `frame` has one row a tensor, most changed first, with the columns of
-    `analysis.weights.differences`. `drift` is the norm of all changes over that of all weights before (null where no
-    tensor is in both), `max_drift` the bar that was asked for.
+    `analysis.weights.differences`; a tensor that was all zero before has no `update_ratio` (null), and stands where its
+    change over the norm of all tensors would place it. `drift` is the norm of all changes over that of all weights
+    before (null where no tensor is in both), `max_drift` the bar that was asked for.
     """
 
     drift: float | None
@@ -45,19 +50,25 @@ class Diff(Result):
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """||b - a|| / ||a|| of the tensors that changed most, and what was asked for as a line; `options` go to the
-        markers.
+        markers. Of tensors that were all zero it is the change over the norm of all tensors, as squares.
         """
         drawn = axes(ax, height=4.2)
-        changed = self.frame.filter((pl.col("update_ratio") > 0) & pl.col("update_ratio").is_finite()).head(_ROWS)
+        moved = shares(self.frame).filter((pl.col("share") > 0) & pl.col("share").is_finite()).head(_ROWS)
         names = [
-            (name or other)[-44:] + ("" if role == "weights" else f" ({role})")
-            for name, other, role in changed.select("parameter", "name", "role").iter_rows()
+            short(name or other, _LONGEST) + ("" if role == "weights" else f" ({role})")
+            for name, other, role in moved.select("parameter", "name", "role").iter_rows()
         ]
+        left_zero = moved["update_ratio"].is_null().to_numpy()
+        values, places = moved["share"].to_numpy(), np.arange(moved.height)
         with style():
             look = {"color": COLOURS["blue"], "marker": "o", "linestyle": "", **options}
-            drawn.plot(changed["update_ratio"].to_numpy(), range(len(names)), **look)
+            drawn.plot(values[~left_zero], places[~left_zero], **look)
+            if left_zero.any():
+                look |= {"marker": "s", "markerfacecolor": "none", "label": "was all 0: over the norm of all tensors"}
+                drawn.plot(values[left_zero], places[left_zero], **look)
             if self.max_drift:
                 drawn.axvline(self.max_drift, color=COLOURS["vermilion"], label=f"at most {self.max_drift:g}")
+            if left_zero.any() or self.max_drift:
                 drawn.legend()
         drawn.set_yticks(range(len(names)), names, parse_math=False)
         drawn.invert_yaxis()
@@ -65,7 +76,7 @@ class Diff(Result):
             drawn.set_xscale("log")
         drawn.set_xlabel("||b - a|| / ||a|| of the tensor")
         drawn.set_ylabel("tensor")
-        drawn.set_title(f"{self.run}: {self.summary}"[:100], parse_math=False, loc="left", fontsize=10)
+        drawn.set_title(plain(f"{self.run}: {self.summary}"[:100]), parse_math=False, loc="left", fontsize=10)
         return drawn
 
 
@@ -94,7 +105,9 @@ def diff(
     `state_dict.`). `roles` are what is compared of weights, ema, optimizer, other; by default the weights, and the
     averages where both have some. With `max_drift` a tensor whose ||b - a|| / ||a|| is larger is a critical
     `weight-drift`, and so is one that is finite in `a` and not in `b`: the check for regressions (`aftertrain
-    checkpoints B --against A --max-drift 0.01`). Tensors added, removed or of another shape are a
+    checkpoints B --against A --max-drift 0.01`). A tensor that was all zero has no such ratio: its change is held
+    against the norm of all tensors of `a`, so that a bias that takes its first step is no regression, and a layer of
+    zeros that is as large as the others now is one. Tensors added, removed or of another shape are a
     `checkpoint-mismatch`: a warning, critical with `max_drift`; of another element type information. So are matrices
     whose directions have nothing in common (a cosine below 0.1 over all of them): those of another model or training.
 
@@ -119,8 +132,10 @@ def diff(
     with open_checkpoint(a) as before, open_checkpoint(b) as after:
         averaged = all(one.of_role("ema") for one in (before, after))
         chosen: tuple[Role, ...] = ("weights", "ema") if averaged else ("weights",)
-        frame = differences(before, after, roles=chosen if roles is None else tuple(roles), progress=progress)
+        frame = ranked(differences(before, after, roles=chosen if roles is None else tuple(roles), progress=progress))
         found = findings_of_diff(before, after, frame, run_name=name, max_drift=max_drift)
+    if max_drift is not None:
+        found += beyond_from_zero(frame, name, max_drift)
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
     return Diff(run=name, frame=frame, findings=tuple(found), drift=total_drift(frame), max_drift=max_drift)
 

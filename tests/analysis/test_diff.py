@@ -118,3 +118,47 @@ def test_averages_that_only_one_of_the_two_has_are_not_compared_unless_asked_for
     assert at.diff(tmp_path / "train.pt", export).summary == "3 the same; ||b-a|| / ||a|| = 0"
     asked = at.diff(tmp_path / "train.pt", export, roles=("weights", "ema")).frame
     assert asked["status"].to_list().count("removed") == 3
+
+
+def test_a_tensor_that_was_all_zero_has_no_ratio_and_stands_where_its_change_belongs(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors", fc_bias=torch.zeros(3))
+    b = saved(tmp_path / "b.safetensors", fc_bias=torch.full((3,), 1e-4), out_weight=torch.full((2, 3), 1.1))
+    found = at.diff(a, b, max_drift=0.2)
+    assert found.frame["name"].to_list() == ["out.weight", "fc.bias", "fc.weight"]
+    assert found.frame["update_ratio"].to_list() == [pytest.approx(0.1, abs=1e-6), None, 0.0]
+    assert found.findings == ()  # a bias that takes its first step is no regression
+
+
+def test_a_layer_of_zeros_that_is_as_large_as_the_others_now_fails_a_check(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.safetensors", out_weight=torch.zeros(2, 3))
+    b = saved(tmp_path / "b.safetensors", out_weight=torch.full((2, 3), 10.0))
+    assert told(a, b) == []
+    (finding,) = at.diff(a, b, max_drift=0.2).findings
+    assert (finding.kind, finding.severity, finding.metric) == ("weight-drift", "critical", "out.weight")
+    share = 10 * 6**0.5 / float(torch.cat([STATE["fc.weight"].ravel(), STATE["fc.bias"]]).norm())
+    assert finding.evidence["update_ratio"] == pytest.approx(share)
+    assert finding.message.startswith("out.weight was all 0 and has a norm of 24.5 now: 0.959 of the norm of all")
+
+
+def test_of_a_model_of_zeros_everything_that_is_not_any_more_fails_a_check(tmp_path: Path) -> None:
+    for name, value in (("a", 0.0), ("b", 1e-9)):
+        save_file({"w": torch.full((3,), value), "v": torch.zeros(2)}, tmp_path / f"{name}.safetensors")
+    found = at.diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors", max_drift=1e6)
+    assert [(f.kind, f.metric) for f in found.findings] == [("weight-drift", "w")]
+    assert "all tensors were 0" in found.findings[0].message
+    assert found.frame.select("name", "update_ratio").rows() == [("w", None), ("v", 0.0)]
+
+
+def test_the_figure_draws_what_was_zero_apart_and_names_that_no_font_has(tmp_path: Path) -> None:
+    hostile = "la\x1b[31myer\u202e.\nweight"
+    for name, value in (("a", 0.0), ("b", 1.0)):
+        state = {hostile: torch.full((3,), value + 1), "left": torch.full((2,), value), "$x$": torch.ones(2)}
+        save_file(state, tmp_path / f"{name}.safetensors")
+    found = at.diff(tmp_path / "a.safetensors", tmp_path / "b.safetensors", max_drift=0.5)
+    drawn = found.plot()
+    drawn.get_figure(root=True).savefig(tmp_path / "a.png")  # type: ignore[union-attr]  # a warning would be an error
+    values = [value for line in drawn.lines[:2] for value in line.get_xdata()]  # type: ignore[union-attr]
+    assert values == pytest.approx([1.0, 2**0.5 / 5**0.5])
+    assert all(label.get_text().isprintable() for label in drawn.get_yticklabels())
+    for text in (repr(found), found._repr_html_()):
+        assert not {"\x1b", "\u202e"} & set(text)
