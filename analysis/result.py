@@ -50,8 +50,7 @@ class Result(ABC):
         lines = [f"<{type(self).__name__} of {self.run}: {self.status}, {len(self.findings)} findings>"]
         lines += [f"  {f.severity:8} {f.kind}: {f.message}" for f in self.findings[:10]]
         lines += [f"  (not judged) {n.kind}: {n.reason}" for n in self.not_applicable[:5]]
-        # Names come from files of strangers: what would steer a terminal, or break a line, is not printed.
-        return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+        return _printable("\n".join(line.replace("\n", "?") for line in lines))
 
     def _repr_html_(self) -> str:
         items = "".join(
@@ -59,9 +58,14 @@ class Result(ABC):
             for f in self.findings[:50]
         )
         skipped = "".join(f"<li>{html.escape(n.kind)}: {html.escape(n.reason)}</li>" for n in self.not_applicable[:50])
-        return (
+        return _printable(
             f"<div><p><b>{html.escape(type(self).__name__)} of {html.escape(self.run)}: {self.status}</b></p>"
             + (f"<ul>{items}</ul>" if items else "<p>no findings</p>")
             + (f"<details><summary>not judged</summary><ul>{skipped}</ul></details>" if skipped else "")
             + f"{self.frame.head(20)._repr_html_()}</div>"
         )
+
+
+def _printable(text: str) -> str:
+    """Lines without what would steer a terminal or turn a page's text around: names come from files of strangers."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
