@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -135,15 +136,27 @@ def _master_weights(moves: Moves, name: str) -> bool:
 def _reason(moves: Moves, name: str) -> _Reason:
     """What the optimizer of the last save says: no state, moments of zero, or a gradient that moves nothing.
 
-    Its states have numbers and no names: where one of them is missing for what moves, they were not told apart.
+    Its states have numbers and no names: where one of them is missing for what moves, they were not told apart, and
+    only counting tells.
     """
     states = moves.states
     if not states or not moves.moving <= states.keys():
-        return "unknown"
+        return "no gradient" if name not in states and _all_taken(moves, name) else "unknown"
     moments = moments_of(states.get(name, []))
     if not moments:
         return "no gradient" if name not in states else "unknown"
     return "zero gradient" if all(row["zeros"] == 1 for row in moments) else "no move"
+
+
+def _all_taken(moves: Moves, name: str) -> bool:
+    """Whether the moving parameters of this shape are as many as the moments of it: then none is left for this one.
+
+    What moves has moments: where those of any shape do not suffice, they are kept in another form, and tell nothing.
+    """
+    held, shapes = moves.shapes_with_moments, {one: tensor.shape for one, tensor in moves.tensors.items()}
+    moving = Counter(shapes[one] for one in moves.moving)
+    suffice = bool(moving) and all(held[shape] >= count for shape, count in moving.items())
+    return suffice and held[shapes[name]] == moving[shapes[name]]
 
 
 def _should_move(moves: Moves, name: str) -> bool:

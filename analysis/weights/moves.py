@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from analysis.weights.counters import counts_of
-from analysis.weights.optimizer_states import states_by_parameter
+from analysis.weights.optimizer_states import moments_of, states_by_parameter
 from analysis.weights.saved import Saved, is_buffer
 from parsers.checkpoints.tensors import Tensor
 
@@ -40,6 +41,14 @@ class Moves:
     def states(self) -> dict[str, list[dict[str, Any]]]:
         """The states of the optimizer in the last save, by parameter."""
         return states_by_parameter(self.spans[-1][1])
+
+    @cached_property
+    def shapes_with_moments(self) -> Counter[tuple[int, ...]]:
+        """How many parameters of each shape the optimizer of the last save holds moments of, named or not."""
+        by_moment: dict[str, Counter[tuple[int, ...]]] = {}
+        for row in moments_of(self.spans[-1][1].rows("optimizer")):
+            by_moment.setdefault(row["state"], Counter())[tuple(row["shape"])] += 1
+        return max(by_moment.values(), key=Counter.total, default=Counter())
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:

@@ -100,6 +100,30 @@ def test_steps_too_small_for_bfloat16_are_lost_in_training_and_only_hidden_in_an
     assert {f.severity for f in found} == {severity}
 
 
+@pytest.mark.parametrize(("left_out", "said"), [("2", "no gradient"), (None, "")])
+def test_a_layer_that_the_optimizer_was_not_given_is_counted_out_where_states_have_no_names(
+    left_out: str | None, said: str, tmp_path: Path
+) -> None:
+    """Layers of one shape: which of the moments are whose nothing tells, but they are as many as what moves."""
+    training = Training.of(tmp_path, "mlp", "adam")
+    given = [value for name, value in training.model.named_parameters() if name[0] != left_out]
+    training.optimizer = torch.optim.Adam(given, 2e-3)
+    training.run(3)
+    found = [one for one in story(tmp_path) if one.kind == "frozen-layer"]
+    assert [one.evidence["gradient"] for one in found] == ([said] if left_out else [])
+    assert all("the optimizer holds no state of them" in one.causes[0] for one in found)
+
+
+def test_moments_in_another_form_than_the_weights_count_nothing_out(tmp_path: Path) -> None:
+    training = Training.of(tmp_path, "mlp", "adam")
+    for value in (training.model[2].weight, training.model[2].bias):  # type: ignore[index]
+        value.requires_grad_(False)
+    flat = {"state": {0: {"step": torch.tensor(9.0), "exp_avg": torch.rand(4000), "exp_avg_sq": torch.rand(4000)}}}
+    training.extra = lambda t: {"optimizer": {**flat, "param_groups": [{"lr": 1e-3, "params": [0]}]}}
+    training.run(3)
+    assert of_kind(story(tmp_path), "frozen-layer").evidence["gradient"] == "unknown"
+
+
 class Branched(nn.Module):
     """A network with a branch that is multiplied by 0."""
 
