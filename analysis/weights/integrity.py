@@ -11,6 +11,7 @@ from analysis.gradient.scene import some
 from analysis.kinds import KINDS
 from analysis.weights.saved import Saved
 from parsers.checkpoints.checkpoint import Damage, UnsafeCall
+from parsers.checkpoints.links import NO_FILE
 
 __all__ = ["corrupt", "unsafe"]
 
@@ -74,6 +75,8 @@ def _read(tensors: int) -> str:
 
 def _causes_of_damage(told: Damage, causes: Sequence[str]) -> tuple[str, ...]:
     """The causes of the kind, that which the damage itself names first."""
+    if NO_FILE in told.reason:
+        return ("something else was made under the name of a file: by hand, or by a program that streams through it",)
     words = f"{told.where} {told.reason}".lower()
     signs = (("end", "trunc", "short", "beyond", "ends"), ("missing", "no such", "not there", "index"), ("overlap",))
     first = next((n for n, some_words in enumerate(signs) if any(word in words for word in some_words)), 0)

@@ -1,12 +1,41 @@
-"""Whether a file of a checkpoint stands where the user allowed us to read: symbolic links must not lead out of it."""
+"""Whether a file of a checkpoint is one, and stands where the user allowed us to read: links must not lead out."""
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from parsers.checkpoints.checkpoint import Damage
 
-__all__ = ["leads_out", "unfollowed"]
+__all__ = ["NO_FILE", "leads_out", "no_file", "unfollowed"]
+
+#: What stands in each message about something that has the name of a file and is none.
+NO_FILE = "and no file"
+#: What else a name may stand for. Opening a pipe waits for whoever writes to it, and a device may never end.
+_OTHERS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a named pipe (FIFO)"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+)
+
+
+def no_file(path: Path) -> str:
+    """What `path` is where it is no file (`is a folder and no file`); empty where it is one, or nothing is there.
+
+    It is looked at and not opened.
+
+    >>> import tempfile
+    >>> no_file(Path(tempfile.mkdtemp()))
+    'is a folder and no file'
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    return next((f"is {what} {NO_FILE}" for is_one, what in _OTHERS if is_one(mode)), "")
 
 
 def leads_out(file: Path, within: Path) -> str:
@@ -38,7 +67,7 @@ def unfollowed(file: Path, within: Path, where: str) -> Damage | None:
     """
     if not file.is_file():  # also where links go in a circle
         missing = "is a link to a file that is not there" if file.is_symlink() else "is missing"
-        return Damage(file, where, "is no file" if file.exists() else missing)
+        return Damage(file, where, no_file(file) or missing)
     reason = leads_out(file, within)
     return Damage(file, where, reason, unsupported=True) if reason else None
 

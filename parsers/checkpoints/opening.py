@@ -11,9 +11,9 @@ from pathlib import Path
 
 from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
-from parsers.checkpoints.links import leads_out
+from parsers.checkpoints.links import NO_FILE, leads_out, no_file
 
-__all__ = ["FORMATS", "CheckpointFormat", "open_checkpoint", "sniff", "unwritten"]
+__all__ = ["FORMATS", "CheckpointFormat", "nothing_there", "open_checkpoint", "sniff", "unwritten"]
 
 #: How many first bytes show that a file was never filled: every format begins with something else.
 _FIRST_BYTES = 4096
@@ -68,6 +68,15 @@ def sniff(path: str | Path) -> str | None:
     return None
 
 
+def nothing_there(path: Path) -> str:
+    """Why there is nothing at `path`.
+
+    >>> nothing_there(Path("no/such/file"))
+    'there is no such file or folder'
+    """
+    return "it is a link that leads nowhere" if path.is_symlink() else "there is no such file or folder"
+
+
 def unwritten(path: Path) -> str:
     """Why nothing of a file was ever written, as an interrupted save or a full disk leaves it; empty where some was.
 
@@ -96,9 +105,13 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
 
     place, tree = Path(path), None if within is None else Path(within)
     if not place.exists():
-        raise InputError(f"no checkpoint at {place}: there is no such file or folder")
+        raise InputError(f"no checkpoint at {place}: {nothing_there(place)}")
     if tree is not None and (reason := leads_out(place, tree)):
         return Checkpoint(place, "link", (), damage=(Damage(place, "link", reason, unsupported=True),), files=(place,))
+    if not place.is_dir() and (reason := no_file(place)):
+        if tree is None:
+            raise InputError(f"no checkpoint at {place}: it {reason}")
+        return Checkpoint(place, "unread", (), damage=(Damage(place, "file", reason),))
     try:
         found = _read(place, tree)
         never = unwritten(place) if found is None else ""
@@ -113,7 +126,8 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
     if never:
         return Checkpoint(place, "unread", (), damage=(Damage(place, "file", never),), files=(place,))
     known = "; ".join(entry.description for entry in FORMATS)
-    raise InputError(f"{place} is no checkpoint that is known here. Known: {known}")
+    what = f"{place} {reason}, and" if (reason := no_file(place).removesuffix(f" {NO_FILE}")) else place
+    raise InputError(f"{what} is no checkpoint that is known here. Known: {known}")
 
 
 def _states(files: Iterable[Path]) -> dict[Path, os.stat_result]:

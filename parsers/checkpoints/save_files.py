@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from parsers.checkpoints.links import leads_out
+from parsers.checkpoints.links import leads_out, no_file
 from parsers.checkpoints.save_names import told_by
 
 __all__ = ["checkpoint_paths"]
@@ -70,8 +70,10 @@ def _below(folder: Path, root: Path, depth: int, left: Iterator[int]) -> Iterato
 
 
 def _is_save(file: Path, root: Path, beside: list[Path]) -> bool:
-    if not file.name.endswith((*_SUFFIXES, *_INDEX)) or not file.is_file():
+    if not file.name.endswith((*_SUFFIXES, *_INDEX)):
         return False
+    if not file.is_file():  # a pipe among the saves is told by whoever opens it
+        return bool(no_file(file)) and _says_which(file)
     stem = file.name.partition(".")[0] if file.name.endswith(_INDEX) else file.stem
     words = told_by(file.name).words
     is_part = bool(_PARTS.fullmatch(stem)) or any(word in _PART_WORDS for word in words)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from eventstream.errors import InputError
 from parsers.checkpoints.copies import same_content, same_file
+from parsers.checkpoints.links import no_file
+from parsers.checkpoints.opening import nothing_there
 from parsers.checkpoints.save_files import checkpoint_paths
 from parsers.checkpoints.save_names import Told, folder_told, told_by
 
@@ -75,7 +77,9 @@ def find_saves(path: str | Path) -> tuple[Save, ...]:
     """
     root = Path(path)
     if not root.exists():
-        raise InputError(f"no checkpoint at {root}: there is no such file or folder")
+        raise InputError(f"no checkpoint at {root}: {nothing_there(root)}")
+    if not root.is_dir() and (reason := no_file(root)):
+        raise InputError(f"no checkpoint at {root}: it {reason}")
     saves = [_save(place, root) for place in checkpoint_paths(root)]
     if len(saves) > 1 and saves[0].path == root:  # what training left at its end, beside the saves on the way
         saves[0] = replace(saves[0], label=saves[0].label or "final")
