@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from eventstream.errors import InputError
+from parsers.checkpoints.npz_weights import passed_over
 from parsers.checkpoints.series import Save, find_saves
 from parsers.run import Run
 
@@ -46,9 +47,11 @@ def saves_of(path: Path | str | Run) -> list[tuple[Save, ...]]:
     if not isinstance(path, Run):
         found = find_saves(path)
         if not found:
+            arrays = passed_over(Path(path))
             raise InputError(
                 f"{path}: no checkpoint is here. Expected: a checkpoint (.safetensors, .pt, .pth, .ckpt, .bin, .npz, a "
                 f"folder of Hugging Face or torch.distributed) or a folder with such saves"
+                f"{f'; {arrays}' if arrays else ''}"
             )
         return _parted(found)
     found = _of_run(path)

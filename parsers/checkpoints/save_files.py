@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from parsers.checkpoints.links import leads_out, no_file
+from parsers.checkpoints.npz_weights import with_weights
 from parsers.checkpoints.save_names import told_by
 
 __all__ = ["checkpoint_paths"]
@@ -57,6 +58,7 @@ def _below(folder: Path, root: Path, depth: int, left: Iterator[int]) -> Iterato
         return
     owned = _owned(folder) if format else set()
     names = _listed(folder)
+    arrays = with_weights([entry for entry in names if _is_nameless(entry)])
     for entry in names:
         if next(left, None) is None:
             return
@@ -65,6 +67,8 @@ def _below(folder: Path, root: Path, depth: int, left: Iterator[int]) -> Iterato
         if entry.is_dir():
             if depth and not entry.is_symlink():
                 yield from _below(entry, root, depth - 1, left)
+        elif _is_nameless(entry) and entry.name not in arrays:
+            continue
         elif _is_save(entry, root, names) and (not format or _says_which(entry)):
             yield entry
 
@@ -82,11 +86,18 @@ def _is_save(file: Path, root: Path, beside: list[Path]) -> bool:
     if file.is_symlink() and leads_out(file, root):
         return True  # unlooked at: whoever opens it says that it is not followed
     named = bool(_WEIGHTS.search(stem)) or _says_which(file)
-    if file.suffix == ".npz" and not named:
-        return False
     if _sniff(file):
-        return named or _holds_model(file)
+        return named or file.suffix == ".npz" or _holds_model(file)
     return named and _is_unwritten(file)
+
+
+def _is_nameless(file: Path) -> bool:
+    """Whether a file is a .npz whose name speaks neither of weights nor of a step or epoch: it may hold anything."""
+    if file.suffix != ".npz" or file.name.startswith(".") or file.is_symlink():
+        return False
+    told = told_by(file.name)
+    spoken = _WEIGHTS.search(file.stem) or _PARTS.fullmatch(file.stem) or told.label
+    return not spoken and told.step is None and told.epoch is None
 
 
 def _is_unwritten(file: Path) -> bool:
