@@ -78,13 +78,15 @@ KINDS = {
         statistic="the step in the name of a checkpoint (`checkpoint-1200`, `step=1200`) against the one recorded with "
         "it, to one step; the recorded one against the end of the log, and against logged steps where four of five "
         "saves stand at one. In the files: counters of optimizer and schedule against the step of the save (2 %), and "
-        "whether they go on; keys, shapes and types from save to save; the same weights under two steps; tied weights "
-        "that are so no longer; averages that stand still, are the weights, lie outside the hull of their past, or "
-        "keep themselves three times longer than their decay says; counts of batches that go back",
+        "whether they go on; keys (lost, new, or renamed, by which rule), shapes and types from save "
+        "to save; the same weights under two steps; tied weights that are so no longer; averages that stand still, are "
+        "the weights, lie outside the hull of their past, or keep themselves three times longer than their decay says; "
+        "counts of batches that go back",
         severity="a warning where name and record differ, and where a save lies beyond the end of the log; info where "
         "all names differ by one factor (another unit), and for saves between logged steps. In the files a warning; "
         "info for whole factors between counters (a schedule stepped several times a step is a warning, unless "
-        "processes or batches of an update explain it, or if it has ended), for types, and for what another "
+        "processes or batches of an update explain it, or if it has ended), for types, for keys renamed in a "
+        "series whose weights went on, and for what another "
         "key still holds",
         causes=(
             "the name is made of another counter than the step that is recorded",

@@ -48,7 +48,7 @@ OF_CHECKPOINTS: Mapping[str, Mapping[str, str]] = {
     "checkpoint-mismatch": {
         "path": "the checkpoint",
         "recorded_bytes": "size that the log recorded",
-        "cosine": "cosine of all matrices of one with those of the other",
+        "cosine": "cosine of all these matrices of one with those of the other; null where there are none",
         "late": "saves beyond the end of the log",
         "last_logged_step": "last step of the log",
         "differing": "checkpoints that disagree",
@@ -67,6 +67,8 @@ OF_CHECKPOINTS: Mapping[str, Mapping[str, str]] = {
         "steps_between": "steps between the saves",
         "tensors": "tensors concerned",
         "tensor_names": "names of the first few",
+        "rules": "what was replaced in the names",
+        "same_bits": "whether they hold the same bits under both names",
         "tied_with": "the other one of the pair",
         "shared_bytes": "whether both lay in the same bytes of the file",
         "decay": "decay that the save states",

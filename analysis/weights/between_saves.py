@@ -54,7 +54,7 @@ def findings_between(
         before, after = saves[n], saves[n + 1]
         moved = any(marks[n] for marks in moves.moved.values())
         same = same_weights(before, after, frame, run_name)
-        found += [*structure(before, after, frame, run_name), *same]
+        found += [*structure(before, after, run_name), *same]
         found += dead_units_between(before, after, saves[-1], frame.to_dicts(), run_name, gauge)
         if not swapped_in(before, after):
             found += running_statistics(before, after, moved, run_name)

@@ -43,7 +43,7 @@ def findings_of_diff(
     """
     one, two = (Saved(checkpoint.path.name, checkpoint, _NO_STATISTICS) for checkpoint in (before, after))
     found = [*corrupt(one, run_name), *unsafe(one, run_name), *corrupt(two, run_name), *unsafe(two, run_name)]
-    listed = [*structure(one, two, frame, run_name), *_unrelated(frame, run_name)]
+    listed = [*structure(one, two, run_name, renamed="warning"), *_unrelated(frame, run_name)]
     if max_drift is None:
         return [*found, *listed]
     found += [replace(f, severity="critical") if f.severity == "warning" else f for f in listed]
