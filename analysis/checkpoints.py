@@ -16,6 +16,7 @@ from analysis.figures import axes
 from analysis.findings import SEVERITIES, NotApplicable
 from analysis.limits import DEFAULT_LIMITS, Gauge, Limits
 from analysis.result import Result
+from analysis.weights.allowed_way import with_lr_steps
 from analysis.weights.joined import join_log
 from analysis.weights.kept import KINDS_OF_SAVES, NoSavesError, beside, saves_of
 from analysis.weights.logged import unlike_the_log
@@ -47,8 +48,9 @@ class Checkpoints(Result):
     one row a save: save, series, step, epoch, rank, label, format, path, bytes, tensors, parameters, norm (of all
     weights), update_ratio (||dW|| / ||W|| since the save before), and what the log says there (`in_log`, `loss`,
     `eval`, `eval_metric`, `eval_step`, `lr`, `best`; null without a log). `changes` has one row a tensor and pair of
-    successive saves: before, save, step, then the columns of `analysis.weights.differences`. `spectra` has one row a
-    save and matrix where spectra were asked for.
+    successive saves: before, save, step, then the columns of `analysis.weights.differences`, and `lr_steps`, the
+    learning rate summed over the steps between (null without a log): `update_ratio / lr_steps` compares layers and
+    stretches under any schedule. `spectra` has one row a save and matrix where spectra were asked for.
     """
 
     saves: pl.DataFrame
@@ -225,18 +227,19 @@ def checkpoints(
         )
         for saves in series
     ]
-    saves = _with_log(saves_frame(readings), log)
+    frame = frame_of(readings)
+    saves = _with_log(saves_frame(readings), log, frame)
     found = [*findings_of(readings), *apart(readings, name, gauge), *unlike_the_log(log, saves, verify=verify)]
     found.sort(key=lambda one: -SEVERITIES.index(one.severity))
     skipped = [one for reading in readings for one in reading.not_applicable]
     return Checkpoints(
         run=name,
-        frame=frame_of(readings),
+        frame=frame,
         findings=tuple(found),
         not_applicable=(*skipped, *(_not_verified(readings) if verify else ())),
         measures=gauge.measures,
         saves=saves,
-        changes=changes_of(readings),
+        changes=with_lr_steps(changes_of(readings), saves, log),
         spectra=spectra_of(readings),
         series=tuple(readings),
     )
@@ -269,9 +272,11 @@ def _log(path: Path | str | Run, run: Run | Path | str | None) -> tuple[str, Run
     return (log.name if log is not None else Path(os.path.realpath(path)).name), log
 
 
-def _with_log(saves: pl.DataFrame, log: Run | None) -> pl.DataFrame:
-    """The saves with what the log says at each; of one alone nothing is the best."""
-    joined = join_log(log, saves["step"].to_list()).drop("step")
+def _with_log(saves: pl.DataFrame, log: Run | None, frame: pl.DataFrame) -> pl.DataFrame:
+    """The saves with what the log says at each; of one alone nothing is the best, and none that holds NaN is."""
+    holds_nan = frame.filter((pl.col("role") == "weights") & (pl.col("nan") > 0))["save"].implode()
+    sound = (~saves["save"].is_in(holds_nan)).to_list()
+    joined = join_log(log, saves["step"].to_list(), sound=sound).drop("step")
     if saves.height < 2:
         joined = joined.with_columns(best=pl.lit(None, pl.Boolean))
     return pl.concat([saves, joined], how="horizontal")
@@ -285,7 +290,7 @@ def _nothing(name: str, reason: str) -> Checkpoints:
         run=name,
         frame=frame_of([]),
         not_applicable=tuple(NotApplicable(kind, reason) for kind in KINDS_OF_SAVES),
-        saves=_with_log(saves_frame([]), None),
-        changes=changes_of([]),
+        saves=_with_log(saves_frame([]), None, frame_of([])),
+        changes=with_lr_steps(changes_of([]), saves_frame([]), None),
         spectra=spectra_of([]),
     )

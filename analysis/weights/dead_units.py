@@ -45,7 +45,9 @@ def dead_units_between(
     Layers of which the later save tells by itself, or the last one of the series, are left to it.
     """
     alone = {one.parameter: one.share for saved in (last, after) for one in dead_rows_of(saved)}
-    layers = {row["parameter"] for row in after.rows("weights") if has_units(row)}
+    # A tensor may have an empty name, by which no weights are known.
+    known = before.weights.keys() & after.weights.keys()
+    layers = {row["parameter"] for row in after.rows("weights") if has_units(row)} & known
     dead = []
     for row in rows:
         name = row["parameter"]

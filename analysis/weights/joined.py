@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parsers.naming.role_layout import SeriesRole
 from parsers.run import Run
 
-__all__ = ["JOINED", "join_log"]
+__all__ = ["JOINED", "join_log", "series_of"]
 
 #: The loss of single batches swings; so many rows up to the save give its level (their median).
 _ROWS = 20
@@ -54,14 +54,15 @@ class _Series:
         return int(np.searchsorted(self.steps, step + _BY_ONE, side="right"))
 
 
-def join_log(run: Run | None, steps: Sequence[int | None]) -> pl.DataFrame:
+def join_log(run: Run | None, steps: Sequence[int | None], *, sound: Sequence[bool] | None = None) -> pl.DataFrame:
     """One row a save of these steps, in their order, with what the log of `run` says there (`JOINED`).
 
     `loss` is the median of the last 20 rows of the training loss up to the save; `eval` the last value of the
     evaluation loss (or, without one, of the score that stands for the run) up to it; `lr` the last learning rate.
     `best` marks the save with the best evaluation (lowest for a loss, highest for a score; without evaluations the
-    lowest `loss`), the first of several alike. Everything is null without a run, without steps, and for what the log
-    does not have. Values that are not finite are left out; where they are half of those 20 rows, `loss` is null.
+    lowest `loss`), the first of several alike, among those that the log reaches and that are `sound` (default: all).
+    Everything is null without a run, without steps, and for what the log does not have. Values that are not finite are
+    left out; where they are half of those 20 rows, `loss` is null.
 
     >>> from parsers.finish import finish
     >>> rows = {"tag": ["eval_loss"] * 3, "step": [100, 200, 300], "value": [0.5, 0.4, 0.6]}
@@ -71,8 +72,8 @@ def join_log(run: Run | None, steps: Sequence[int | None]) -> pl.DataFrame:
     """
     if run is None or not steps:
         return pl.DataFrame([(step, *[None] * 7) for step in steps], schema=JOINED, orient="row")
-    loss = _of(run, run.roles["train_loss"].series, finite=False)
-    rate = _of(run, run.roles["learning_rate"].series)
+    loss = series_of(run, run.roles["train_loss"].series, finite=False)
+    rate = series_of(run, run.roles["learning_rate"].series)
     judged, higher = _evaluation(run)
     last = _reach(run)
     rows: list[tuple[object, ...]] = []
@@ -85,7 +86,7 @@ def join_log(run: Run | None, steps: Sequence[int | None]) -> pl.DataFrame:
         named = judged.name if judged is not None and at is not None else None
         rows.append((step, known, _level(loss, step), value, named, at, _last(rate, step)[0], None))
     joined = pl.DataFrame(rows, schema=JOINED, orient="row")
-    return joined.with_columns(best=_best(joined, higher))
+    return joined.with_columns(best=_best(joined, higher, [True] * len(steps) if sound is None else sound))
 
 
 def _reach(run: Run) -> float | None:
@@ -99,7 +100,8 @@ def _reach(run: Run) -> float | None:
     return last + max(float(every), _BY_ONE)
 
 
-def _of(run: Run, chosen: SeriesRole | None, *, finite: bool = True) -> _Series | None:
+def series_of(run: Run, chosen: SeriesRole | None, *, finite: bool = True) -> _Series | None:
+    """The values of a series that have a step, in the order of their steps; None where there are none."""
     if chosen is None:
         return None
     rows = run.series(chosen.metric, split=chosen.split)
@@ -116,7 +118,7 @@ def _evaluation(run: Run) -> tuple[_Series | None, bool]:
     scores = [one for one in run.roles if one.side == "eval" and one.role in _SCORES]
     scores.sort(key=lambda one: (_SCORES.index(one.role), -one.count))
     for one in (run.roles["eval_loss"].series, *scores):
-        series = _of(run, one)
+        series = series_of(run, one)
         if one is not None and series is not None:
             return series, one.role in _HIGHER
     return None, False
@@ -139,12 +141,13 @@ def _level(series: _Series | None, step: int) -> float | None:
     return float(np.median(known)) if known.size > window.size / 2 else None
 
 
-def _best(joined: pl.DataFrame, higher: bool) -> pl.Series:
+def _best(joined: pl.DataFrame, higher: bool, sound: Sequence[bool]) -> pl.Series:
     """Where the best value stands, judged by evaluations of their own (one carried on to later saves is no new one)."""
-    judged = joined.with_row_index("row").filter(pl.col("eval").is_not_null()).unique("eval_step", keep="first")
-    column = "eval"
+    rows = joined.with_row_index("row").with_columns(sound=pl.Series(list(sound), dtype=pl.Boolean))
+    reached = rows.filter(pl.col("in_log") & pl.col("sound"))
+    judged, column = reached.filter(pl.col("eval").is_not_null()).unique("eval_step", keep="first"), "eval"
     if judged.is_empty():
-        judged, column = joined.with_row_index("row").filter(pl.col("loss").is_not_null()), "loss"
+        judged, column = reached.filter(pl.col("loss").is_not_null()), "loss"
     if judged.is_empty():
         return pl.Series([None] * joined.height, dtype=pl.Boolean)
     chosen = judged.sort([column, "row"], descending=[higher and column == "eval", False])["row"][0]

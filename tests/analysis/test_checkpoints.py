@@ -227,6 +227,54 @@ def test_what_has_no_checksums_is_said_not_to_be_verified(tmp_path: Path) -> Non
     assert "checkpoint-corrupt" not in {one.kind for one in alone.not_applicable}
 
 
+HOSTILE = [
+    "", ".", "..weight", "<script>alert(1)</script>.weight", '"><img src=x onerror=alert(1)>.weight', "$x^2_{$.weight",
+    "\x1b[31mred.weight", "a" * 5000 + ".weight", "\u202eevil.weight", "nul\x00.weight", "line\nbreak.weight",
+    "\\frac{.weight", "a|b`c*.weight",
+]  # fmt: skip
+
+
+def test_names_that_are_anything_at_all_go_through_every_judge_and_figure(tmp_path: Path) -> None:
+    made = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(16, 16, generator=made) for name in HOSTILE}
+    for step in (20, 40, 60):
+        weights = {name: value + 0.01 * (i % 2) for i, (name, value) in enumerate(weights.items())}
+        save_file(weights, tmp_path / f"step_{step}.safetensors")
+    found = at.checkpoints(tmp_path, spectra=True)
+    assert set(found.frame["parameter"]) == set(HOSTILE) and found.spectra.height == 3 * len(HOSTILE)
+    assert len(found.path().left_out) == 0 and found.path().parameters == len(HOSTILE)
+    for view in ("updates", "norms", "spectra"):
+        title = found.plot(view=view).get_title(loc="left")
+        assert "\x1b" not in title and "\u202e" not in title and "\x00" not in title
+    assert not any("\x1b" in line or "\u202e" in line for line in repr(found).splitlines())
+
+
+def test_the_learning_rate_summed_over_the_steps_stands_beside_what_each_layer_moved(tmp_path: Path) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        for step in range(0, 301, 10):
+            rec.log(step, {"loss": 1.0, "lr": 1e-3 * (1 - step / 300)}, split="train")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    for step in (100, 200, 300):
+        save_file({"w": torch.full((4,), float(step))}, tmp_path / "run" / "checkpoints" / f"step_{step}.safetensors")
+    changes = at.checkpoints(at.load(tmp_path / "run")).changes
+    sums = [sum(1e-3 * (1 - step / 300) for step in range(last - 99, last + 1)) for last in (200, 300)]
+    assert changes["lr_steps"].to_list() == pytest.approx(sums)
+    alone = at.checkpoints(tmp_path / "run" / "checkpoints" / "step_100.safetensors", run=tmp_path / "run")
+    assert alone.changes.schema == changes.schema
+
+
+def test_a_save_that_holds_nan_or_that_the_log_does_not_reach_is_not_the_best(tmp_path: Path) -> None:
+    with at.Recorder(tmp_path / "run", seal=False) as rec:
+        for step in range(1, 41):
+            rec.log(step, {"loss": 1.0 / step}, split="train")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    for step in (10, 20, 40, 90):
+        value = torch.full((4,), float("nan") if step == 40 else float(step))
+        save_file({"w": torch.ones(2), "v": value}, tmp_path / "run" / "checkpoints" / f"step_{step}.safetensors")
+    saves = at.checkpoints(at.load(tmp_path / "run")).saves
+    assert dict(saves.select("step", "best").iter_rows()) == {10: False, 20: True, 40: False, 90: False}
+
+
 def test_columns_are_the_same_whatever_was_found(tmp_path: Path) -> None:
     with at.Recorder(tmp_path / "run", seal=False) as rec:
         rec.log(1, {"loss": 1.0})
@@ -370,7 +418,7 @@ def test_a_frozen_layer_that_the_last_save_lacks_is_judged_by_the_saves_that_hav
 
 def test_a_link_that_leads_to_itself_is_no_checkpoint_and_ends_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "self.pt").symlink_to("self.pt")
-    with pytest.raises(at.InputError, match="there is no such file or folder"):
+    with pytest.raises(at.InputError, match="a link that leads nowhere"):
         at.checkpoints(tmp_path / "self.pt")
 
 
