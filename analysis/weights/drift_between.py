@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -15,7 +16,7 @@ from analysis.weights.saved import Saved
 from analysis.weights.structure import structure
 from parsers.checkpoints.checkpoint import Checkpoint
 
-__all__ = ["findings_of_diff", "total_drift"]
+__all__ = ["drift_of", "findings_of_diff", "total_drift"]
 
 _NO_STATISTICS = pl.DataFrame()
 #: Cosine of two models below which they share nothing; random matrices of a thousand weights stay below 0.1.
@@ -28,9 +29,20 @@ def total_drift(frame: pl.DataFrame) -> float | None:
     >>> total_drift(pl.DataFrame({"update_norm": [3.0, 4.0, None], "norm_a": [6.0, 8.0, None]}))
     0.5
     """
-    both = frame.filter(pl.col("update_norm").is_not_null() & pl.col("update_norm").is_finite())
-    size = math.hypot(*both["norm_a"].to_list()) if both.height else 0.0
-    return math.hypot(*both["update_norm"].to_list()) / size if size > 0 else None
+    return drift_of(frame["update_norm"].to_list(), frame["norm_a"].to_list())
+
+
+def drift_of(changes: Sequence[float | None], before: Sequence[float | None]) -> float | None:
+    """The same of the norms of the changes, and of the tensors before.
+
+    >>> drift_of([3.0, 4.0, None], [6.0, 8.0, None])
+    0.5
+    """
+    both = [
+        (d, w) for d, w in zip(changes, before, strict=True) if d is not None and w is not None and math.isfinite(d)
+    ]
+    size = math.hypot(*(w for _, w in both))
+    return math.hypot(*(d for d, _ in both)) / size if size > 0 else None
 
 
 def findings_of_diff(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from analysis.weights.differences import DIFFERENCES
-from analysis.weights.drift_between import total_drift
+from analysis.weights.drift_between import drift_of
 from analysis.weights.reading import Kept, Reading
 from analysis.weights.saved import is_buffer
 from analysis.weights.spectra import SCHEMA as SPECTRA
@@ -57,16 +58,15 @@ def _told(kept: Kept) -> tuple[object, ...]:
 def _weights(saves: Sequence[Kept]) -> list[int]:
     """Elements of the weights of each save."""
     rows = _numbered([kept.statistics for kept in saves], "role", "elements").filter(pl.col("role") == "weights")
-    known = _of_each(rows, len(saves))
-    return [0 if table is None else int(table["elements"].sum()) for table in known]
+    return [sum(table[0]) for table in _of_each(rows, len(saves), "elements")]
 
 
 def _norms(saves: Sequence[Kept]) -> list[float | None]:
     """The norm of all weights of each save; None where none is known."""
     rows = _numbered([kept.statistics for kept in saves], "role", "parameter", "dtype", "norm")
     rows = _learned(rows.filter(pl.col("role") == "weights"), "dtype").drop_nulls("norm").drop_nans("norm")
-    known = _of_each(rows, len(saves))
-    return [math.hypot(*table["norm"].to_list()) if table is not None else None for table in known]
+    known = _of_each(rows, len(saves), "norm")
+    return [math.hypot(*norms) if norms else None for (norms,) in known]
 
 
 def _ratios(saves: Sequence[Kept]) -> list[float | None]:
@@ -74,8 +74,8 @@ def _ratios(saves: Sequence[Kept]) -> list[float | None]:
     columns = ("role", "parameter", "dtype_a", "status", "update_norm", "norm_a")
     rows = _numbered([kept.changes for kept in saves], *columns)
     rows = rows.filter((pl.col("role") == "weights") & pl.col("status").is_in(["same", "changed"]))
-    known = _of_each(_learned(rows, "dtype_a"), len(saves))
-    return [None if table is None else total_drift(table) for table in known]
+    known = _of_each(_learned(rows, "dtype_a"), len(saves), "update_norm", "norm_a")
+    return [drift_of(*norms) for norms in known]
 
 
 def _numbered(tables: Sequence[pl.DataFrame | None], *columns: str) -> pl.DataFrame:
@@ -88,11 +88,12 @@ def _numbered(tables: Sequence[pl.DataFrame | None], *columns: str) -> pl.DataFr
     return pl.concat(taken, rechunk=True).with_columns(number=pl.Series(numbers, dtype=pl.Int64))
 
 
-def _of_each(rows: pl.DataFrame, count: int) -> list[pl.DataFrame | None]:
-    """The rows of each number, which stand together; None where there are none."""
+def _of_each(rows: pl.DataFrame, count: int, *columns: str) -> list[tuple[list[Any], ...]]:
+    """The values of some columns for each number, whose rows stand together."""
     counts = np.bincount(rows["number"].to_numpy(), minlength=count).tolist()
     starts = [0, *accumulate(counts)]
-    return [rows.slice(start, many) if many else None for start, many in zip(starts, counts, strict=False)]
+    values = [rows[name].to_list() for name in columns]
+    return [tuple(one[start : start + many] for one in values) for start, many in zip(starts, counts, strict=False)]
 
 
 def _learned(rows: pl.DataFrame, dtype: str) -> pl.DataFrame:
