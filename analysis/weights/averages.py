@@ -106,7 +106,8 @@ def averages_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:
     """What the averages of successive saves do while their weights move: `checkpoint-mismatch`.
 
     A warning where an average stands still, follows the weights exactly, lies where no average of these weights can
-    (`Lag.outside`), or remembers `_LONGER` times longer than its stated decay.
+    (`Lag.outside`), or remembers `_LONGER` times longer than its stated decay, or as many times shorter than that and
+    any usual warm-up of it.
     """
     found = []
     for before, after in pairwise(saves):
@@ -151,19 +152,59 @@ def _lagging(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list
         )
         return [_finding(before, after, run_name, "warning", said, "average aside", told)]
     decay, steps = _decay_of(after), (after.at or 0) - (before.at or 0)
-    if decay is None or steps <= 0 or lag.explained < _EXPLAINED or not 0 < lag.kept < 1:
+    if decay is None or steps <= 0 or lag.explained < _EXPLAINED or math.isnan(lag.kept):
         return []
     due = float(decay**steps)
+    told |= {"decay": decay, "steps_between": steps, "kept_expected": due}
     # kept = d**(n/k): it remembers k times longer than d says
-    longer = math.log(due) / math.log(lag.kept) if due > 0 else math.inf
-    if longer < _LONGER or lag.kept - due < max(_MORE, _SURE * lag.error):
-        return []
-    told |= {"decay": decay, "steps_between": steps, "kept_expected": due, "times_longer": longer}
+    longer = math.log(due) / math.log(lag.kept) if due > 0 and 0 < lag.kept < 1 else math.inf
+    if not 0 < lag.kept < 1 or longer < _LONGER or lag.kept - due < max(_MORE, _SURE * lag.error):
+        return _forgetting(before, after, lag, decay, told, run_name)
     said = (
         f"the average kept {lag.kept:.0%} of itself from {before.where} to {after.where}, where a decay of {decay:g} "
         f"over {steps:,} steps leaves {due:.2g}: it remembers {longer:.3g} times longer"
     )
-    return [_finding(before, after, run_name, "warning", said, "average lags", told)]
+    return [_finding(before, after, run_name, "warning", said, "average lags", told | {"times_longer": longer})]
+
+
+def _forgetting(
+    before: Saved, after: Saved, lag: Lag, decay: float, told: Mapping[str, float | int | None], run_name: str
+) -> list[Finding]:
+    """Whether an average keeps far less of itself than its decay says: information while a warm-up may explain it.
+
+    A warning needs the optimizer's own count of its steps, since names may count epochs.
+    """
+    ends = [counts_of(save).optimizer for save in (before, after)]
+    first, last = (
+        float(save.at or 0) if None in ends else end or 0.0 for save, end in zip((before, after), ends, strict=True)
+    )
+    kept = max(lag.kept, 0.0) + _SURE * lag.error
+    if last <= first or not 0 < kept < 1 or not _far_below(kept, decay ** (last - first)):
+        return []
+    sure = None not in ends and _far_below(kept, _warmed_up(decay, first, last))
+    shorter = math.log(kept) / (math.log(decay) * (last - first))
+    said = (
+        f"the average kept at most {kept:.1%} of itself from {before.where} to {after.where}, where a decay of "
+        f"{decay:g} over {last - first:,.0f} steps leaves {decay ** (last - first):.2g}: it forgets {shorter:.3g} times "
+        f"faster{'' if sure else ', as it may while its decay is warmed up'}"
+    )
+    severity: Severity = "warning" if sure else "info"
+    return [_finding(before, after, run_name, severity, said, "average forgets", {**told, "times_longer": 1 / shorter})]
+
+
+def _far_below(kept: float, due: float) -> bool:
+    return due - kept >= _MORE and math.log(kept) <= _LONGER * math.log(due)
+
+
+def _warmed_up(decay: float, first: float, last: float) -> float:
+    """The least that an average keeps between two steps under the usual ways to let its decay grow from 0.
+
+    These are (1 + n) / (10 + n) of TensorFlow and its heirs, 1 - (1 + n)**(-2/3) of ema-pytorch and diffusers, and
+    decay * (1 - exp(-n / 2000)) of YOLO and timm.
+    """
+    n = np.linspace(first + 1, last, min(int(last - first), 10_000))
+    ways = ((1 + n) / (10 + n), 1 - (1 + n) ** (-2 / 3), decay * -np.expm1(-n / 2000))
+    return min(math.exp((last - first) * float(np.log(np.minimum(way, decay)).mean())) for way in ways)
 
 
 def _decay_of(saved: Saved) -> float | None:
@@ -244,6 +285,10 @@ _CAUSES = {
     "average aside": (
         "it averages another copy of the model, or is of another run",
         "the average was not restored at a resume, or was begun from other weights",
+    ),
+    "average forgets": (
+        "another decay is in force than the one that is saved, or its warm-up goes on",
+        "it is updated several times a step (the factor named)",
     ),
     "average lags": (
         "it is updated every so many steps only (the factor named)",

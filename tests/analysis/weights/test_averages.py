@@ -31,16 +31,22 @@ def saved(folder: Path, step: int, weights: NDArray[Any], average: NDArray[Any],
     return Saved(place.name, checkpoint, statistics(checkpoint))
 
 
-def course(folder: Path, decay: float, steps: int, noise: float, seed: int, **values: float) -> list[Saved]:
-    """Weights on a noisy straight way and their average, at half of the way and at its end."""
+def course(
+    folder: Path, decay: float, steps: int, noise: float, seed: int, *, start: int = 0, warm: str = "", **values: float
+) -> list[Saved]:
+    """Weights on a noisy straight way and their average, at half of the way and at its end, after `start` steps."""
     rng = np.random.default_rng(seed)
     weights, aim = rng.normal(size=400), rng.normal(size=400)
     average, saves = weights.copy(), []
     for step in range(1, 2 * steps + 1):
         weights = weights + 0.01 * aim + noise * 0.01 * rng.normal(size=400)
-        average = decay * average + (1 - decay) * weights
+        n = start + step
+        grown = {"": 1.0, "tensorflow": (1 + n) / (10 + n), "yolo": decay * -np.expm1(-n / 2000)}[warm]
+        kept = min(decay, grown)
+        average = kept * average + (1 - kept) * weights
         if step in (steps, 2 * steps):
-            saves.append(saved(folder, step, weights, average, **values))
+            counts = {"optimizer.state.0.step": float(n)} if start else {}
+            saves.append(saved(folder, n, weights, average, **values, **counts))
     return saves
 
 
@@ -67,6 +73,28 @@ def test_a_decay_that_is_not_the_stated_one_is_found_with_its_factor(tmp_path: P
     (found,) = averages_across(course(tmp_path, 0.99, 60, 10.0, 2, ema_decay=0.9), "r")
     assert (found.kind, found.severity, found.evidence["what"]) == ("checkpoint-mismatch", "warning", "average lags")
     assert float(found.evidence["times_longer"] or 0) == pytest.approx(np.log(0.9) / np.log(0.99), rel=0.2)
+
+
+@pytest.mark.parametrize(("start", "severity"), [(40_000, "warning"), (200, "info")])
+def test_an_average_that_forgets_faster_than_any_warm_up_of_its_decay_is_found(
+    start: int, severity: str, tmp_path: Path
+) -> None:
+    """Early in a training, or where nothing but a name counts the steps, a warm-up or epochs may explain it."""
+    (found,) = averages_across(course(tmp_path, 0.9, 60, 10.0, 2, start=start, ema_decay=0.9995), "r")
+    assert (found.severity, found.evidence["what"]) == (severity, "average forgets")
+    assert float(found.evidence["times_longer"] or 1) < 1 / 3
+    assert ("warmed up" in found.message) is (severity == "info")
+
+
+@pytest.mark.parametrize("warm", ["tensorflow", "yolo"])
+@pytest.mark.parametrize("start", [0, 300, 3000, 30_000])
+@pytest.mark.parametrize("decay", [0.99, 0.999])
+def test_an_average_whose_decay_is_warmed_up_is_never_a_warning(
+    warm: str, start: int, decay: float, tmp_path: Path
+) -> None:
+    for seed in range(2):
+        saves = course(tmp_path, decay, 60, 10.0, seed, start=start, warm=warm, ema_decay=decay)
+        assert [one.severity for one in averages_across(saves, "r") if one.severity != "info"] == []
 
 
 def test_weights_that_are_their_own_average_many_steps_on_are_told(tmp_path: Path) -> None:
