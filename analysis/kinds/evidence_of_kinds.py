@@ -287,6 +287,7 @@ OF_KIND: Mapping[str, Mapping[str, str]] = {
         "gradient": "what their gradient says",
         "moved_before": "whether they moved before",
         "rows_still": "observations (or steps between saves) without a change at the end",
+        "factor": "factor by which weight decay alone changed them",
         "of": "parameters judged",
         "save": "name of the save",
         "saves": "saves that show it",

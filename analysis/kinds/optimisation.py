@@ -330,7 +330,7 @@ KINDS = {
         "meant to stand still",
         statistic="the observations at the end at which a layer's update is exactly 0 while others move, less three "
         "times its longest rest before. In checkpoints the steps over which no bit of a parameter changes, or in which "
-        "its moments stay 0",
+        "its moments stay 0, or over which a whole matrix keeps its direction and only shrinks, as weight decay has it",
         severity="critical where the plan says that the layer trains (or freezes one that moves); a warning; info for "
         "parameters that never got a gradient, which no loss uses, and in checkpoints for the first layers, whole "
         "parts and half of a model, which are frozen on purpose",

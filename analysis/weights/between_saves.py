@@ -12,6 +12,7 @@ from analysis.weights.averages import averages_across, swapped_in
 from analysis.weights.buffers import running_statistics
 from analysis.weights.counters import counters_across
 from analysis.weights.dead_units import dead_units_between
+from analysis.weights.decayed_layers import decayed_layers
 from analysis.weights.drift import weight_drift
 from analysis.weights.frozen import frozen_layers
 from analysis.weights.moves import moves_of
@@ -60,6 +61,7 @@ def findings_between(
             found += running_statistics(before, after, moved, run_name)
         before.checkpoint.close()
     found += frozen_layers(moves, run_name, meant, gauge)
+    found += decayed_layers(saves, differences, run_name, meant, gauge)
     found += weight_drift(saves, differences, run_name, learning_rates, gauge)
     found += [*untied(saves, run_name), *averages_across(saves, run_name), *counters_across(saves, run_name)]
     for saved in saves:

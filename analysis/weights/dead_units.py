@@ -44,7 +44,9 @@ def dead_units_between(
 
     Layers of which the later save tells by itself, or the last one of the series, are left to it.
     """
-    alone = {one.parameter: one.share for saved in (last, after) for one in dead_rows_of(saved)}
+    alone: dict[str, float] = {}
+    for one in (*dead_rows_of(last), *dead_rows_of(after)):
+        alone[one.parameter] = max(one.share, alone.get(one.parameter, 0.0))
     # A tensor may have an empty name, by which no weights are known.
     known = before.weights.keys() & after.weights.keys()
     layers = {row["parameter"] for row in after.rows("weights") if has_units(row)} & known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from analysis.weights.saved import Saved
 from analysis.weights.values import numbers
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["Decayed", "decayed_rows", "decays", "fades"]
+__all__ = ["Decayed", "decayed_rows", "decays", "fades", "is_decay", "noise_of"]
 
 #: Fewer weights have hardly a direction that could change.
 _NARROWEST = 4
@@ -20,8 +21,9 @@ _NARROWEST = 4
 _COLUMNS = 64
 #: Half a unit in the last place, of numbers near the lower end of their power of two. Training rounds to float32.
 _HALF_ULP = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-#: Rounding of two saves, in half units, for rows of few weights too.
-_ROUNDED = 1.25
+#: Root mean square of the rounding of two saves in half units, for digits spread evenly between two powers of two,
+#: and by how much it spreads in rows of few weights: 4 standard errors with room for unequal weights.
+_ROUNDED, _SPREAD = math.sqrt(2 / 7), 4.0
 #: What the direction of other rows changes at least, in times what rounding explains: a save of 16 bits hides more.
 _TURNED, _TURNED_16 = 30.0, 10.0
 #: A factor below 1 is told from 1 and from another one by so many standard errors, and lies so far above the noise.
@@ -59,11 +61,10 @@ def decayed_rows(before: Saved, one: Tensor, after: Saved, two: Tensor, steps: i
         return None
     every = np.ones(one.shape[0], np.bool_)
     factors, off = _lines(before, one, after, two, every, min(width, _COLUMNS))
-    noise = _noise(one.dtype, steps)
-    rows = _on_a_line(factors, off, noise)
+    rows = _on_a_line(factors, off, noise_of(one.dtype, steps, min(width, _COLUMNS)))
     if width > _COLUMNS and rows.any():
         factors[rows], off[rows] = _lines(before, one, after, two, rows, width)
-        rows &= _on_a_line(factors, off, noise)
+        rows &= _on_a_line(factors, off, noise_of(one.dtype, steps, width))
     for saved, tensor in ((before, one), (after, two)):
         saved.checkpoint.release(tensor)
     return fades(factors, off, rows, width=width, dtype=one.dtype, steps=steps)
@@ -90,18 +91,47 @@ def fades(
     if not rows.any() or not others.any():
         return None
     factor, typical = float(np.median(factors[rows])), float(np.median(off[rows]))
-    error = typical / np.sqrt(width) + 2.0**-24  # of the factor of one row
-    by_training = _noise("float32", steps)
-    clear = max(_SIGMAS * error, _CLEAR * min(typical, by_training))
-    alike = rows & (np.abs(factors - factor) <= _SIGMAS * error + by_training)
+    alike = rows & (np.abs(factors - factor) <= _SIGMAS * _error(typical, width) + _by_training(steps))
     turned = float(np.median(off[others]))
-    least = (_TURNED_16 if DTYPES[dtype].bits <= 16 else _TURNED) * _noise(dtype, steps)
-    return Decayed(alike, factor, turned) if 1 - factor >= clear and turned >= least else None
+    least = (_TURNED_16 if DTYPES[dtype].bits <= 16 else _TURNED) * noise_of(dtype, steps, width)
+    return Decayed(alike, factor, turned) if 1 - factor >= _clear(typical, width, steps) and turned >= least else None
 
 
-def _noise(dtype: str, steps: int | None) -> float:
-    """What rounding takes a row off its line at most, as a share of its norm: of the saves, and of every step."""
-    return _ROUNDED * _HALF_ULP[dtype] + (steps or 0) * _HALF_ULP["float64" if dtype == "float64" else "float32"]
+def is_decay(factor: float, off: float, *, elements: int, dtype: str, steps: int | None) -> bool:
+    """Whether weights that became `factor` times themselves, and left their line by `off` of their norm, only shrank.
+
+    >>> is_decay(0.97, 1e-7, elements=1024, dtype="float32", steps=300)
+    True
+    >>> is_decay(0.97, 0.02, elements=1024, dtype="float32", steps=300)
+    False
+    """
+    return off <= noise_of(dtype, steps, elements) and 1 - factor >= _clear(off, elements, steps)
+
+
+def _clear(off: float, elements: int, steps: int | None) -> float:
+    """By how much weights shrink at least where it is no rounding: of their factor, and of training."""
+    return max(_SIGMAS * _error(off, elements), _CLEAR * min(off, _by_training(steps)))
+
+
+def _by_training(steps: int | None) -> float:
+    """What so many steps in float32 round at most."""
+    return noise_of("float32", steps, 1)
+
+
+def _error(off: float, elements: int) -> float:
+    """Standard error of the factor of so many weights."""
+    return off / math.sqrt(elements) + 2.0**-24
+
+
+def noise_of(dtype: str, steps: int | None, count: int) -> float:
+    """What rounding takes `count` weights off their line at most, as a share of their norm: of two saves, of each step.
+
+    0 for types that are not judged.
+    """
+    if dtype not in _HALF_ULP:
+        return 0.0
+    of_saves = _ROUNDED * _HALF_ULP[dtype] * (1 + _SPREAD / math.sqrt(count))
+    return of_saves + (steps or 0) * _HALF_ULP["float64" if dtype == "float64" else "float32"]
 
 
 def _on_a_line(factors: NDArray[np.float64], off: NDArray[np.float64], noise: float) -> NDArray[np.bool_]:
