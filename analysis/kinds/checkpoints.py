@@ -80,7 +80,8 @@ KINDS = {
         "saves stand at one. In the files: counters of optimizer and schedule against the step of the save (2 %), and "
         "whether they go on; keys (lost, new, or renamed, by which rule), shapes and types from save "
         "to save; the same weights under two steps; tied weights that are so no longer; averages that stand still, are "
-        "the weights, lie outside the hull of their past, or keep themselves three times longer than their decay says; "
+        "the weights, lie outside the hull of their past, or keep themselves three times longer than their decay says, "
+        "or as many times shorter than it and any usual warm-up of it leave; "
         "counts of batches that go back",
         severity="a warning where name and record differ, and where a save lies beyond the end of the log; info where "
         "all names differ by one factor (another unit), and for saves between logged steps. In the files a warning; "

@@ -185,8 +185,8 @@ def _forgetting(
     shorter = math.log(kept) / (math.log(decay) * (last - first))
     said = (
         f"the average kept at most {kept:.1%} of itself from {before.where} to {after.where}, where a decay of "
-        f"{decay:g} over {last - first:,.0f} steps leaves {decay ** (last - first):.2g}: it forgets {shorter:.3g} times "
-        f"faster{'' if sure else ', as it may while its decay is warmed up'}"
+        f"{decay:g} over {last - first:,.0f} steps leaves {decay ** (last - first):.2g}: it forgets {shorter:.3g} "
+        f"times faster{'' if sure else ', as it may while its decay is warmed up'}"
     )
     severity: Severity = "warning" if sure else "info"
     return [_finding(before, after, run_name, severity, said, "average forgets", {**told, "times_longer": 1 / shorter})]
