@@ -107,9 +107,10 @@ def diff(
     `weight-drift`, and so is one that is finite in `a` and not in `b`: the check for regressions (`aftertrain
     checkpoints B --against A --max-drift 0.01`). A tensor that was all zero has no such ratio: its change is held
     against the norm of all tensors of `a`, so that a bias that takes its first step is no regression, and a layer of
-    zeros that is as large as the others now is one. Tensors added, removed, renamed or of another
-    shape are a `checkpoint-mismatch`: a warning, critical with `max_drift`; of another element type information. So are matrices
-    whose directions have nothing in common (a cosine below 0.1 over all of them): those of another model or training.
+    zeros that is as large as the others now is one. Tensors added, removed, renamed or of another shape
+    are a `checkpoint-mismatch`: a warning, critical with `max_drift`; of another element type information. So are
+    matrices whose directions have nothing in common (a cosine below 0.1 over all of them): those of another model or
+    training.
 
     Raises `InputError` for a path without a checkpoint, `ValueError` for a `max_drift` that is negative or NaN.
 
