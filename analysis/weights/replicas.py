@@ -41,21 +41,27 @@ def findings_of_replicas(
 ) -> list[Finding]:
     """A finding for each rank whose copy of the model differs from that of the lowest rank.
 
-    Shards are no replicas: other keys, other shapes, or values that have nothing to do with one another. Statistics
-    of normalisation are each rank's own without synchronised batch norm, and are left out. Critical beyond rounding
+    Shards are no replicas: of other keys or other shapes nothing is said, and values that have nothing to do with one
+    another are information, for shards look so, and copies that were never synchronised do, too. Statistics of
+    normalisation are each rank's own without synchronised batch norm, and are left out. Critical beyond rounding
     (1e-5 of the norm), else a warning: replicas take the same steps, and are the same bit by bit.
     """
     gauge = Gauge() if gauge is None else gauge
     found = []
     for (first, one), (rank, two) in ((replicas[0], other) for other in replicas[1:]):
-        apart = _differences(one, two)
-        if apart:
-            found.append(_finding(run_name, step, first, rank, apart, len(one.of_role("weights")), gauge))
+        apart, count = _differences(one, two), len(one.of_role("weights"))
+        # Pieces of one tensor (tensor or expert parallel) have nothing in common; norms beside them are replicated.
+        pieces = [gap for gap in apart if gap.cosine < _ALIKE]
+        if len(pieces) > len(apart) / 2:
+            found.append(_unlike(run_name, step, first, rank, len(pieces), count))
+        elif apart:
+            alike = [gap for gap in apart if gap.cosine >= _ALIKE]
+            found.append(_finding(run_name, step, first, rank, alike, count, gauge))
     return found
 
 
 def _differences(one: Checkpoint, two: Checkpoint) -> list[_Apart]:
-    """Tensors in which two copies differ; none where they are shards."""
+    """Tensors in which two copies differ; none where their names or shapes say that they are shards."""
     mine, theirs = ({t.parameter: t for t in c.of_role("weights")} for c in (one, two))
     if mine.keys() != theirs.keys() or any(mine[name].shape != theirs[name].shape for name in mine):
         return []
@@ -64,14 +70,38 @@ def _differences(one: Checkpoint, two: Checkpoint) -> list[_Apart]:
         for name, tensor in mine.items()
         if DTYPES[tensor.dtype].kind == "float" and not is_buffer(tensor.parameter)
     ]
-    apart = [
+    return [
         _apart(one, mine[name], two, theirs[name])
         for name in judged
         if not same_values(one, mine[name], two, theirs[name])
     ]
-    # Pieces of one tensor (tensor or expert parallel) have nothing in common; norms beside them are replicated.
-    shards = [gap for gap in apart if gap.cosine < _ALIKE]
-    return [] if len(shards) > len(apart) / 2 else [gap for gap in apart if gap.cosine >= _ALIKE]
+
+
+def _unlike(run_name: str, step: int | None, first: int, rank: int, pieces: int, tensors: int) -> Finding:
+    """Information: two saves of the same names and shapes whose values have nothing to do with one another."""
+    return Finding(
+        "rank-divergence",
+        "info",
+        run_name,
+        f"the weights of rank {rank} have nothing in common with those of rank {first} ({pieces} of {tensors} "
+        "tensors): pieces of one model, or copies that were never synchronised",
+        first_step=step,
+        last_step=step,
+        evidence={
+            "what": f"weights of rank {rank}",
+            "how": "apart",
+            "rank": rank,
+            "tensors": pieces,
+            "tensors_compared": tensors,
+        },
+        causes=(
+            "each rank keeps its own piece of every tensor (tensor or expert parallel, sharded parameters)",
+            "each rank trained a model of its own: another seed, and no DistributedDataParallel around it",
+        ),
+        suggestions=(
+            "where the ranks should be copies: compare their seeds, and a checksum of the weights after the first step",
+        ),
+    )
 
 
 def _apart(one: Checkpoint, mine: Tensor, two: Checkpoint, theirs: Tensor) -> _Apart:

@@ -38,9 +38,14 @@ def test_statistics_of_normalisation_are_each_ranks_own(tmp_path: Path) -> None:
     assert judged(tmp_path, [model(), {**model(), "bn.running_mean": torch.zeros(16)}]) == []
 
 
-def test_pieces_of_one_model_are_no_copies(tmp_path: Path) -> None:
+def test_pieces_and_copies_that_were_never_synchronised_look_alike_and_are_information(tmp_path: Path) -> None:
     other = {**model(), "fc1.weight": model(1)["fc1.weight"], "fc2.weight": model(1)["fc2.weight"]}
-    assert judged(tmp_path, [model(), other]) == []
+    (found,) = judged(tmp_path, [model(), other])
+    assert (found.severity, found.evidence["rank"], found.evidence["tensors"]) == ("info", 1, 2)
+    assert "nothing in common" in found.message and "no DistributedDataParallel" in found.causes[1]
+
+
+def test_pieces_of_other_shapes_or_names_are_no_copies(tmp_path: Path) -> None:
     wider = {**model(), "fc1.weight": torch.zeros(4, 8)}
     assert judged(tmp_path, [model(), wider]) == []
     assert judged(tmp_path, [model(), {"fc3.weight": torch.zeros(4, 8)}]) == []
