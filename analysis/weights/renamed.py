@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
 import numpy as np
 
@@ -21,32 +22,41 @@ _CLOSE = 0.5
 #: Numbers of a tensor by which it is compared at first.
 _SAMPLE = 1 << 16
 #: Names from which rules are made, names of one shape that each is held against, rules that are tried, rules in all.
-_NAMES, _LIKE, _TRIED, _RULES = 200, 64, 12, 12
+_NAMES, _LIKE, _TRIED, _RULES = 200, 64, 64, 16
+#: Pairs by whose values one of several rules is chosen.
+_LOOKED_AT = 8
 
 Tokens = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A part of a dotted name that is replaced by another one; an empty `old` stands before the whole name.
+    """Parts of a dotted name that are replaced by others, in their order; an empty first one stands before the name.
 
-    >>> Rule(("encoder",), ("enc",)).of("model.encoder.fc.weight"), Rule((), ("net",)).of("fc.weight")
+    >>> Rule(((("encoder",), ("enc",)),)).of("model.encoder.fc.weight"), Rule((((), ("net",)),)).of("fc.weight")
     ('model.enc.fc.weight', 'net.fc.weight')
     """
 
-    old: Tokens
-    new: Tokens
+    edits: tuple[tuple[Tokens, Tokens], ...]
 
     def of(self, name: str) -> str | None:
-        """The new name; None where the part does not occur in it."""
-        tokens, width = tuple(name.split(".")), len(self.old)
-        places = (n for n in range(len(tokens) - width + 1) if tokens[n : n + width] == self.old)
-        at = next(places, None)
-        return None if at is None else ".".join(tokens[:at] + self.new + tokens[at + width :])
+        """The new name; None where a part does not occur in it."""
+        tokens, made, at = tuple(name.split(".")), [], 0
+        for old, new in self.edits:
+            places = range(at, len(tokens) - len(old) + 1)
+            place = next((n for n in places if tokens[n : n + len(old)] == old), None)
+            if place is None:
+                return None
+            made += [*tokens[at:place], *new]
+            at = place + len(old)
+        return ".".join([*made, *tokens[at:]])
 
     def __str__(self) -> str:
-        old, new = (".".join(part) for part in (self.old, self.new))
-        return f"{old} -> {new}" if old and new else f"{new} put before" if new else f"{old} taken out"
+        return " and ".join(_said(".".join(old), ".".join(new)) for old, new in self.edits)
+
+
+def _said(old: str, new: str) -> str:
+    return f"{old} -> {new}" if old and new else f"{new} put before" if new else f"{old} taken out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class _Search:
     lost: dict[str, Tensor]
     new: dict[str, Tensor]
     sizes: dict[tuple[str, str], tuple[float, float, float, bool]] = field(default_factory=dict)
+    rules: dict[tuple[str, str], Rule | None] = field(default_factory=dict)
 
     def fits(self, old: str, new: str | None) -> bool:
         return new in self.new and self.lost[old].shape == self.new[new].shape
@@ -106,6 +117,12 @@ class _Search:
         one, two = self.before.weights[pair[0]], self.after.weights[pair[1]]
         return same_values(self.before.checkpoint, one, self.after.checkpoint, two)
 
+    def rule(self, old: str, new: str) -> Rule | None:
+        """The rule that makes one name of the other."""
+        if (old, new) not in self.rules:
+            self.rules[old, new] = _rule(tuple(old.split(".")), tuple(new.split(".")))
+        return self.rules[old, new]
+
     def take(self, pairs: Sequence[tuple[str, str]]) -> None:
         for old, new in pairs:
             del self.lost[old], self.new[new]
@@ -115,9 +132,10 @@ def renamings(before: Saved, after: Saved, lost: Sequence[str], new: Sequence[st
     """How tensors that one save has alone correspond to those that the other has alone: those that hold the same
     weights, and those that hold others; empty where none do.
 
-    Pairs have one shape. They are told by rules, each a part of the name that is replaced (`encoder` by `enc`), the
-    one that explains most first; one that explains a single tensor counts only where the values agree. Where rules
-    leave some, and these have the same shapes in the same order, the order pairs them if their values agree.
+    Pairs have one shape. They are told by rules, parts of the names that are replaced (`encoder` by `enc`), the one
+    that explains most first; one that explains a single tensor, or no more than another one does, counts only where
+    the values agree. Where rules leave some, and these have the same shapes in the same order, the order pairs them if
+    their values agree.
     """
     search = _Search(
         before,
@@ -154,10 +172,10 @@ def _by_rules(search: _Search) -> list[_Told]:
         most = max((len(made) for _, made in tried), default=0)
         if not most:
             break
-        # Of rules that explain as many, blocks of one shape for another one, the values choose.
-        best = [(search.cosine(made), rule, made) for rule, made in tried if len(made) == most]
+        # Of rules that explain as many, layers of one shape for other ones, the values choose.
+        best = [(search.cosine(made[:_LOOKED_AT]), rule, made) for rule, made in tried if len(made) == most]
         cosine, rule, made = max(best, key=lambda one: -math.inf if one[0] is None else one[0])
-        if most == 1 and (cosine is None or cosine < _CLOSE):
+        if (most == 1 or len({tuple(made) for *_, made in best}) > 1) and (cosine is None or cosine < _CLOSE):
             break
         told.append((rule, made))
         search.take(made)
@@ -172,24 +190,29 @@ def _candidates(search: _Search) -> list[Rule]:
     found: Counter[Rule] = Counter()
     for old in list(search.lost)[:_NAMES]:
         for new in alike[search.lost[old].shape][:_LIKE]:
-            rule = _rule(tuple(old.split(".")), tuple(new.split(".")))
-            if rule is not None:
+            if (rule := search.rule(old, new)) is not None:
                 found[rule] += 1
     return [rule for rule, _ in found.most_common(_TRIED)]
 
 
 def _rule(old: Tokens, new: Tokens) -> Rule | None:
-    """What stands between the common beginning and the common end of two names; None where there is nothing common."""
-    shorter = min(len(old), len(new))
-    first = next((n for n in range(shorter) if old[n] != new[n]), shorter)
-    last = next((n for n in range(shorter - first) if old[-1 - n] != new[-1 - n]), shorter - first)
-    if not first and not last:
+    """What is replaced between the parts that two names have in common; None where these are none."""
+    steps = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    if all(step != "equal" for step, *_ in steps):
         return None
-    a, b = old[first : len(old) - last], new[first : len(new) - last]
-    if a or not first:
-        return Rule(a, b)
-    # What is put in amid a name is put behind what stands before it.
-    return Rule((old[first - 1],), (old[first - 1], *b))
+    edits = []
+    for step, first, last, begin, end in steps:
+        if step != "equal":
+            a, b = old[first:last], new[begin:end]
+            edits.append((a, b) if a or not first else _anchored(old, first, b))
+    return Rule(tuple(edits))
+
+
+def _anchored(old: Tokens, at: int, put_in: Tokens) -> tuple[Tokens, Tokens]:
+    """What is put in amid a name, with the part beside it that says where; not with the number of a layer."""
+    if old[at - 1].isdecimal() and at < len(old):
+        return (old[at],), (*put_in, old[at])
+    return (old[at - 1],), (old[at - 1], *put_in)
 
 
 def _sizes(before: Saved, one: Tensor, after: Saved, two: Tensor) -> tuple[float, float, float, bool]:

@@ -117,9 +117,9 @@ def _how_to_load(before: Saved, told: Renaming) -> tuple[str, ...]:
 
 def _expression(names: Sequence[str], told: Renaming) -> str:
     """Python that makes each new name of `name`; empty where one replacement does not do it for the whole state."""
-    if len(told.rules) != 1:
+    if len(told.rules) != 1 or len(told.rules[0].edits) != 1:
         return ""
-    old, new = (f"{'.'.join(part)}." if part else "" for part in (told.rules[0].old, told.rules[0].new))
+    old, new = (f"{'.'.join(part)}." if part else "" for part in told.rules[0].edits[0])
     pairs = dict(told.pairs)
     if any(name.replace(old, new, 1) != pairs.get(name, name) for name in names):
         return ""

@@ -100,6 +100,35 @@ def test_several_rules_at_once_are_all_told(tmp_path: Path) -> None:
     assert one.suggestions[0].endswith("by the rules encoder -> enc, head -> classifier")
 
 
+#: Parts of a layer as one library calls them and as another does, all of one shape.
+PARTS = {
+    "self_attn.q_proj": "attention.wq",
+    "self_attn.k_proj": "attention.wk",
+    "self_attn.o_proj": "attention.wo",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.up_proj": "feed_forward.w3",
+}
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_model_in_the_names_of_another_library_is_known_by_its_values(same: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    a = {f"model.layers.{n}.{part}.weight": torch.randn(8, 8) for n in range(12) for part in PARTS}
+    b = {f"layers.{n}.{part}.weight": torch.randn(8, 8) for n in range(12) for part in PARTS.values()}
+    if same:
+        b |= {
+            f"layers.{n}.{new}.weight": a[f"model.layers.{n}.{old}.weight"]
+            for n in range(12)
+            for old, new in PARTS.items()
+        }
+    (one,) = compared(tmp_path, a, b)
+    if same:
+        assert (one.evidence["what"], one.evidence["tensors"]) == ("keys renamed", 60) and one.evidence["same_bits"]
+        assert "model taken out and self_attn." in str(one.evidence["rules"])
+    else:  # any part may be any other: what no value tells is not guessed
+        assert one.evidence["what"] == "another model"
+
+
 def test_layers_of_one_shape_are_paired_by_their_values(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layers = {f"layers.{n}.{part}": torch.randn(8, 8) for n in (0, 1, 2) for part in ("up", "down")}
@@ -178,7 +207,7 @@ def test_a_part_that_is_replaced_in_all_names_is_found_whatever_the_names(
 ) -> None:
     torch.manual_seed(seed)
     state = {f"old.{name}": torch.randn(6, 6) for name in names}
-    rule = Rule(("old",), ("new",) if part else ())
+    rule = Rule(((("old",), ("new",) if part else ()),))
     renamed = {str(rule.of(name)): value for name, value in state.items()}
     (one,) = compared(tmp_path_factory.mktemp("names"), state, renamed)
     assert (one.evidence["rules"], one.evidence["tensors"]) == (str(rule), len(names))
