@@ -107,15 +107,19 @@ class Checkpoints(Result):
         drawn.set_title(title, parse_math=False, loc="left", fontsize=10)
         return drawn
 
-    def with_spectra(self, *, most: int | None = None) -> Checkpoints:
-        """The same with `spectra` of the last save, if it has no more than `most` weights (None: any number)."""
+    def with_spectra(self, *, most: float | None = None) -> Checkpoints:
+        """The same with `spectra` of the last save, unless they take more than `most` multiplications (None: any number).
+
+        A core of a usual processor does some 2e10 of them a second.
+        """
+        from analysis.weights.matrices import work_of
         from analysis.weights.tables import spectra_of
 
         chosen = max(self.series, key=lambda one: len(one.saves), default=None)
         if self.spectra.height or chosen is None or not chosen.saves:
             return self
-        elements = chosen.saves[-1].statistics.filter(pl.col("role") == "weights")["elements"].sum()
-        if most is not None and elements > most:
+        weights = chosen.saves[-1].statistics.filter(pl.col("role") == "weights")
+        if most is not None and work_of(weights.select("name", "dtype", "shape").rows()) > most:
             return self
         return replace(self, spectra=spectra_of([chosen.last_with_spectra()]))
 

@@ -35,8 +35,8 @@ OWN_FIGURE = {"generalisation", "loss accounting", "curriculum", "GAN", "embeddi
 OWN_CHECKS = {"checkpoints"}
 #: Checks that have a figure of their own for every kind of finding.
 OWN_FIGURES = {"hidden_facts"}
-#: Spectra of so many weights take a second or two.
-_MOST_WEIGHTS = 30_000_000
+#: Spectra of so many multiplications take a second or two.
+_MOST_WORK = 6e10
 #: Tensors whose names stand beside a figure of the usual height.
 _FEW = 24
 #: What the view of updates says more of than a table of numbers: what did not move, or moved too far.
@@ -83,7 +83,7 @@ def check_views(diagnosis: Diagnosis, drawings: Drawings, drawn: Mapping[str, in
     for check, title in TITLES.items():
         result = diagnosis.results.get(check)
         if isinstance(result, Checkpoints):
-            result = result.with_spectra(most=_MOST_WEIGHTS)
+            result = result.with_spectra(most=_MOST_WORK)
         options = _options(check, result) if result is not None else []
         made = [drawings.result(result, title, **o) for o in options[int(check in drawn) :] if result is not None]
         if check == "losses" and not shares.is_empty():

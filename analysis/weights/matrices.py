@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.weights.values import numbers
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["Unfolding", "blocks", "is_real", "slices", "unfold"]
+__all__ = ["Unfolding", "blocks", "is_real", "slices", "unfold", "work_of"]
 
 #: Elements of a block, in float64 16 MB: enough for matrix products at full speed, small beside the limit of memory.
 _BLOCK = 1 << 21
@@ -62,6 +62,19 @@ def unfold(tensor: Tensor) -> Unfolding | None:
         return Unfolding(tensor.shape[1], tensor.shape[2], tensor.shape[0], kernel=False)
     taps = tensor.shape[2:]
     return Unfolding(tensor.shape[0], tensor.shape[1], math.prod(taps), kernel=bool(taps))
+
+
+def work_of(tensors: Iterable[tuple[str, str, Sequence[int]]]) -> float:
+    """About how many multiplications the singular values of these tensors take, given as name, dtype and shape.
+
+    The Gram matrix takes one for each pair of its entries and element beside them; its eigenvalues some four times the
+    cube of its side, since half of that work waits for the memory.
+
+    >>> work_of([("fc.weight", "float32", [64, 32]), ("fc.bias", "float32", [64])]) == 32 * 32 * 64 + 4 * 32**3
+    True
+    """
+    seen = (unfold(Tensor(name, dtype, tuple(shape), None)) for name, dtype, shape in tensors)
+    return sum(float(one.count) * one.side**2 * (max(one.rows, one.columns) + 4 * one.side) for one in seen if one)
 
 
 def slices(raw: NDArray[np.generic], tensor: Tensor) -> Iterator[NDArray[np.generic]]:

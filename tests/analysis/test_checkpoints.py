@@ -217,6 +217,14 @@ def test_spectra_are_measured_when_asked_for(tmp_path: Path) -> None:
     assert found.spectra["spectral_norm"].to_list() == pytest.approx([expected]) and "spectra" in found.views
 
 
+def test_spectra_for_a_report_are_left_out_by_the_work_that_they_take(tmp_path: Path) -> None:
+    made = torch.Generator().manual_seed(0)
+    save_file({"w": torch.randn(64, 32, generator=made), "conv": torch.randn(8, 4, 3, 3)}, tmp_path / "m.safetensors")
+    found, work = at.checkpoints(tmp_path / "m.safetensors"), 32**2 * (64 + 128) + 9 * 4**2 * (8 + 16)
+    assert found.with_spectra(most=work - 1).spectra.is_empty()
+    assert found.with_spectra(most=work).spectra.height == found.with_spectra().spectra.height == 2
+
+
 def test_what_has_no_checksums_is_said_not_to_be_verified(tmp_path: Path) -> None:
     for step in (1, 2):
         save_file({"w": torch.ones(2, 2) * step}, tmp_path / f"step_{step}.safetensors")
