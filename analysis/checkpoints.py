@@ -108,7 +108,7 @@ class Checkpoints(Result):
         return drawn
 
     def with_spectra(self, *, most: float | None = None) -> Checkpoints:
-        """The same with `spectra` of the last save, unless they take more than `most` multiplications (None: any number).
+        """The same with `spectra` of the last save, unless they take more than `most` multiplications (default: any).
 
         A core of a usual processor does some 2e10 of them a second.
         """
