@@ -31,6 +31,7 @@ SUITES = (
     "formats_tree",
     "formats_trackers",
     "checkpoints_spectra",
+    "checkpoints_series",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

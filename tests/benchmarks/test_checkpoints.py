@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from analysis.checkpoints import checkpoints
 from analysis.weights.differences import differences
 from analysis.weights.statistics import statistics
 from benchmarks import checkpoints as benchmark
+from benchmarks import checkpoints_series
 from parsers.checkpoints.opening import open_checkpoint
 
 
@@ -61,3 +63,10 @@ def test_what_only_moves_the_bytes_takes_files_that_are_no_multiple_of_its_buffe
     assert benchmark.plain_read(file) == benchmark._BUFFER + 5
     benchmark.mapped_copy(file)
     benchmark.cat(file)
+
+
+def test_a_series_of_the_benchmark_is_one_of_saves_that_move_and_are_healthy(tmp_path: Path) -> None:
+    files = checkpoints_series.series(tmp_path, saves=3, width=16, layers=2)
+    found = checkpoints(tmp_path)
+    assert found.saves["path"].to_list() == [str(file) for file in files] and not found.findings
+    assert found.changes.height == 12 and (found.changes["update_ratio"] > 0).all()
