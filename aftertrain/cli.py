@@ -194,7 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         call: Callable[[argparse.Namespace], int] = given.call
         return call(given)
     except AftertrainError as error:
-        print(f"aftertrain: {error}", file=sys.stderr)
+        # Sentences name files and tensors of strangers, which must not steer the terminal.
+        told = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
+        print(f"aftertrain: {told}", file=sys.stderr)
         return 2
 
 

@@ -90,6 +90,29 @@ def test_names_from_a_file_do_not_steer_the_terminal_or_the_page(
     assert "<b>" not in capsys.readouterr().out
 
 
+def test_names_of_files_do_not_steer_the_terminal_where_a_sentence_refuses_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "step_1\x1b[31m\u202e.pt"
+    place.write_bytes(b"no checkpoint at all")
+    assert main(["checkpoints", str(place), "--against", str(place)]) == 2
+    told = capsys.readouterr().err
+    assert "step_1?[31m?.pt is no checkpoint" in told and told.rstrip("\n").isprintable()
+
+
+def test_a_tensor_that_leaves_zero_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("a", 0.0), ("b", 1.0)):
+        state = {"fc.weight": torch.full((3, 4), value + 1), "fc.bias": torch.full((3,), value)}
+        save_file(state, tmp_path / f"{name}.safetensors")
+    a, b = (str(tmp_path / f"{name}.safetensors") for name in "ab")
+    main(["checkpoints", b, "--against", a])
+    rows = capsys.readouterr().out.split("\n")
+    assert rows[3].startswith("fc.weight  changed  1 ") and rows[4].startswith("fc.bias    changed  from zero ")
+    main(["checkpoints", b, "--against", a, "--format", "json"])
+    ratios = [one["update_ratio"] for one in json.loads(capsys.readouterr().out)["tensors"]]
+    assert ratios == [1.0, None]
+
+
 def test_settings_of_the_project_count(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rules.toml").write_text('[findings]\nignore = ["frozen-layer"]\n')
     frozen = str(samples / "classifier-frozen-layer")
