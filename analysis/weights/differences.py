@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.weights.in_order import Job, in_order, most_held
 from analysis.weights.pair_sums import PairSums, compiled_sums, plain_sums
+from analysis.weights.rows import frame_of_rows
 from analysis.weights.statistics import LARGE, flat_parts, judged_roles
 from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint
@@ -129,7 +130,7 @@ def differences(
         done += pair.nbytes
         if progress is not None:
             progress(done, total, pair.a.name)
-    table = pl.DataFrame([_row(pair) for pair in pairs], schema=DIFFERENCES, orient="row")
+    table = frame_of_rows((_row(pair) for pair in pairs), DIFFERENCES)
     return table.sort("update_ratio", descending=True, nulls_last=True, maintain_order=True)
 
 

@@ -35,9 +35,9 @@ _BYTE, _INT, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _SINGLE, _DOUBLE = ir.FloatType(), ir.DoubleType()
 INTEGERS, SINGLES = ir.VectorType(_INT, LANES), ir.VectorType(_SINGLE, LANES)
 _DOUBLES = ir.VectorType(_DOUBLE, LANES // 2)
-#: What is asked for from memory lies so many bytes ahead: two small pages, as the processor by itself looks ahead
-#: within one.
-_AHEAD, _LINE = 8192, 64
+#: What is asked for from memory lies so many bytes ahead. The processor looks ahead by itself, but not from page to
+#: page: a few percent.
+_AHEAD, _LINE = 2048, 64
 #: A product may be added without being rounded before.
 _FUSED = ("contract",)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +54,8 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         """Of both together (Pebay 2008, SAND2008-6212, equations 2.1 and 3.1)."""
         a, b = self, other
+        if not (a.finite or a.nan or a.inf):
+            return b
         joined = Moments(
             nan=a.nan + b.nan,
             inf=a.inf + b.inf,
@@ -134,14 +138,23 @@ def bin_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return ZERO_BIN + np.where(values == 0, 0, np.where(values < 0, -place, place))
 
 
-def bins_by_exponent(counts: Counts, zeros: int, bias: int) -> Counts:
-    """The histogram from counts of numbers but zeros by sign and stored exponent (2 x exponents, the last not finite).
+def bins_by_exponent(counts: NDArray[np.integer[Any]], zeros: int) -> Counts:
+    """The histogram from counts of numbers by sign and stored exponent, of which so many were zeros; the largest
+    exponent is that of numbers that are not finite.
 
     All subnormal numbers lie below the lowest bin's edge, so that they need no exponent of their own.
     """
-    histogram = np.zeros(BINS, np.int64)
-    place = np.clip(np.arange(counts.shape[1] - 1) - bias - LOWEST_EXPONENT, 0, _EXPONENTS - 1) + 1
-    np.add.at(histogram, ZERO_BIN + place, counts[0, :-1])
-    np.add.at(histogram, ZERO_BIN - place, counts[1, :-1])
-    histogram[ZERO_BIN] = zeros
-    return histogram
+    # the sums of weights are exact: there are fewer than 2**53 numbers
+    found = np.bincount(_bins_of_exponents(len(counts)), counts, BINS + 1)[:BINS].astype(np.int64)
+    found[ZERO_BIN] = zeros
+    return found
+
+
+@lru_cache(maxsize=2)
+def _bins_of_exponents(kinds: int) -> Counts:
+    """Bin of each sign and exponent, and one beyond for the largest exponent."""
+    exponents = kinds // 2
+    place = np.clip(np.arange(exponents) - (exponents // 2 - 1) - LOWEST_EXPONENT, 0, _EXPONENTS - 1) + 1
+    found = np.stack([ZERO_BIN + place, ZERO_BIN - place])
+    found[:, -1] = BINS
+    return found.ravel()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import groupby
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.weights.in_order import Job, in_order, most_held
 from analysis.weights.moments import BINS, LOWEST_EXPONENT, ZERO_BIN, Moments
+from analysis.weights.rows import frame_of_rows
 from analysis.weights.segments import moments_of_each
 from analysis.weights.values import dead_of, numbers, smallest_normal
 from eventstream.errors import InputError
@@ -28,8 +28,10 @@ __all__ = ["LARGE", "STATISTICS", "flat_parts", "histogram_edges", "judged_roles
 
 #: Numbers in a checkpoint from which compiled sweeps pay for loading numba (about 0.6 s); below, NumPy does the work.
 LARGE = 8_000_000
-#: Tensors with fewer numbers are taken together; so many numbers fit the second-level cache in double precision.
-_SMALL, _BATCH = 4096, 1 << 16
+#: Tensors with fewer numbers are taken together, as many as fit the second-level cache in double precision.
+_BATCH = 1 << 16
+#: From so many numbers on a compiled sweep of one tensor (some 30 microseconds at least) costs less than NumPy's share.
+_TINY = 1 << 10
 
 #: Columns of `statistics`; its docstring says what they hold.
 STATISTICS = pl.Schema(
@@ -69,6 +71,10 @@ class _Taken:
     dead: tuple[int, int] | None = None
     live: Live | None = None
     error: str | None = None
+
+    @cached_property
+    def nbytes(self) -> int:
+        return self.tensor.nbytes
 
 
 _Found = Sequence[tuple[_Taken, Moments]]
@@ -117,16 +123,16 @@ def statistics(
     wanted = judged_roles(roles)
     taken = [_Taken(tensor) for tensor in checkpoint.tensors if tensor.role in wanted]
     compiled = sum(one.tensor.count for one in taken) >= LARGE
-    total, done = sum(one.tensor.nbytes for one in taken), 0
+    total, done = sum(one.nbytes for one in taken), 0
     jobs = _jobs(checkpoint, taken, compiled=compiled)
-    for owners, found in in_order(jobs, most_held(one.tensor.nbytes for one in taken)):
+    for owners, found in in_order(jobs, most_held(one.nbytes for one in taken)):
         for one, moments in (pair for several in found for pair in several):
             one.moments += moments
         for one in owners:
             if one.live is not None:
                 one.dead = one.live.dead()
                 one.live = None
-            done += one.tensor.nbytes
+            done += one.nbytes
         for tensor in _spans([one.tensor for one in owners]):
             checkpoint.release(tensor)
         if progress is not None:
@@ -169,37 +175,46 @@ def flat_parts(raw: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _jobs(checkpoint: Checkpoint, taken: Sequence[_Taken], *, compiled: bool) -> Iterator[_Job]:
-    """Small tensors in batches, each large one by itself."""
-    numbers_before = 0
+    """Each large tensor by itself, small ones in batches, also those with large ones between them."""
+    batch: list[_Taken] = []
+    held = 0
 
-    def batch(numbered: tuple[int, _Taken]) -> int:
-        nonlocal numbers_before
-        place, count = numbered[0], numbered[1].tensor.count
-        if count >= (_SMALL if compiled else _BATCH):
-            return -1 - place
-        numbers_before += count
-        return numbers_before // _BATCH
+    def batched() -> _Job:
+        several = tuple(batch)
+        batch.clear()
+        return Job(several, sum(one.nbytes for one in several), partial(_open_batch, checkpoint, several, compiled))
 
-    for key, group in groupby(enumerate(taken), batch):
-        several = tuple(one for _, one in group)
-        size = sum(one.tensor.nbytes for one in several)
-        if key >= 0:
-            yield Job(several, size, partial(_open_batch, checkpoint, several))
-        elif compiled:
-            yield Job(several, size, partial(_open_sweeps, checkpoint, several[0]))
-        else:
-            yield Job(several, size, partial(_open_parts, checkpoint, several[0]))
+    for one in taken:
+        count = one.tensor.count
+        if count >= _BATCH:
+            yield Job((one,), one.nbytes, partial(_open_sweeps if compiled else _open_parts, checkpoint, one))
+            continue
+        if batch and held + count > _BATCH:
+            yield batched()
+            held = 0
+        batch.append(one)
+        held += count
+    if batch:
+        yield batched()
 
 
-def _open_batch(checkpoint: Checkpoint, several: Sequence[_Taken]) -> list[Callable[[], _Found]]:
+def _open_batch(checkpoint: Checkpoint, several: Sequence[_Taken], compiled: bool) -> list[Callable[[], _Found]]:
     arrays = [(one, raw) for one in several if (raw := _read(checkpoint, one)) is not None]
 
     def take() -> _Found:
         for one, raw in arrays:
             one.dead = dead_of(raw, one.tensor)
-        return _take(arrays)
+        return _sweep(arrays) if compiled else _take(arrays)
 
     return [take]
+
+
+def _sweep(arrays: Sequence[tuple[_Taken, NDArray[np.generic]]]) -> _Found:
+    """Tensors of some thousand numbers by compiled sweeps, smaller ones together by NumPy."""
+    from analysis.weights.sweeps import moments_of_part
+
+    swept = [(one, moments_of_part(flat_parts(raw), one.tensor)) for one, raw in arrays if raw.size >= _TINY]
+    return [*swept, *_take([(one, raw) for one, raw in arrays if raw.size < _TINY])]
 
 
 def _open_parts(checkpoint: Checkpoint, one: _Taken) -> list[Callable[[], _Found]]:
@@ -265,8 +280,8 @@ def _spans(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def _frame(taken: Sequence[_Taken]) -> pl.DataFrame:
     """The histograms go in as one array: Polars takes long to look through rows that hold long lists."""
-    schema = {name: kind for name, kind in STATISTICS.items() if name != "histogram"}
-    frame = pl.DataFrame([_row(one) for one in taken], schema=schema, orient="row")
+    schema = pl.Schema({name: kind for name, kind in STATISTICS.items() if name != "histogram"})
+    frame = frame_of_rows((_row(one) for one in taken), schema)
     tallies = np.array([one.moments.histogram for one in taken], np.int64).reshape(-1, BINS)
     histogram = pl.Series("histogram", tallies).cast(STATISTICS["histogram"])
     unknown = pl.col("error").is_not_null()

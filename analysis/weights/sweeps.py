@@ -53,7 +53,8 @@ class Live:
 
     def dead(self) -> tuple[int, int]:
         """Rows and columns that no part marked."""
-        return int((self.rows == 0).sum()), int((self.columns == 0).sum())
+        rows, columns = (len(live) - int(np.count_nonzero(live)) for live in (self.rows, self.columns))
+        return rows, columns
 
     def mark(self, part: NDArray[np.generic], start: int, tensor: Tensor, zeros: int) -> None:
         """Take a part that begins at number `start` and holds so many zeros."""
@@ -160,21 +161,21 @@ def _with_exponents(
     normal: float,
 ) -> Moments:
     """What the counts by sign and exponent tell; zeros are looked for only where there may be some."""
-    by_sign = counts.astype(np.int64).reshape(2, -1)
-    bias = by_sign.shape[1] // 2 - 1
-    if by_sign[:, 0].any():
+    half = len(counts) // 2
+    if counts[0] or counts[half]:
         count_zeros(patterns, totals)
     plus, zeros, nan = int(totals[PLUS_ZEROS]), int(totals[ZEROS]), int(totals[NAN])
-    by_sign[:, 0] -= (plus, zeros - plus)
+    counts[0] -= plus
+    counts[half] -= zeros - plus
     # numbers below the smallest normal one, which is a power of two: all smaller exponents
-    below = int(np.frexp(normal)[1]) - 1 + bias if normal else 0
+    below = int(np.frexp(normal)[1]) - 2 + half // 2 if normal else 0
     found = Moments(
         minimum=float(extremes[0]) if totals[FINITE] else np.inf,
         maximum=float(extremes[1]) if totals[FINITE] else -np.inf,
         nan=nan,
-        inf=int(by_sign[:, -1].sum()) - nan,
-        subnormal=int(by_sign[:, :below].sum()) if normal else 0,
-        histogram=bins_by_exponent(by_sign, zeros, bias),
+        inf=int(counts[half - 1]) + int(counts[-1]) - nan,
+        subnormal=int(counts[:below].sum()) + int(counts[half : half + below].sum()) if normal else 0,
+        histogram=bins_by_exponent(counts, zeros),
     )
     return _with_totals(found, totals)
 

@@ -14,6 +14,8 @@ __all__ = ["CHANGED", "DELETED", "FileBytes"]
 _COPIED = 64 << 10
 #: Files up to this length are read in one go, and so many of the last ones kept: saves of small models by the thousand.
 _WHOLE, _KEPT = 2 << 20, 4
+#: Bytes of a large page of most systems: what one entry of the page table can hold of a file.
+_LARGE_PAGE = 2 << 20
 #: Files that are mapped at a time: each holds a descriptor, and many systems allow a process 256 or 1,024.
 _MOST_MAPPED = 64
 #: What stands in each message about a file that was written to between opening and reading.
@@ -76,8 +78,10 @@ class FileBytes:
         """Drop the pages that hold these bytes from this process's memory; later reads bring them again."""
         if file not in self._maps or not hasattr(mmap, "MADV_DONTNEED"):  # some systems drop pages of their own accord
             return
-        first = start - start % mmap.PAGESIZE
-        self._maps[file].madvise(mmap.MADV_DONTNEED, first, start + length - first)
+        # by whole large pages: to cut one costs more than to keep it until what follows is done with too
+        first, end = (place - place % _LARGE_PAGE for place in (start, start + length))
+        if end > first:
+            self._maps[file].madvise(mmap.MADV_DONTNEED, first, end - first)
 
     def close(self) -> None:
         """Unmap all files, but for those of which a view is still held: these go with the view."""

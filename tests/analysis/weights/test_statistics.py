@@ -28,7 +28,7 @@ def judged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """`statistics` by each of its two ways, whatever the size of the checkpoint."""
     monkeypatch.setattr(module, "LARGE", 0 if request.param == "compiled" else 1 << 60)
     if request.param == "compiled":
-        monkeypatch.setattr(module, "_SMALL", 64)
+        monkeypatch.setattr(module, "_BATCH", 64)
     yield statistics
 
 
