@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ __all__ = ["by_layer", "draw_updates"]
 
 #: Rows of the heat map: of more, every n-th is shown.
 _ROWS = 400
+#: Numbers beside the colours.
+_TICKS = 8
 #: The layer of a parameter: its name without the last part.
 _LAYER = pl.col("parameter").str.replace(r"\.[^.]*$", "")
 
@@ -78,17 +81,38 @@ def _mesh(ax: Axes, ratios: NDArray[np.float64], options: dict[str, Any]) -> Non
     from matplotlib.colors import LogNorm
 
     shown = np.ma.masked_invalid(ratios)
+    low, high = (float(shown.min()), float(shown.max())) if shown.count() else (0.1, 1.0)
+    if high <= 1.01 * low:  # a scale needs two ends: a few saves may all differ by the same ratio
+        high = 10 * low
     look: dict[str, Any] = {"cmap": "cividis", "rasterized": True}
-    if not {"norm", "vmin", "vmax"} & options.keys():
-        low, high = (float(shown.min()), float(shown.max())) if shown.count() else (0.1, 1.0)
-        # a scale needs two ends: a few saves may all differ by the same ratio, or by nothing
-        look["norm"] = LogNorm(low, high if high > 1.01 * low else 10 * low)
+    given = {"norm", "vmin", "vmax"} & options.keys()
+    if not given:
+        look["norm"] = LogNorm(low, high)
     edges = [np.arange(count + 1.0) for count in reversed(ratios.shape)]
     mesh = ax.pcolormesh(*edges, shown, **{**look, **options})
     behind_cells(ax)
     figure = ax.get_figure(root=True)
     assert figure is not None  # axes that draw stand in a figure
-    figure.colorbar(mesh, ax=ax, format="%.1g").set_label("||dW|| / ||W||; grey: none")
+    bar = figure.colorbar(mesh, ax=ax)
+    bar.set_label("||dW|| / ||W||; grey: none")
+    if not given:
+        ticks = _ticks(low, high)
+        bar.minorticks_off()
+        bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Plain numbers between two ends on a logarithmic scale, eight at most; the ends where there are fewer than two.
+
+    >>> _ticks(0.004, 0.065), _ticks(0.0065, 0.0125), _ticks(1.3, 1.9), len(_ticks(1e-30, 1))
+    ([0.005, 0.01, 0.02, 0.05], [0.0065, 0.0125], [1.3, 1.9], 8)
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1,)):
+        found = [tick for decade in decades for step in steps if low <= (tick := float(f"{step}e{decade}")) <= high]
+        if len(found) <= _TICKS:
+            return found if len(found) > 1 else [low, high]
+    return found[:: -(-len(found) // _TICKS)]
 
 
 def _said(table: pl.DataFrame, layers: list[str]) -> str:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 import aftertrain as at
 from analysis.checkpoints import Checkpoints
+from analysis.report.svg import to_svg
 from analysis.weights.drawing import by_layer, draw_updates
 from analysis.weights.drawing_matrices import draw_norms, draw_spectra
 from analysis.weights.names_beside import short
@@ -136,6 +137,18 @@ def test_updates_that_are_all_the_same_have_a_scale_too(ratio: float) -> None:
     names = pl.DataFrame({"parameter": ["a.weight", "b.weight"]})
     assert draw_updates(ax, changed(["a", "b"], [1, 2], lambda i, j: ratio), names, {})
     ax.figure.canvas.draw()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.004, 0.065), (0.0065, 0.0125), (0.3, 0.31), (1e-12, 3.0), (0.1, 0.1)])
+def test_numbers_beside_the_colours_are_plain_few_and_survive_the_page(low: float, high: float) -> None:
+    """Small ticks of a logarithmic scale came out as mathematics in the page, and pushed the map out of it."""
+    ax = drawn_axes(5.0, 2.8)
+    draw_updates(ax, changed(["a", "b"], [1], lambda i, _: high if i else low), pl.DataFrame({"parameter": ["a"]}), {})
+    bar = ax.figure.axes[1]
+    text = [label.get_text() for label in bar.get_yticklabels(which="both")]
+    assert 2 <= len([one for one in text if one]) <= 8 and all(float(one) for one in text if one)
+    page = to_svg(ax.figure, label="map", key="f1")
+    assert "mathdefault" not in page and overlaps(ax) == 0
 
 
 def test_dots_are_root_mean_squares_and_the_sentence_names_the_ends_and_the_growth() -> None:
