@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,7 @@ _BUFFER = re.compile(
 )
 
 
+@lru_cache(maxsize=1 << 16)  # the same names in each of thousands of saves
 def is_buffer(parameter: str) -> bool:
     """Whether a name is one that modules give to buffers, which no gradient moves.
 
@@ -114,6 +115,7 @@ _ZERO_AT_FIRST = re.compile(
 )
 
 
+@lru_cache(maxsize=1 << 16)
 def begins_at_zero(parameter: str) -> bool:
     """Whether a name is one that is given to weights which are 0 when training begins.
 
