@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,15 @@ from analysis.weights.counters import counts_of
 from analysis.weights.saved import Saved, is_buffer, numbers, same_values
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
-__all__ = ["Lag", "averages_across", "averages_within", "lag_of", "swapped_in"]
+__all__ = ["Lag", "averages_across", "averages_within", "lag_of", "stated_decay", "swapped_in"]
 
-_DECAY = re.compile(r"(ema|averag|swa).*\b(decay|beta|alpha|momentum)$|\bema_?decay$", re.IGNORECASE)
+_DECAY = re.compile(
+    r"(ema|averag|swa).*\b(decay|beta|alpha|momentum)$|\b(ema|swa)_?(decay|beta|alpha|momentum|rate)$", re.IGNORECASE
+)
+#: How many steps lie between two updates of an average.
+_EVERY = re.compile(r"(ema|averag|swa).*(every|interval|freq\w*|period|(update|per)_steps)$", re.IGNORECASE)
+#: Names under which some give the share of the new weights, and others that of the average.
+_EITHER = ("momentum", "alpha")
 _COUNT = re.compile(r"n_averaged$")
 #: Lightning's callback, which puts the average in the place of the weights when training ends.
 _SWAPPED = re.compile(r"StochasticWeightAveraging\w*\.n_averaged$")
@@ -102,12 +109,12 @@ def swapped_in(before: Saved, after: Saved) -> bool:
     return one is not None and one == two
 
 
-def averages_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:
+def averages_across(saves: Sequence[Saved], run_name: str, *, decay: float | None = None) -> list[Finding]:
     """What the averages of successive saves do while their weights move: `checkpoint-mismatch`.
 
     A warning where an average stands still, follows the weights exactly, lies where no average of these weights can
     (`Lag.outside`), or remembers `_LONGER` times longer than its stated decay, or as many times shorter than that and
-    any usual warm-up of it.
+    any usual warm-up of it. `decay` is that of the run's configuration, for saves that state none.
     """
     found = []
     for before, after in pairwise(saves):
@@ -115,14 +122,42 @@ def averages_across(saves: Sequence[Saved], run_name: str) -> list[Finding]:
         names = [name for name in one if name in two and one[name][1].shape == two[name][1].shape]
         rest = (same_values(before.checkpoint, one[n][1], after.checkpoint, two[n][1]) for n in names)
         if not all(rest) and not _not_begun(after):
-            found += _judged(before, after, {n: (*one[n], *two[n]) for n in names}, run_name)
+            found += _judged(before, after, {n: (*one[n], *two[n]) for n in names}, run_name, decay)
     return found
+
+
+def stated_decay(config: Mapping[str, Any]) -> float | None:
+    """What an average keeps of itself a step by a run's configuration; None where it names no decay, or several.
+
+    >>> stated_decay({"optimizer": {"lr": 1e-3}, "ema": {"decay": 0.999, "start": 100}}), stated_decay({"beta": 0.9})
+    (0.999, None)
+    >>> round(stated_decay({"ema_decay": 0.99, "ema_update_every": 10}), 6)  # a tenth of the updates
+    0.998995
+    """
+    leaves = list(_leaves(config))
+    decays = {_share_kept(name, v) for name, v in leaves if isinstance(v, float) and 0 < v < 1 and _DECAY.search(name)}
+    every = {v for name, v in leaves if isinstance(v, int | float) and v > 1 and _EVERY.search(name)}
+    if len(decays) != 1 or len(every) > 1:
+        return None
+    return float(decays.pop() ** (1 / max(every, default=1)))
+
+
+def _leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values of nested tables with their dotted names; without recursion, since a configuration may be deep."""
+    stack: list[tuple[str, Mapping[str, Any]]] = [("", config)]
+    while stack:
+        path, table = stack.pop()
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                stack.append((f"{path}{key}"[:200] + ".", value))
+            else:
+                yield f"{path}{key}", value
 
 
 _Four = dict[str, tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
-def _judged(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list[Finding]:
+def _judged(before: Saved, after: Saved, tensors: _Four, run_name: str, decay: float | None) -> list[Finding]:
     many = {"tensors": len(tensors)}
     if all(same_values(before.checkpoint, e1, after.checkpoint, e2) for e1, _, e2, _ in tensors.values()):
         said = f"the average did not change from {before.where} to {after.where}, and the weights did"
@@ -135,10 +170,10 @@ def _judged(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list[
     ):
         said = f"the average equals the weights in {before.where} and in {after.where}, between which they moved"
         return [_finding(before, after, run_name, "warning", said, "average follows", many)]
-    return _lagging(before, after, tensors, run_name)
+    return _lagging(before, after, tensors, run_name, _decay_of(after) or decay)
 
 
-def _lagging(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list[Finding]:
+def _lagging(before: Saved, after: Saved, tensors: _Four, run_name: str, decay: float | None) -> list[Finding]:
     """Whether the new average lies where averages of these weights can, and remembers as long as its decay says."""
     lag = lag_of(before, after, tensors)
     if lag is None:
@@ -151,7 +186,7 @@ def _lagging(before: Saved, after: Saved, tensors: _Four, run_name: str) -> list
             f"{before.where} and the weights themselves did: it is no average of theirs"
         )
         return [_finding(before, after, run_name, "warning", said, "average aside", told)]
-    decay, steps = _decay_of(after), (after.at or 0) - (before.at or 0)
+    steps = (after.at or 0) - (before.at or 0)
     if decay is None or steps <= 0 or lag.explained < _EXPLAINED or math.isnan(lag.kept):
         return []
     due = float(decay**steps)
@@ -211,8 +246,12 @@ def _decay_of(saved: Saved) -> float | None:
     """The decay that the checkpoint states for its average; None where it states none."""
     for key, value in saved.checkpoint.values.items():
         if _DECAY.search(key) and isinstance(value, float) and 0 < value < 1:
-            return max(value, 1 - value) if key.endswith("momentum") else value
+            return _share_kept(key, value)
     return None
+
+
+def _share_kept(name: str, value: float) -> float:
+    return max(value, 1 - value) if name.lower().endswith(_EITHER) else value
 
 
 def lag_of(before: Saved, after: Saved, tensors: _Four) -> Lag | None:

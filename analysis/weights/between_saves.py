@@ -32,14 +32,15 @@ def findings_between(
     run_name: str,
     learning_rates: Mapping[int, float] | None = None,
     plan: Plan | None = None,
+    decay: float | None = None,
     gauge: Gauge | None = None,
 ) -> list[Finding]:
     """The findings of a series of saves of one model in the order of training; none for fewer than two.
 
     `differences[n]` is the frame of what changed from `saves[n]` to `saves[n + 1]`. `learning_rates` maps logged steps
-    to rates, `plan` (`run.planned`) says what stands still on purpose. A checkpoint that was closed is mapped again
-    where its values are needed, and closed afterwards. Raises `ValueError` where the two sequences do not belong
-    together.
+    to rates, `plan` (`run.planned`) says what stands still on purpose, and `decay` what an average keeps of itself a
+    step where the saves do not say it. A checkpoint that was closed is mapped again where its values are needed, and
+    closed afterwards. Raises `ValueError` where the two sequences do not belong together.
     """
     if len(differences) != max(len(saves) - 1, 0):
         due = max(len(saves) - 1, 0)
@@ -63,7 +64,11 @@ def findings_between(
     found += frozen_layers(moves, run_name, meant, gauge)
     found += decayed_layers(saves, differences, run_name, meant, gauge)
     found += weight_drift(saves, differences, run_name, learning_rates, gauge)
-    found += [*untied(saves, run_name), *averages_across(saves, run_name), *counters_across(saves, run_name)]
+    found += [
+        *untied(saves, run_name),
+        *averages_across(saves, run_name, decay=decay),
+        *counters_across(saves, run_name),
+    ]
     for saved in saves:
         saved.checkpoint.close()
     return told_once(found)

@@ -11,6 +11,7 @@ import polars as pl
 
 from analysis.findings import Finding, NotApplicable
 from analysis.limits import Gauge
+from analysis.weights.averages import stated_decay
 from analysis.weights.between_saves import findings_between
 from analysis.weights.counters import weighed_together
 from analysis.weights.one_save import findings_of_save
@@ -127,8 +128,9 @@ def read_series(
                 saved.checkpoint.close()
             judged += told
         found = told_once(found)
+        decay = None if log is None else stated_decay(log.config)
         found += findings_between(
-            story.saves, story.changes, run_name=run, learning_rates=_rates(log), plan=plan, gauge=gauge
+            story.saves, story.changes, run_name=run, learning_rates=_rates(log), plan=plan, decay=decay, gauge=gauge
         )
         found = weighed_together(found, judged)
     return Reading(tuple(read), tuple(found), _unjudged(story.saves))

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis.weights.averages import averages_across, averages_within, lag_of
+from analysis.weights.averages import averages_across, averages_within, lag_of, stated_decay
 from analysis.weights.saved import Saved
 from analysis.weights.statistics import statistics
 from parsers.checkpoints.checkpoint import Checkpoint
@@ -73,6 +73,31 @@ def test_a_decay_that_is_not_the_stated_one_is_found_with_its_factor(tmp_path: P
     (found,) = averages_across(course(tmp_path, 0.99, 60, 10.0, 2, ema_decay=0.9), "r")
     assert (found.kind, found.severity, found.evidence["what"]) == ("checkpoint-mismatch", "warning", "average lags")
     assert float(found.evidence["times_longer"] or 0) == pytest.approx(np.log(0.9) / np.log(0.99), rel=0.2)
+
+
+def test_a_decay_that_only_the_configuration_states_is_held_against_the_average(tmp_path: Path) -> None:
+    saves = course(tmp_path, 0.99, 60, 10.0, 2)
+    assert averages_across(saves, "r") == averages_across(saves, "r", decay=0.99) == []
+    (found,) = averages_across(saves, "r", decay=0.9)
+    assert (found.severity, found.evidence["what"], found.evidence["decay"]) == ("warning", "average lags", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("config", "decay"),
+    [
+        ({"ema_decay": 0.99}, 0.99),
+        ({"model": {"ema": {"decay": 0.9999, "start": 10}}}, 0.9999),
+        ({"model": {"ema": {"decay": 0.9, "every": 10}}}, 0.9**0.1),
+        ({"ema_decay": 0.9, "ema_update_every": 10, "ema_interval": 5}, None),
+        ({"use_ema": True, "ema_momentum": 0.0002}, 0.9998),
+        ({"ema_decay": 0.99, "teacher": {"ema_decay": 0.996}}, None),
+        ({"weight_decay": 0.1, "betas": [0.9, 0.999], "beta": 0.9}, None),
+        ({"ema_decay": 1.0}, None),
+        ({}, None),
+    ],
+)
+def test_the_decay_of_a_configuration_is_taken_where_there_is_one(config: dict[str, Any], decay: float | None) -> None:
+    assert stated_decay(config) == (None if decay is None else pytest.approx(decay))
 
 
 @pytest.mark.parametrize(("start", "severity"), [(40_000, "warning"), (200, "info")])
