@@ -225,6 +225,26 @@ def test_spectra_for_a_report_are_left_out_by_the_work_that_they_take(tmp_path: 
     assert found.with_spectra(most=work).spectra.height == found.with_spectra().spectra.height == 2
 
 
+@pytest.mark.parametrize(("decay", "kinds"), [(0.9, set()), (0.995, {"checkpoint-mismatch"})])
+def test_an_average_is_held_against_the_decay_of_the_runs_configuration(
+    decay: float, kinds: set[str], tmp_path: Path
+) -> None:
+    made = torch.Generator().manual_seed(0)
+    weights = torch.randn(40, 40, generator=made)
+    average = weights.clone()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with at.Recorder(tmp_path / "run", config={"ema_decay": 0.9}, seal=False) as rec:
+        for step in range(1, 181):
+            rec.log(step, {"loss": 1.0 / step}, split="train")
+            weights = weights + 0.02 * torch.randn(40, 40, generator=made)
+            average = decay * average + (1 - decay) * weights
+            if step % 60 == 0:
+                state = {"model": {"fc.weight": weights}, "ema": {"fc.weight": average}}
+                torch.save(state, tmp_path / "run" / "checkpoints" / f"step_{step}.pt")
+    found = at.checkpoints(at.load(tmp_path / "run")).findings
+    assert {one.kind for one in found if one.severity != "info"} == kinds
+
+
 def test_what_has_no_checksums_is_said_not_to_be_verified(tmp_path: Path) -> None:
     for step in (1, 2):
         save_file({"w": torch.ones(2, 2) * step}, tmp_path / f"step_{step}.safetensors")
