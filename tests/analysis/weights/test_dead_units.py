@@ -205,3 +205,29 @@ def test_wide_rows_are_read_to_their_end_before_they_are_called_dead(tmp_path: P
         )
     (found,) = told(story(tmp_path))
     assert (found.metric, found.evidence["dead"], found.severity) == ("a.weight", 8, "info")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(40, 64), (40, 16, 3, 3)])
+def test_every_type_and_shape_shows_rows_that_shrank_to_its_own_rounding(
+    dtype: torch.dtype, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    made = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(shape, generator=made, dtype=torch.float64) for _ in range(2))
+    two[:16] = 0.97 * one[:16]
+    two[16:20] = one[16:20] * (0.97 + 0.05 * torch.randn(shape[1:], generator=made, dtype=torch.float64))  # turned
+    for step, weight in ((100, one), (200, two)):
+        layers = {"a.weight": weight.to(dtype), "b.weight": weight.flatten(1).T.to(dtype), "c.weight": weight.to(dtype)}
+        torch.save({"model": layers, "global_step": step}, tmp_path / f"c-{step}.pt")
+    found = [f for f in told(story(tmp_path)) if f.evidence["sign"] == "decayed"]
+    (finding,) = found
+    assert (finding.metric, finding.evidence["dead"], finding.severity) == ("a.weight", 16, "warning")
+    assert finding.evidence["factor"] == pytest.approx(0.97, rel=1e-3)
+
+
+def test_an_optimizer_that_says_it_does_not_decay_leaves_rows_that_shrank_alone(tmp_path: Path) -> None:
+    killed(training(tmp_path, "mlp", "adamw")).run(3)
+    for path in tmp_path.iterdir():
+        state = torch.load(path)
+        torch.save(state | {"optimizer": {"state": {}, "param_groups": [{"weight_decay": 0.0}]}}, path)
+    assert told(story(tmp_path)) == []
