@@ -78,17 +78,16 @@ class Checkpoints(Result):
     @property
     def views(self) -> tuple[str, ...]:
         """What `plot` can show of these saves."""
-        matrices = self.frame.filter((pl.col("role") == "weights") & (pl.col("shape").list.len() >= 2))
-        return tuple(
-            name for name, table in zip(VIEWS, (self.changes, matrices, self.spectra), strict=True) if table.height
-        )
+        frame, changes, spectra, _ = self._of_one_series()
+        matrices = frame.filter((pl.col("role") == "weights") & (pl.col("shape").list.len() >= 2))
+        return tuple(name for name, table in zip(VIEWS, (changes, matrices, spectra), strict=True) if table.height)
 
     def plot(self, ax: Axes | None = None, *, view: str | None = None, **options: Any) -> Axes:
         """`view="updates"`: which layers moved between saves, as a heat map; `"norms"`: root mean square of the
         matrices by depth, of the first save and the last; `"spectra"`: the exponents of their tails.
 
-        None takes the first of these that there is something to show of. `options` go to the mesh or the lines.
-        Raises `ValueError` for another view.
+        None takes the first of these that there is something to show of. Of several series the longest is shown, and
+        named. `options` go to the mesh or the lines. Raises `ValueError` for another view.
         """
         from analysis.weights.drawing import draw_updates
         from analysis.weights.drawing_matrices import draw_norms, draw_spectra
@@ -97,15 +96,28 @@ class Checkpoints(Result):
             raise ValueError(unknown_name("view", view, VIEWS))
         chosen = view or (self.views[0] if self.views else "norms")
         drawn = axes(ax, height=4.2)
+        frame, changes, spectra, which = self._of_one_series()
         if chosen == "updates":
-            seen = draw_updates(drawn, self.changes, self.frame, options)
+            seen = draw_updates(drawn, changes, frame, options)
         elif chosen == "norms":
-            seen = draw_norms(drawn, self.frame, options)
+            seen = draw_norms(drawn, frame, options)
         else:
-            seen = draw_spectra(drawn, self.spectra, options)
-        title = textwrap.fill(f"{self.run}: {seen}", 95, max_lines=2, placeholder=" ...")
+            seen = draw_spectra(drawn, spectra, options)
+        title = textwrap.fill(f"{self.run}: {which}{seen}", 95, max_lines=2, placeholder=" ...")
         drawn.set_title(title, parse_math=False, loc="left", fontsize=10)
         return drawn
+
+    def _of_one_series(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, str]:
+        """The tables of the longest series, and its name where there are others: two models have no layers in common."""
+        if len(self.series) < 2:
+            return self.frame, self.changes, self.spectra, ""
+        longest = max(self.series, key=lambda one: len(one.saves))
+        names = pl.Series([kept.save.name for kept in longest.saves], dtype=pl.String).implode()
+        frame, changes, spectra = (
+            table.filter(pl.col("save").is_in(names)) for table in (self.frame, self.changes, self.spectra)
+        )
+        alone = len({one.series for one in self.series}) < 2
+        return frame, changes, spectra, "" if alone else f"{longest.series}: "
 
     def with_spectra(self, *, most: float | None = None) -> Checkpoints:
         """The same with `spectra` of the last save, unless they take more than `most` multiplications (default: any).

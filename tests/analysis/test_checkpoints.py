@@ -245,6 +245,20 @@ def test_an_average_is_held_against_the_decay_of_the_runs_configuration(
     assert {one.kind for one in found if one.severity != "info"} == kinds
 
 
+def test_a_figure_shows_one_series_and_names_it_where_there_are_others(tmp_path: Path) -> None:
+    for step in (100, 200, 300):
+        save_file({"gen.weight": torch.eye(8) * step}, tmp_path / f"G_{step}.safetensors")
+        if step < 300:
+            save_file({"disc.weight": torch.eye(8) * step}, tmp_path / f"D_{step}.safetensors")
+    found = at.checkpoints(tmp_path, spectra=True)
+    assert found.saves["series"].n_unique() == 2
+    for view in ("updates", "norms"):
+        drawn = found.plot(view=view)
+        drawn.figure.canvas.draw()
+        assert [label.get_text() for label in drawn.get_yticklabels()] == ["gen"]
+        assert drawn.get_title(loc="left").startswith(f"{tmp_path.name}: {found.series[-1].series}: ")
+
+
 def test_what_has_no_checksums_is_said_not_to_be_verified(tmp_path: Path) -> None:
     for step in (1, 2):
         save_file({"w": torch.ones(2, 2) * step}, tmp_path / f"step_{step}.safetensors")
