@@ -7,13 +7,13 @@ become `pieces` of one tensor. Nothing is run, neither of the metadata nor of th
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from parsers.checkpoints.checkpoint import Checkpoint, Damage, UnsafeCall
 from parsers.checkpoints.dcp_metadata import Block, Item, Metadata, read_metadata
+from parsers.checkpoints.file_bytes import content
 from parsers.checkpoints.inert_objects import Buffer
 from parsers.checkpoints.legacy_stream import Stream, read_stream
 from parsers.checkpoints.links import unfollowed
@@ -97,7 +97,7 @@ class _Found:
             if place is None:
                 continue
             self.files.append(place)
-            with place.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            with content(place) as data:
                 for item, keep, name in items:
                     keep(self._item(place, data, item, name), place)
 

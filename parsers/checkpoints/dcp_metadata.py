@@ -5,12 +5,12 @@ Source: torch/distributed/checkpoint/metadata.py and filesystem.py (`Metadata`, 
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from parsers.checkpoints.checkpoint import Damage, UnsafeCall
+from parsers.checkpoints.file_bytes import content
 from parsers.checkpoints.inert_builders import records
 from parsers.checkpoints.inert_objects import MisuseError, Record
 from parsers.checkpoints.inert_pickle import unpickle
@@ -69,7 +69,7 @@ class Metadata:
 
 def read_metadata(path: Path) -> Metadata:
     """The metadata of the checkpoint; entries that say what no tensor can be are damage, the others are read."""
-    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with content(path) as data:
         got = unpickle(data, file=path, builders=DCP, member=path.name)
     found = Metadata(calls=got.calls, damage=list(got.damage))
     said = got.value.attributes() if isinstance(got.value, Record) else {}

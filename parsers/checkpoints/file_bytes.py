@@ -5,10 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CHANGED", "DELETED", "FileBytes"]
+__all__ = ["CHANGED", "DELETED", "FileBytes", "content"]
 
 #: Shorter spans are copied: a map costs a system call or two and a descriptor, and more pages than it shows.
 _COPIED = 64 << 10
@@ -123,6 +124,25 @@ class FileBytes:
         known = self._states.setdefault(file, now)
         if now != known:
             raise ValueError(_told(known, now))
+
+
+@contextmanager
+def content(file: Path) -> Iterator[bytes | mmap.mmap]:
+    """All bytes of a file: of a small one a copy, which nobody can cut off meanwhile, of a large one a map.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a").write_bytes(b"abc")
+    ...     with content(Path(folder, "a")) as found:
+    ...         found[1:]
+    b'bc'
+    """
+    with file.open("rb") as opened:
+        if os.fstat(opened.fileno()).st_size <= _WHOLE:
+            yield opened.read()
+            return
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
 
 
 def _state(found: os.stat_result) -> _State:

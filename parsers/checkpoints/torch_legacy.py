@@ -5,11 +5,11 @@ Both are pickles, and none is run (`inert_pickle`). The still older archives of 
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
+from parsers.checkpoints.file_bytes import content
 from parsers.checkpoints.inert_pickle import unpickle
 from parsers.checkpoints.legacy_stream import Stream, read_stream
 from parsers.checkpoints.located import located
@@ -52,7 +52,7 @@ def read(path: Path) -> Checkpoint:
     In a file of several plain pickles those of the second begin with `1.`, of the third with `2.`, and so on. Raises
     `InputError` for the tar archives of torch before 0.1.10.
     """
-    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with content(path) as data:
         if _is_tar(data[:HEAD]):
             raise InputError(
                 f"{path} is a tar archive of torch before 0.1.10, which is not read here; load it in a torch of that "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from parsers.checkpoints.checkpoint import Checkpoint, Damage, UnsafeCall
+from parsers.checkpoints.file_bytes import content
 from parsers.checkpoints.inert_objects import Buffer, PickledStorage, Record
 from parsers.checkpoints.inert_pickle import unpickle
 from parsers.checkpoints.legacy_stream import Stream, torch_builders
@@ -69,7 +70,7 @@ def read(path: Path) -> Checkpoint:
     name, or that overlap, are damage, as readers disagree which one counts. A cut archive gives the tensors whose bytes
     are there. Checksums are not compared, which would read every byte: `parsers.checkpoints.verify` does.
     """
-    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with content(path) as data:
         found = read_archive(path, data)
     tensors, missing = located(path, found.tree.tensors)
     values = found.tree.values

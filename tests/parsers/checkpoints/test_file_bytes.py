@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parsers.checkpoints.file_bytes import FileBytes
+from parsers.checkpoints.file_bytes import FileBytes, content
 
 _SMALL, _LARGE = 10_000, 5 << 20
 
@@ -134,3 +134,14 @@ def test_a_thousand_files_take_few_descriptors(tmp_path: Path) -> None:
     assert len(list(held.iterdir())) - before <= 64
     files.close()
     assert len(list(held.iterdir())) == before
+
+
+@pytest.mark.parametrize("size", [0, _SMALL, _LARGE])
+def test_the_content_of_a_file_is_all_of_it_and_that_of_a_small_one_outlives_a_cut(tmp_path: Path, size: int) -> None:
+    file = _file(tmp_path, size)
+    whole = file.read_bytes()
+    with content(file) as found:
+        assert found[:] == whole
+        if size <= _SMALL:
+            os.truncate(file, 0)
+            assert found[:] == whole
