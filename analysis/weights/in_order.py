@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 __all__ = ["Job", "in_order", "most_held"]
@@ -39,14 +41,14 @@ def most_held(sizes: Iterable[int]) -> int:
 
 
 def in_order(jobs: Iterable[Job[Owner, Found]], most_bytes: int) -> Iterator[tuple[Owner, list[Found]]]:
-    """The results of each job, in the jobs' order. Jobs are opened in this thread, their calls run in others.
+    """The results of each job, in the jobs' order. Jobs are opened in this thread; calls run in it and in others.
 
     A job is opened when what is open with it stays below `most_bytes` or nothing else is open. An exception of `open`
     or of a call comes out here. Calls of jobs of a few kilobytes are made at once, in this thread.
     """
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(threads, _MOST_THREADS)
-    with ThreadPoolExecutor(threads) as pool:  # it starts no thread before the first call is handed over
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(cores, _MOST_THREADS)
+    with _Shared[Found](threads - 1) as shared:
         waiting: deque[tuple[Job[Owner, Found], list[Callable[[], Found]]]] = deque()
         held = 0
         for job in jobs:
@@ -56,7 +58,7 @@ def in_order(jobs: Iterable[Job[Owner, Found]], most_bytes: int) -> Iterator[tup
                 held -= done.nbytes
             calls = job.open()
             if job.nbytes >= _HANDED_OVER:
-                waiting.append((job, [pool.submit(call).result for call in calls]))
+                waiting.append((job, [shared.later(call) for call in calls]))
             elif waiting:
                 waiting.append((job, [partial(_same, call()) for call in calls]))
             else:
@@ -70,3 +72,60 @@ def in_order(jobs: Iterable[Job[Owner, Found]], most_bytes: int) -> Iterator[tup
 
 def _same(found: Found) -> Found:
     return found
+
+
+class _Shared(Generic[Found]):
+    """Calls that this thread and others make: whoever waits for a result makes others meanwhile.
+
+    A pool that has a thread for each core beside a waiting one loses a tenth: the latter has work of its own between
+    the calls, and takes a core from the others for it.
+    """
+
+    def __init__(self, others: int) -> None:
+        self._others = others
+        self._threads: list[threading.Thread] = []
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def __enter__(self) -> _Shared[Found]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._next() is not None:  # after an exception some are left
+            pass
+        for _thread in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def later(self, call: Callable[[], Found]) -> Callable[[], Found]:
+        """Have a call made; what is given back waits for its result. No thread is started before there is a call."""
+        while len(self._threads) < self._others:
+            self._threads.append(threading.Thread(target=self._work, daemon=True))
+            self._threads[-1].start()
+        future: Future[Found] = Future()
+        self._calls.put(partial(_make, call, future))
+        return partial(self._result, future)
+
+    def _result(self, future: Future[Found]) -> Found:
+        while not future.done() and (other := self._next()) is not None:
+            other()
+        return future.result()
+
+    def _next(self) -> Callable[[], None] | None:
+        try:
+            return self._calls.get_nowait()
+        except Empty:
+            return None
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+def _make(call: Callable[[], Found], future: Future[Found]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:
+        future.set_exception(error)
+        if not isinstance(error, Exception):  # an interrupt
+            raise

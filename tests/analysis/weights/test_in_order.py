@@ -30,13 +30,27 @@ def test_small_and_large_jobs_come_back_in_their_order(sizes: list[int]) -> None
     assert found == [(n, [n * n, (n + 1) ** 2]) for n in range(len(sizes))]
 
 
-def test_jobs_of_a_few_kilobytes_start_no_thread_and_large_ones_do() -> None:
+def test_jobs_of_a_few_kilobytes_start_no_thread() -> None:
     own: set[int] = set()
     list(in_order(_jobs([1_000] * 50, own), most_held([1_000])))
     assert own == {threading.get_ident()}
-    other: set[int] = set()
-    list(in_order(_jobs([1 << 20] * 50, other), most_held([1 << 20])))
-    assert threading.get_ident() not in other
+
+
+@pytest.mark.parametrize("cores", [2, 3])
+def test_calls_of_a_large_job_run_side_by_side_on_all_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    together = threading.Barrier(cores, timeout=30)
+    jobs = [Job("w", 1 << 20, lambda: [together.wait] * cores) for _ in range(5)]
+    for _, found in in_order(jobs, most_held([1 << 20])):
+        assert sorted(found) == list(range(cores))
+    assert not any("_work" in one.name for one in threading.enumerate())
+
+
+def test_one_core_does_all_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
+    own: set[int] = set()
+    found = list(in_order(_jobs([1 << 20] * 5, own), most_held([1 << 20])))
+    assert own == {threading.get_ident()} and [n for n, _ in found] == list(range(5))
 
 
 @pytest.mark.parametrize("size", [10, 1 << 20])
@@ -45,4 +59,5 @@ def test_an_error_of_a_call_comes_out(size: int) -> None:
         raise ArithmeticError("no sum")
 
     with pytest.raises(ArithmeticError, match="no sum"):
-        list(in_order([Job("w", size, lambda: [broken])], most_held([size])))
+        list(in_order([Job("w", size, lambda: [broken])] * 9, most_held([size])))
+    assert not any("_work" in one.name for one in threading.enumerate())
