@@ -108,7 +108,7 @@ class Checkpoints(Result):
         return drawn
 
     def _of_one_series(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, str]:
-        """The tables of the longest series, and its name where there are others: two models have no layers in common."""
+        """The tables of the longest series, and its name where there are others: two models have no common layers."""
         if len(self.series) < 2:
             return self.frame, self.changes, self.spectra, ""
         longest = max(self.series, key=lambda one: len(one.saves))
