@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.figures import behind_cells
 from analysis.weights.names_beside import names_beside, saves_below, short
+from analysis.weights.saved import is_buffer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,13 +27,15 @@ _LAYER = pl.col("parameter").str.replace(r"\.[^.]*$", "")
 
 
 def by_layer(changes: pl.DataFrame) -> pl.DataFrame:
-    """Changes of the model's tensors summed up by layer (the parameter without its last part).
+    """Changes of the model's parameters summed up by layer (the parameter without its last part).
 
-    One row a layer and pair of saves: layer, save, step, update_ratio (the norm of all updates of the layer over that
+    Running statistics and counts are left out: beside them what a normalisation learns could not be seen. One row a layer and pair of saves: layer, save, step, update_ratio (the norm of all updates of the layer over that
     of its weights before), moved (share of its tensors that changed at all).
     """
+    buffers = pl.Series([name for name in changes["parameter"].unique() if is_buffer(name)], dtype=pl.String).implode()
+    rows = changes.filter(~pl.col("parameter").is_in(buffers) & (pl.col("role") == "weights"))
     return (
-        changes.filter((pl.col("role") == "weights") & pl.col("status").is_in(["same", "changed"]))
+        rows.filter(pl.col("status").is_in(["same", "changed"]))
         .with_columns(layer=_LAYER)
         .group_by("layer", "save", "step", maintain_order=True)
         .agg(

@@ -171,6 +171,8 @@ def draw_spectra(ax: Axes, spectra: pl.DataFrame, options: dict[str, Any]) -> st
         return "no spectrum has a tail that could be judged"
     alphas = last["alpha"].to_numpy()
     outside = last.filter(~pl.col("alpha").is_between(*_WELL)).height
+    if len(names) == 1:
+        return f"the tail of the spectrum of {short(names[0])} has the exponent {alphas[0]:.2f}"
     told = f"exponents of the spectra's tails from {alphas.min():.2f} to {alphas.max():.2f}; {outside} of {last.height}"
     return f"{told} not in WeightWatcher's 2 to 6" + ("" if law.all() else f"; no power law: {int((~law).sum())}")
 

@@ -122,6 +122,20 @@ def test_colours_are_the_ratios_by_layer_and_grey_is_what_did_not_move() -> None
     assert said == "1 of 3 layers never moved: b"
 
 
+def test_running_statistics_and_counts_do_not_move_a_layer() -> None:
+    """A count of batches goes on by thousands, and a frozen normalisation still keeps its statistics."""
+    rows = changed(["bn", "fc"], [10], lambda i, _: 0.001 if i else 0.0)
+    buffers = pl.concat(
+        rows.filter(parameter="bn.weight").with_columns(
+            parameter=pl.lit(f"bn.{name}"), update_norm=pl.lit(1e3), norm_a=pl.lit(1e3), status=pl.lit("changed")
+        )
+        for name in ("running_mean", "running_var", "num_batches_tracked")
+    )
+    table = by_layer(pl.concat([rows, buffers]))
+    assert dict(table.select("layer", "update_ratio").iter_rows()) == {"bn": 0.0, "fc": 0.001}
+    assert dict(table.select("layer", "moved").iter_rows()) == {"bn": 0.0, "fc": 1.0}
+
+
 def test_layers_that_stand_still_are_counted_among_all_not_among_those_shown() -> None:
     names = [f"layers.{i}" for i in range(1000)]
     ax = drawn_axes(8, 4)
