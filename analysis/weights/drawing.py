@@ -29,7 +29,9 @@ _LAYER = pl.col("parameter").str.replace(r"\.[^.]*$", "")
 def by_layer(changes: pl.DataFrame) -> pl.DataFrame:
     """Changes of the model's parameters summed up by layer (the parameter without its last part).
 
-    Running statistics and counts are left out: beside them what a normalisation learns could not be seen. One row a layer and pair of saves: layer, save, step, update_ratio (the norm of all updates of the layer over that
+    Running statistics and counts are left out: beside them what a normalisation learns could not be seen.
+
+    One row a layer and pair of saves: layer, save, step, update_ratio (the norm of all updates of the layer over that
     of its weights before), moved (share of its tensors that changed at all).
     """
     buffers = pl.Series([name for name in changes["parameter"].unique() if is_buffer(name)], dtype=pl.String).implode()
