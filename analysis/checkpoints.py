@@ -263,14 +263,10 @@ def checkpoints(
 
 def _not_verified(readings: Iterable[Reading]) -> Iterator[NotApplicable]:
     """What `verify` could not look at: saves whose format has no checksums, told once a format."""
-    from parsers.checkpoints.verify import has_checksums
-
     without: dict[str, list[str]] = {}
-    for reading in readings:
-        for at, kept in enumerate(reading.saves):
-            with reading.open(at) as checkpoint:
-                if not has_checksums(checkpoint):
-                    without.setdefault(checkpoint.format, []).append(kept.save.name)
+    for kept in (kept for reading in readings for kept in reading.saves):
+        if kept.checksums is False:
+            without.setdefault(kept.format, []).append(kept.save.name)
     for format_name, names in without.items():
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         why = "has no checksums, so that a flipped bit does not show, but by a digest that the log recorded"

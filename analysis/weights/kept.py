@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -123,8 +124,13 @@ def _of_run(run: Run) -> tuple[Save, ...]:
 
 
 def bytes_of(saves: Iterable[Save]) -> int:
-    """Bytes of all files of some saves, each file once."""
+    """Bytes of all files of some saves, each file once; a running training may delete some of them meanwhile."""
     files: set[Path] = set()
     for save in saves:
-        files |= {save.path} if save.path.is_file() else {file for file in save.path.rglob("*") if file.is_file()}
-    return sum(file.stat().st_size for file in files)
+        with suppress(FileNotFoundError):
+            files |= {save.path} if save.path.is_file() else {file for file in save.path.rglob("*") if file.is_file()}
+    size = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            size += file.stat().st_size
+    return size

@@ -23,6 +23,7 @@ from parsers.checkpoints.checkpoint import Checkpoint, Damage
 from parsers.checkpoints.opening import open_checkpoint
 from parsers.checkpoints.series import Save
 from parsers.checkpoints.tensors import Role
+from parsers.checkpoints.verify import has_checksums
 from parsers.checkpoints.verify import verify as broken
 from parsers.run import Run
 
@@ -45,6 +46,8 @@ class Kept:
     changes: pl.DataFrame | None = field(default=None, repr=False)
     before: str | None = None
     spectra: pl.DataFrame | None = field(default=None, repr=False)
+    #: Whether it has checksums that were compared; None where nobody asked for it, or it was deleted meanwhile.
+    checksums: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def read_series(
         for places in groups([_numbers(checkpoint, roles) for _, checkpoint in opened]):
             group = opened[places.start : places.stop]
             if verify:
-                group = [(save, one.but(damage=(*one.damage, *broken(one)))) for save, one in group]
+                group = [(save, _verified(one)) for save, one in group]
+            checked = [_has_checksums(one) if verify else None for _, one in group]
             tables = several_statistics([checkpoint for _, checkpoint in group], roles)
             told = [_saved(save, one, table) for (save, one), table in zip(group, tables, strict=True)]
             for number, saved in zip(places, told, strict=True):
@@ -123,8 +127,8 @@ def read_series(
                 found += changed_meanwhile(saved, run)
                 found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
             changes = story.went_on(told)
-            for (save, _), saved, (changed, before) in zip(group, told, changes, strict=True):
-                read.append(_kept(save, saved, changed, before, spectra=spectra))
+            for (save, _), saved, (changed, before), has in zip(group, told, changes, checked, strict=True):
+                read.append(replace(_kept(save, saved, changed, before, spectra=spectra), checksums=has))
                 saved.checkpoint.close()
             judged += told
         found = told_once(found)
@@ -163,6 +167,27 @@ class _Story:
 
 def _numbers(checkpoint: Checkpoint, roles: Sequence[Role]) -> int:
     return sum(tensor.count for tensor in checkpoint.of_role(*roles))
+
+
+def _verified(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with the damage that its checksums show."""
+    if _is_unread(checkpoint):
+        return checkpoint
+    try:
+        return checkpoint.but(damage=(*checkpoint.damage, *broken(checkpoint)))
+    except InputError:
+        if os.path.lexists(checkpoint.path):
+            raise
+        return checkpoint  # deleted meanwhile, and told when its values are read (`changed_meanwhile`)
+
+
+def _has_checksums(checkpoint: Checkpoint) -> bool | None:
+    return None if _is_unread(checkpoint) else has_checksums(checkpoint)
+
+
+def _is_unread(checkpoint: Checkpoint) -> bool:
+    """Whether it was never opened (no reader for it, a link out of the folder, no right to), or is gone."""
+    return checkpoint.format in ("unread", "unknown", "link", GONE) or not os.path.lexists(checkpoint.path)
 
 
 def _saved(save: Save, checkpoint: Checkpoint, table: pl.DataFrame) -> Saved:

@@ -117,7 +117,7 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
         never = unwritten(place) if found is None else ""
     except (OSError, InputError) as error:
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
-        if tree is None:
+        if tree is None or not os.path.lexists(place):  # what was deleted meanwhile is not damaged
             raise InputError(f"{place}: {reason}" if isinstance(error, OSError) else reason) from error
         return Checkpoint(place, "unread", (), damage=(Damage(place, "file", reason),), files=(place,))
     if found is not None:

@@ -20,7 +20,9 @@ from analysis.checkpoints import checkpoints
 from analysis.weights.differences import differences
 from analysis.weights.several import groups, several_differences, several_statistics
 from analysis.weights.statistics import LARGE, statistics
+from parsers.checkpoints.npz import read as read_npz
 from parsers.checkpoints.opening import open_checkpoint
+from parsers.checkpoints.verify import verify
 
 
 def _series(folder: Path, count: int = 6) -> list[Path]:
@@ -110,6 +112,49 @@ def test_a_save_that_is_deleted_while_it_is_read_is_information(
     assert [(one.kind, one.severity) for one in found.findings] == [("checkpoint-corrupt", "info")]
     assert "it was deleted" in found.findings[0].message
     assert found.saves["bytes"].to_list()[0] == 0
+
+
+def test_a_save_that_is_deleted_while_checksums_are_compared_is_information(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (5, 6):
+        np.savez(tmp_path / f"step_{step}.npz", w=np.ones((4, 4)) * step)
+
+    def late(checkpoint: Any) -> Any:
+        (tmp_path / "step_5.npz").unlink(missing_ok=True)
+        return verify(checkpoint)
+
+    monkeypatch.setattr("analysis.weights.reading.broken", late)
+    found = checkpoints(tmp_path, verify=True)
+    assert [(one.kind, one.severity) for one in found.findings] == [("checkpoint-corrupt", "info")]
+
+
+def test_checksums_of_what_may_not_be_opened_end_no_story(tmp_path: Path) -> None:
+    folder = tmp_path / "saves"
+    folder.mkdir()
+    for step in (5, 6):
+        np.savez(folder / f"step_{step}.npz", w=np.ones((4, 4)) * step)
+    (folder / "step_7.pt").symlink_to(tmp_path / "elsewhere.pt")
+    (tmp_path / "elsewhere.pt").mkdir()
+    os.mkfifo(folder / "step_8.pt")
+    found = checkpoints(folder, verify=True)
+    assert found.saves["step"].to_list() == [5, 6, 8]
+    assert [one.evidence["file"] for one in found.findings] == ["step_8.pt"]
+
+
+def test_a_save_that_is_deleted_in_the_midst_of_opening_is_information(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (5, 6):
+        np.savez(tmp_path / f"step_{step}.npz", w=np.ones((4, 4)) * step)
+
+    def late(path: Path) -> Any:
+        (tmp_path / "step_5.npz").unlink(missing_ok=True)
+        return read_npz(path)
+
+    monkeypatch.setattr("parsers.checkpoints.npz.read", late)
+    (told,) = checkpoints(tmp_path).findings
+    assert (told.severity, told.evidence["what"]) == ("info", "deleted")
 
 
 def test_a_save_that_is_deleted_before_it_is_opened_is_information(
