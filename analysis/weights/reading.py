@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import polars as pl
 
@@ -17,7 +18,7 @@ from analysis.weights.counters import weighed_together
 from analysis.weights.one_save import findings_of_save
 from analysis.weights.saved import Saved, is_buffer, told_once
 from analysis.weights.several import groups, several_differences, several_statistics
-from analysis.weights.unread import GONE, changed_meanwhile, with_unread
+from analysis.weights.unread import GONE, changed_meanwhile, judged_while_there, with_unread
 from eventstream.errors import InputError, unknown_name
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
 from parsers.checkpoints.opening import open_checkpoint
@@ -25,6 +26,7 @@ from parsers.checkpoints.series import Save
 from parsers.checkpoints.tensors import Role
 from parsers.checkpoints.verify import has_checksums
 from parsers.checkpoints.verify import verify as broken
+from parsers.plan import Plan
 from parsers.run import Run
 
 __all__ = ["Kept", "Reading", "read_series"]
@@ -125,7 +127,8 @@ def read_series(
                 if progress is not None:
                     progress(number, len(opened), saved.name)
                 found += changed_meanwhile(saved, run)
-                found += findings_of_save(saved, run_name=run, plan=plan, gauge=gauge)
+                alone = partial(_alone, run=run, plan=plan, gauge=gauge)
+                found += judged_while_there([saved], [], run, alone)
             changes = story.went_on(told)
             for (save, _), saved, (changed, before), has in zip(group, told, changes, checked, strict=True):
                 read.append(replace(_kept(save, saved, changed, before, spectra=spectra), checksums=has))
@@ -133,11 +136,18 @@ def read_series(
             judged += told
         found = told_once(found)
         decay = None if log is None else stated_decay(log.config)
-        found += findings_between(
-            story.saves, story.changes, run_name=run, learning_rates=_rates(log), plan=plan, decay=decay, gauge=gauge
-        )
+        rates = _rates(log)
+        judge = partial(findings_between, run_name=run, learning_rates=rates, plan=plan, decay=decay, gauge=gauge)
+        found += judged_while_there(story.saves, story.changes, run, judge)
         found = weighed_together(found, judged)
     return Reading(tuple(read), tuple(found), _unjudged(story.saves))
+
+
+def _alone(
+    saves: Sequence[Saved], _: Sequence[pl.DataFrame], *, run: str, plan: Plan | None, gauge: Gauge
+) -> list[Finding]:
+    """What each of some saves says by itself."""
+    return [found for one in saves for found in findings_of_save(one, run_name=run, plan=plan, gauge=gauge)]
 
 
 @dataclass
@@ -196,7 +206,7 @@ def _saved(save: Save, checkpoint: Checkpoint, table: pl.DataFrame) -> Saved:
 
 def _kept(save: Save, saved: Saved, changed: pl.DataFrame | None, before: str | None, *, spectra: bool) -> Kept:
     one = saved.checkpoint
-    measured = _spectra(one) if spectra else None
+    measured = _spectra(one) if spectra and not _is_unread(one) else None
     epoch = _epoch(save, one)
     return Kept(save, saved.at, epoch, one.format, _bytes(one), saved.statistics, changed, before, measured)
 

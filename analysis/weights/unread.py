@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
 import polars as pl
 
 from analysis.findings import Finding, Severity
 from analysis.gradient.scene import some
+from analysis.weights.differences import differences
 from analysis.weights.saved import Saved
+from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
 from parsers.checkpoints.file_bytes import CHANGED, DELETED
 
-__all__ = ["GONE", "changed_meanwhile", "with_unread"]
+__all__ = ["GONE", "changed_meanwhile", "judged_while_there", "lost_meanwhile", "with_unread"]
 
 #: Format of a save that was deleted between being listed and being opened.
 GONE = "gone"
@@ -45,6 +50,41 @@ def changed_meanwhile(saved: Saved, run_name: str) -> list[Finding]:
     reason = changed[0][1].partition(f"the file {CHANGED}")[2]
     said = f"{saved.where} {CHANGED}{reason}; not read: {len(names):,} of {_counted(saved.statistics.height)}"
     return [_finding(saved, run_name, "info" if DELETED in reason else "warning", said, names)]
+
+
+def lost_meanwhile(saved: Saved, run_name: str) -> list[Finding]:
+    """A save whose values were read, and that was written to or deleted before it was judged: information."""
+    said = f"{saved.where} was written to or deleted while it was judged; what is told of it is not all"
+    return [_finding(saved, run_name, "info", said, [])]
+
+
+def judged_while_there(
+    saves: Sequence[Saved],
+    changes: Sequence[pl.DataFrame],
+    run_name: str,
+    judge: Callable[[Sequence[Saved], Sequence[pl.DataFrame]], list[Finding]],
+) -> list[Finding]:
+    """What `judge` says of saves and the changes between them, left to those that stay as they were meanwhile.
+
+    Judges look again into tensors that the statistics point at. A save that a running training wrote anew or deleted
+    by then is told, and the story goes on between its neighbours. Raises `InputError` where bytes cannot be read
+    although nothing changed.
+    """
+    left, told = list(range(len(saves))), list[Finding]()
+    while True:
+        kept = [saves[n] for n in left]
+        try:
+            between = [
+                changes[n] if m == n + 1 else differences(saves[n].checkpoint, saves[m].checkpoint)
+                for n, m in pairwise(left)
+            ]
+            return [*told, *judge(kept, between)]
+        except InputError:
+            lost = [n for n in left if saves[n].checkpoint.mapped.changed()]
+            if not lost:
+                raise
+            told += [finding for n in lost for finding in lost_meanwhile(saves[n], run_name)]
+            left = [n for n in left if n not in lost]
 
 
 def _finding(saved: Saved, run_name: str, severity: Severity, said: str, names: list[str]) -> Finding:

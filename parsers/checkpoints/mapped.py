@@ -38,6 +38,10 @@ class MappedFiles:
         """Refuse files that are not any more what they were when these states were taken."""
         self._files.expect(states)
 
+    def changed(self) -> bool:
+        """Whether any of these files was written to or deleted since."""
+        return self._files.changed()
+
     def array(self, tensor: Tensor) -> NDArray[np.generic]:
         """The stored values of `tensor`; see `Checkpoint.array`."""
         import numpy as np

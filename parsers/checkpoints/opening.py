@@ -122,6 +122,8 @@ def open_checkpoint(path: str | Path, *, within: str | Path | None = None) -> Ch
         return Checkpoint(place, "unread", (), damage=(Damage(place, "file", reason),), files=(place,))
     if found is not None:
         found.mapped.expect(_states(found.files))
+        if not os.path.lexists(place):
+            raise InputError(f"no checkpoint at {place}: it was deleted while it was opened")
         return with_roles(found)
     if never:
         return Checkpoint(place, "unread", (), damage=(Damage(place, "file", never),), files=(place,))

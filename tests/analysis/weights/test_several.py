@@ -20,6 +20,7 @@ from analysis.checkpoints import checkpoints
 from analysis.weights.differences import differences
 from analysis.weights.several import groups, several_differences, several_statistics
 from analysis.weights.statistics import LARGE, statistics
+from eventstream.errors import InputError
 from parsers.checkpoints.npz import read as read_npz
 from parsers.checkpoints.opening import open_checkpoint
 from parsers.checkpoints.verify import verify
@@ -155,6 +156,41 @@ def test_a_save_that_is_deleted_in_the_midst_of_opening_is_information(
     monkeypatch.setattr("parsers.checkpoints.npz.read", late)
     (told,) = checkpoints(tmp_path).findings
     assert (told.severity, told.evidence["what"]) == ("info", "deleted")
+
+
+def test_a_save_that_is_deleted_while_it_is_judged_is_told_and_the_story_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (5, 6, 7):
+        save_file({"w": np.eye(4, dtype="f4") * step}, tmp_path / f"step_{step}.safetensors")
+    judged: list[list[str]] = []
+
+    def late(saves: Sequence[Any], changes: Sequence[pl.DataFrame], **options: Any) -> list[Any]:
+        (tmp_path / "step_6.safetensors").unlink(missing_ok=True)
+        judged.append([saved.name for saved in saves])
+        for saved in saves:
+            saved.checkpoint.array(saved.checkpoint.tensors[0])
+        assert len(changes) == len(saves) - 1 and changes[0]["update_ratio"][0] == pytest.approx(2 / 5)
+        return []
+
+    monkeypatch.setattr("analysis.weights.reading.findings_between", late)
+    (told,) = checkpoints(tmp_path).findings
+    assert (told.severity, told.evidence["save"]) == ("info", "step_6.safetensors")
+    assert judged == [[f"step_{n}.safetensors" for n in (5, 6, 7)], [f"step_{n}.safetensors" for n in (5, 7)]]
+
+
+def test_bytes_that_cannot_be_read_although_nothing_changed_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (5, 6):
+        save_file({"w": np.eye(4, dtype="f4") * step}, tmp_path / f"step_{step}.safetensors")
+
+    def broken(*_: Any, **options: Any) -> list[Any]:
+        raise InputError("tensor 'w': Input/output error")
+
+    monkeypatch.setattr("analysis.weights.reading.findings_between", broken)
+    with pytest.raises(InputError, match="Input/output error"):
+        checkpoints(tmp_path)
 
 
 def test_a_save_that_is_deleted_before_it_is_opened_is_information(

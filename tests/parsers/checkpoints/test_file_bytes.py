@@ -12,7 +12,7 @@ import pytest
 
 from parsers.checkpoints.file_bytes import FileBytes, content
 
-_SMALL, _LARGE = 10_000, 5 << 20
+_SMALL, _LARGE = 10_000, 20 << 20
 
 
 def _file(folder: Path, size: int) -> Path:
@@ -101,7 +101,7 @@ from parsers.checkpoints.opening import open_checkpoint
 from eventstream.errors import InputError
 file = Path(sys.argv[1])
 with open_checkpoint(file) as found:
-    assert len(found.array(found.tensors[0])) == 1 << 20
+    assert len(found.array(found.tensors[0])) == 5 << 20
     os.truncate(file, 5000)
     for tensor in found:
         try:
@@ -112,15 +112,15 @@ with open_checkpoint(file) as found:
 
 
 def test_a_process_outlives_a_save_that_is_cut_while_it_is_open(tmp_path: Path) -> None:
-    header = b'{"w":{"dtype":"F32","shape":[1048576],"data_offsets":[0,4194304]}}'
+    header = b'{"w":{"dtype":"F32","shape":[5242880],"data_offsets":[0,20971520]}}'
     file = tmp_path / "model.safetensors"
-    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4 << 20))
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(20 << 20))
     done = subprocess.run(
         [sys.executable, "-c", _CUT_AFTER_OPENING, str(file)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "tensor 'w' of " in done.stdout
-    assert "changed while it was read: it had 4,194,378 bytes and has 5,000" in done.stdout
+    assert "changed while it was read: it had 20,971,595 bytes and has 5,000" in done.stdout
 
 
 def test_a_thousand_files_take_few_descriptors(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_thousand_files_take_few_descriptors(tmp_path: Path) -> None:
     for number in range(200):
         file = tmp_path / f"{number}.bin"
         with file.open("wb") as opened:
-            opened.truncate(3 << 20)
+            opened.truncate(17 << 20)
         assert files.span(file, 0, 1 << 20)[12] == 0
     assert len(list(held.iterdir())) - before <= 64
     files.close()
