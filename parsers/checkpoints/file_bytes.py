@@ -14,7 +14,7 @@ __all__ = ["CHANGED", "DELETED", "FileBytes", "content"]
 #: Shorter spans are copied: a map costs a system call or two and a descriptor, and more pages than it shows.
 _COPIED = 64 << 10
 #: Files up to this length are read in one go, and so many of the last ones kept: saves of small models by the thousand.
-_WHOLE, _KEPT = 16 << 20, 4
+_WHOLE, _KEPT = 8 << 20, 3
 #: Bytes of a large page of most systems: what one entry of the page table can hold of a file.
 _LARGE_PAGE = 2 << 20
 #: Files that are mapped at a time: each holds a descriptor, and many systems allow a process 256 or 1,024.
