@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import polars as pl
 
 from analysis.figures import COLOURS, axes, style
@@ -17,6 +16,7 @@ from analysis.integrity.contract_flow import Flow
 from analysis.integrity.lacking_inputs import Attendance
 from analysis.result import Result
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,30 +168,14 @@ def _gather(run: Run) -> tuple[dict[tuple[str, str, str], _Seen], list[Mixed], F
             use.first = first if use.first is None else use.first
         if direction == "inputs" and len(devices) > 1:
             mixed.append(Mixed(stage, ", ".join(sorted(devices)), first, last, count))
-    for counted in _records(run, "watched"):
+    for counted in map(payload_object, run.events_of("watched")["payload"]):
         stages = counted.get("stages")
         flow.count(stages if isinstance(stages, dict) else {})
     return uses, mixed, flow, attendance
 
 
-def _records(run: Run, kind: str) -> list[dict[str, Any]]:
-    """The payloads of a kind that are objects; damaged records are rejects of the reader."""
-    made = []
-    for payload in run.events_of(kind)["payload"]:
-        try:
-            made.append(orjson.loads(payload or "null"))
-        except orjson.JSONDecodeError:
-            continue
-    return [record for record in made if isinstance(record, dict)]
-
-
 def _parse(payload: str | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    try:
-        record = orjson.loads(payload or "null")
-    except orjson.JSONDecodeError:
-        record = None
-    if not isinstance(record, dict):
-        return "", {}, {}
+    record = payload_object(payload)
     tensors, status = record.get("tensors"), record.get("status")
     return (
         str(record.get("stage") or ""),
@@ -211,7 +195,7 @@ def _mark(use: _Seen, first: int | None, last: int | None, count: int) -> _Seen:
 def _all_rules(run: Run) -> dict[str, dict[str, tuple[list[str], list[str]]]]:
     """The plan's rules with those of every `contract` event, by direction and stage."""
     plan = {"inputs": run.planned.inputs, "outputs": run.planned.outputs}
-    agreed: list[Mapping[str, Any]] = [plan, *_records(run, "contract")]
+    agreed: list[Mapping[str, Any]] = [plan, *map(payload_object, run.events_of("contract")["payload"])]
     rules: dict[str, dict[str, tuple[list[str], list[str]]]] = {"inputs": {}, "outputs": {}}
     for direction, by_stage in rules.items():
         for said in agreed:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-import orjson
 import polars as pl
 
 from analysis.planned.reached import Reached, last_time
 from parsers.plans.entries import number_of
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["Ending", "ending_of"]
 
@@ -59,22 +58,14 @@ def _end(run: Run) -> tuple[str, str]:
     ends = run.events_of("end")
     if run.format == "aftertrain" and ends.height:
         ends = ends.filter(pl.col("attempt") >= run.last_attempt)
-    told = _payload(ends["payload"][-1]) if ends.height else {}
+    told = payload_object(ends["payload"][-1]) if ends.height else {}
     return str(told.get("status") or ""), str(told.get("error") or "")[:200]
-
-
-def _payload(text: str | None) -> dict[str, Any]:
-    try:
-        found = orjson.loads(text or "null")
-    except orjson.JSONDecodeError:
-        return {}  # a damaged record is a reject of the reader
-    return found if isinstance(found, dict) else {}
 
 
 def _purpose(run: Run) -> str:
     """What says that it may have been stopped on purpose."""
     for payload in run.events_of("note")["payload"]:
-        text = str(_payload(payload).get("text") or "")
+        text = str(payload_object(payload).get("text") or "")
         if _STOPPED.search(text):
             return f"the run notes {text[:80]!r}"
     stop = run.planned.early_stop

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import orjson
 import polars as pl
 
 from analysis.findings import Finding, NotApplicable
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["MISMATCH", "Save", "judge_saves", "saves_of"]
 
@@ -44,8 +44,8 @@ def saves_of(run: Run) -> list[Save]:
     """Checkpoints whose step was recorded, with the step in their names where it is one."""
     found: list[tuple[int, str, int | None, bool]] = []
     for step, payload in run.events_of("checkpoint").select("step", "payload").iter_rows():
-        path = _path(payload)
-        if step is None or not path:
+        path = payload_object(payload).get("path")
+        if step is None or not isinstance(path, str) or not path:
             continue
         name = path.replace("\\", "/").rstrip("/")
         sure, plain = _STEP.findall(name), _PLAIN.findall(name)
@@ -56,15 +56,6 @@ def saves_of(run: Run) -> list[Save]:
         Save(step, path, number if number is not None and (sure or _is_step(number, step, agree)) else None)
         for step, path, number, sure in found
     ]
-
-
-def _path(payload: str | None) -> str:
-    try:
-        told = orjson.loads(payload or "null")
-    except orjson.JSONDecodeError:
-        return ""  # a damaged record is a reject of the reader
-    path = told.get("path") if isinstance(told, dict) else None
-    return path if isinstance(path, str) else ""
 
 
 def _is_step(number: int, step: int, agree: int) -> bool:

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from analysis.story.joining import window
 from analysis.story.onset import Onset, Rhythm
 from parsers.naming.roles import words_of
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["Fact", "Facts"]
 
@@ -105,12 +105,7 @@ def _payloads(run: Run, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     rows = run.live(run.events_of(kind)).drop_nulls("step")
     rows = rows.filter(pl.col("rank") == pl.col("rank").min())
     for step, payload in rows.select("step", "payload").iter_rows():
-        try:
-            told = orjson.loads(payload)
-        except orjson.JSONDecodeError:  # a foreign event whose payload is text
-            continue
-        if isinstance(told, dict):
-            yield step, told
+        yield step, payload_object(payload)
 
 
 def _phases(run: Run) -> Iterator[Fact]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import polars as pl
 
 from analysis.findings import Finding
@@ -14,6 +13,7 @@ from analysis.kinds import KINDS
 from analysis.planned.saves import saves_of as recorded_saves
 from eventstream.digests import bytes_of, digest_of, state_of
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["unlike_the_log"]
 
@@ -92,22 +92,11 @@ def _changed(run: Run, saves: pl.DataFrame, *, verify: bool) -> Iterator[Finding
 def _recorded(run: Run) -> dict[str, dict[str, Any]]:
     """What the event stream says of its saves, by path; digests of large ones come in an event of their own."""
     told: dict[str, dict[str, Any]] = {}
-    for payload in _payloads(run, ("checkpoint", "digest")):
+    for payload in map(payload_object, run.events.filter(pl.col("kind").is_in(["checkpoint", "digest"]))["payload"]):
         path, size = payload.get("path"), payload.get("bytes")
         if isinstance(path, str) and isinstance(size, int):
             told[path] = payload
     return told
-
-
-def _payloads(run: Run, kinds: Iterable[str]) -> Iterator[dict[str, Any]]:
-    rows = run.events.filter(pl.col("kind").is_in(list(kinds)))
-    for text in rows["payload"]:
-        try:
-            payload = orjson.loads(text or "null")
-        except orjson.JSONDecodeError:  # a damaged record is a reject of the reader
-            continue
-        if isinstance(payload, dict):
-            yield payload
 
 
 def _within(path: Path, folder: Path) -> str:

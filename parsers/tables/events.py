@@ -1,4 +1,4 @@
-"""The rows of events as the table of a run."""
+"""The rows of events as the table of a run, and what their payloads say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventstream.records import encode_numbers
 from parsers.tables.attempts import attempt_of
 from parsers.tables.rows import INDEX, row_frame
 
-__all__ = ["event_frame", "payload_text"]
+__all__ = ["event_frame", "payload_object", "payload_text"]
 
 _EVENT: dict[str, pl.DataType | type[pl.DataType]] = {**INDEX, "kind": pl.String, "payload": pl.String}
 
@@ -31,6 +31,21 @@ def payload_text(payload: object) -> str:
         return orjson.dumps(plain).decode()
     except TypeError:  # an integer of more than 64 bits, which orjson does not write
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def payload_object(text: str | None) -> dict[str, Any]:
+    """What the payload of an event says: its JSON object; empty where it is damaged, absent, or another value.
+
+    Nothing is raised: a damaged line is a reject of its reader, and a foreign event may have any text as its payload.
+
+    >>> payload_object('{"path":"a.pt"}'), payload_object('{"path":'), payload_object("[1]"), payload_object(None)
+    ({'path': 'a.pt'}, {}, {}, {})
+    """
+    try:
+        told = orjson.loads(text or "null")
+    except orjson.JSONDecodeError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def event_frame(rows: list[tuple[Any, ...]], opened: Mapping[int, npt.NDArray[np.int64]] | None = None) -> pl.DataFrame:
