@@ -167,6 +167,15 @@ class _Stream:
         ]
         return lazy_slices(pl.DataFrame(rows, schema=KEYS, orient="row"), self.sources)
 
+    def _told(self, payload: str | None) -> dict[str, Any]:
+        """The configuration that an event holds, with integers of any size; a reject where it is damaged."""
+        try:
+            return _object(json.loads(payload or "null"))
+        except json.JSONDecodeError as error:
+            reason = f"a config event cannot be read: {error}"
+            self.rejects.append(Reject(str(self.path), reason, text=payload or ""))
+            return {}
+
     def run(self, manifest: Mapping[str, Any]) -> Run:
         """The run of all that was added."""
         given = manifest.get("run")
@@ -174,7 +183,7 @@ class _Stream:
         config = _object(manifest.get("config"))
         for row in self.events:
             if row[7] == "config":
-                config |= _object(json.loads(row[8]))
+                config |= self._told(row[8])
         processes = _processes(manifest.get("attempts"))
         if processes is not None:
             config.setdefault("world_size", processes)

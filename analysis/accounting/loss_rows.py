@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import polars as pl
 
 from analysis.accounting.precision import half_unit, printed_decimals
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["one_series_each", "with_occurrence", "with_precision"]
 
@@ -69,8 +68,7 @@ def _printed(run: Run) -> pl.DataFrame:
     for rank, attempt, step, kind, payload in (
         run.events.filter(of_kind).select("rank", "attempt", "step", "kind", "payload").iter_rows()
     ):
-        content = json.loads(payload)
-        decimals = content.get("decimals") if isinstance(content, dict) else None
+        decimals = payload_object(payload).get("decimals")
         for key, count in decimals.items() if isinstance(decimals, dict) else ():
             if isinstance(count, int) and -300 < count < 300:
                 found.append((rank, attempt, step, f"{kind}/{key}", half_unit(count)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import polars as pl
 
 from analysis.accounting.loss_table import loss_table
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["OBSERVED", "observed_phases", "observed_weights"]
 
@@ -49,8 +48,7 @@ def observed_phases(run: Run) -> pl.DataFrame:
     events = events.filter((pl.col("rank") == pl.col("rank").min()) & pl.col("step").is_not_null())
     found = []
     for step, payload in events.select("step", "payload").iter_rows():
-        content = json.loads(payload)
-        phase = content.get("phase") if isinstance(content, dict) else None
+        phase = payload_object(payload).get("phase")
         if isinstance(phase, str):
             found.append((step, phase))
     return pl.DataFrame(found, schema={"step": pl.Int64, "phase": pl.String}, orient="row")

@@ -87,9 +87,9 @@ def from_run(run: Run) -> Iterator[EmbeddingSet | Unread]:
                 yield Unread(f"step {step}", str(error))
 
 
-def _named_table(folder: Path, payload: str) -> pl.DataFrame | Unread:
+def _named_table(folder: Path, payload: str | None) -> pl.DataFrame | Unread:
     try:
-        content = json.loads(payload)
+        content = json.loads(payload or "null")
     except ValueError as error:
         return Unread("?", f"the event is not JSON: {error}")
     name = content.get("file") if isinstance(content, dict) else None

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import orjson
 import polars as pl
 from numpy.typing import NDArray
 
 from analysis.findings import Finding, Severity
 from analysis.limits import Gauge
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["LARGE_HOLE", "Part", "judge_parts", "truncation"]
 
@@ -148,7 +148,7 @@ def _without_end(run: Run) -> Finding | None:
                 "resume from the last checkpoint; close the recorder, or use it as a context manager",
             ),
         )
-    status = orjson.loads(done["payload"][-1] or "{}").get("status")
+    status = payload_object(done["payload"][-1]).get("status")
     if status not in ("failed", "interrupted"):
         return None
     return Finding(

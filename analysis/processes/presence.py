@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["Absence", "Process", "Stop", "absence_of", "processes_of", "stops_of", "world_size"]
 
@@ -161,9 +161,9 @@ def _errors(run: Run) -> dict[int, str]:
     ends = run.events_of("end")
     found: dict[int, str] = {}
     for rank, payload in ends.select("rank", "payload").iter_rows():
-        told = json.loads(payload)
-        if isinstance(told, dict) and told.get("error"):
-            found[rank] = str(told["error"])[:200]
+        error = payload_object(payload).get("error")
+        if error:
+            found[rank] = str(error)[:200]
     return found
 
 

@@ -70,7 +70,10 @@ def out_of_memory(run: Run) -> list[OutOfMemory]:
 
 def _texts(payload: str) -> Iterator[str]:
     """The lines of text in a payload, from end to beginning of a traceback."""
-    waiting: list[Any] = [json.loads(payload)]
+    try:
+        waiting: list[Any] = [json.loads(payload)]
+    except json.JSONDecodeError:
+        waiting = [payload]  # a foreign event whose payload is text
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ from analysis.usage.slowdown import SHARE, Slowdown
 from analysis.usage.speed import Speed
 from parsers.naming.roles import words_of
 from parsers.run import Run
+from parsers.tables.events import payload_object
 
 __all__ = ["slowdown_finding"]
 
@@ -116,8 +116,7 @@ def _phase(run: Run, speed: Speed, fell: Slowdown) -> Iterator[str]:
     told = run.events_of("curriculum").filter(pl.col("step").is_not_null()).select("step", "payload").sort("step")
     last: object = None
     for step, payload in told.iter_rows():
-        found = json.loads(payload)
-        phase = found.get("phase") if isinstance(found, dict) else None
+        phase = payload_object(payload).get("phase")
         if last is not None and phase != last and before <= step <= after:
             yield f"phase {phase} of the curriculum began at step {step:,}: another kind of step, as told"
         last = phase
