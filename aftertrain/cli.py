@@ -77,6 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="RATIO",
         help="with --against: a tensor whose ||b-a|| / ||a|| is larger is critical, and so is one lost or broken",
     )
+    saves.add_argument(
+        "--tensors", action="store_true", help="list every tensor of the last save: type, shape, mean, norm, zeros, ..."
+    )
     saves.add_argument("--run", metavar="LOG", help="the log of the run: loss, evaluation and rate at each save")
     saves.add_argument(
         "--spectra", action="store_true", help="singular values and the exponents of their tails too (takes longer)"
@@ -330,7 +333,7 @@ def _checkpoints(given: argparse.Namespace) -> int:
         if getattr(given, option) is not None and not needed:
             other = "needs" if option == "max_drift" else "does not go with"
             raise InputError(f"--{option.replace('_', '-')} {other} --against")
-    for option in ("spectra", "verify"):
+    for option in ("tensors", "spectra", "verify"):
         if getattr(given, option) and given.against is not None:
             raise InputError(f"--{option} does not go with --against: run it on each of the two alone")
     with _Progress("reading weights") as progress:
@@ -350,7 +353,7 @@ def _checkpoints(given: argparse.Namespace) -> int:
             )
     kept, _ = rules.applied(found.findings, ())
     found = replace(found, findings=tuple(kept))
-    print(render.TOLD[given.format](found))
+    print(render.TOLD[given.format](found, given.tensors))
     return _failed(given, found.findings)
 
 

@@ -28,6 +28,7 @@ _SPARE = (
     *("format", "parameters", "size", "lr", "norm", "loss", "eval"),  # of saves
     *("before", "after", "changed", "cosine", "largest change", "status"),  # of differences
     *("KS", "columns", "rows", "effective rank", "spectral norm"),  # of spectra
+    *("mean", "zeros", "min", "max", "std", "dead rows"),  # of tensors
 )
 
 _Table = Callable[[Sequence[Sequence[str]], Sequence[str]], str]
@@ -100,12 +101,51 @@ def _finding_lines(findings: Sequence[Finding], shown: Callable[[str], str]) -> 
             yield from (f"{part}try:   {shown(suggestion)}" for suggestion in one.suggestions[:3])
 
 
-def _told(found: Checkpoints, table: _Table, shown: Callable[[str], str]) -> str:
+_TENSORS = ("tensor", "type", "mean", "std", "L2 norm", "min", "max", "zeros", "dead rows", "")
+
+
+def _tensor_rows(frame: pl.DataFrame) -> list[list[str]]:
+    """The tensors of the last save, in its order."""
+    rows = []
+    for row in frame.filter(pl.col("save") == frame["save"][-1]).iter_rows(named=True):
+        marks = [
+            f"{row['nan']:,} NaN" if row["nan"] else "",
+            f"{row['inf']:,} infinite" if row["inf"] else "",
+            "not read" if row["error"] else "",
+        ]
+        rows.append(
+            [
+                printable(row["name"], 60) + ("" if row["role"] == "weights" else f" ({row['role']})"),
+                _described(row["dtype"], row["shape"]),
+                *(_number(row[key]) for key in ("mean", "std", "norm", "minimum", "maximum")),
+                "-" if not row["zeros"] else f"{row['zeros']:.2%}",
+                _number(row["dead_rows"] or None),
+                ", ".join(mark for mark in marks if mark),
+            ]
+        )
+    return rows
+
+
+def _left_out(found: Result, shown: Callable[[str], str]) -> list[str]:
+    """Kinds that were not judged, by the reason."""
+    kinds: dict[str, list[str]] = {}
+    for one in found.not_applicable:
+        kinds.setdefault(one.reason, []).append(one.kind)
+    item = "- " if shown is markdown_text else "  "
+    return [f"{item}not judged: {', '.join(names)} ({shown(reason)})" for reason, names in kinds.items()]
+
+
+def _told(found: Checkpoints, table: _Table, shown: Callable[[str], str], tensors: bool) -> str:
     lines = [f"{found.verdict.upper()}  {shown(found.run)}: {_counted(found.saves.height, 'save')}", ""]
     rows = _save_rows(found)
     lines += [table(rows[-_ROWS:], _SAVES)] if rows else []
     left = len(rows) - _ROWS
     lines += [f"({_counted(left, 'earlier save')} not shown; --format json has all)"] if left > 0 else []
+    if found.frame.height and (tensors or found.saves.height == 1):
+        listed = _tensor_rows(found.frame)
+        left = 0 if tensors else len(listed) - _ROWS
+        lines += ["", table(listed if tensors else listed[:_ROWS], _TENSORS)]
+        lines += [f"({_counted(left, 'more tensor')}; --tensors lists all)"] if left > 0 else []
     lines += ["", f"  {shown(found.best_against_last)}"] if found.best_against_last else []
     lines += (
         ["", *_finding_lines(found.findings, shown)]
@@ -114,10 +154,11 @@ def _told(found: Checkpoints, table: _Table, shown: Callable[[str], str]) -> str
     )
     if found.spectra.height:
         lines += ["", table(_spectrum_rows(found.spectra), _SPECTRA)]
-    return "\n".join(lines)
+    left_out = _left_out(found, shown)
+    return "\n".join([*lines, *(["", *left_out] if left_out else [])])
 
 
-_SPECTRA = ("matrix", "rows", "columns", "spectral norm", "stable rank", "effective rank", "alpha", "KS")
+_SPECTRA = ("matrix", "rows", "columns", "spectral norm", "stable rank", "effective rank", "alpha", "KS", "error")
 
 
 def _spectrum_rows(spectra: pl.DataFrame) -> list[list[str]]:
@@ -130,6 +171,7 @@ def _spectrum_rows(spectra: pl.DataFrame) -> list[list[str]]:
             _number(row["rows"]),
             _number(row["columns"]),
             *(_number(row[key]) for key in ("spectral_norm", "stable_rank", "effective_rank", "alpha", "ks_distance")),
+            "-" if row["error"] is None else f"{row['error']:.1%}",
         ]
         for row in last.iter_rows(named=True)
     ]
@@ -197,15 +239,15 @@ def _json(found: Result, tables: dict[str, pl.DataFrame], **more: Any) -> str:
     return json.dumps(told, indent=2, allow_nan=False)
 
 
-def _table(found: Result, table: _Table, shown: Callable[[str], str]) -> str:
+def _table(found: Result, table: _Table, shown: Callable[[str], str], tensors: bool) -> str:
     from analysis.diff import Diff
 
-    return (
-        _diff_told(found, table, shown) if isinstance(found, Diff) else _told(cast("Checkpoints", found), table, shown)
-    )
+    if isinstance(found, Diff):
+        return _diff_told(found, table, shown)
+    return _told(cast("Checkpoints", found), table, shown, tensors)
 
 
-def _as_json(found: Result) -> str:
+def _as_json(found: Result, tensors: bool) -> str:  # it has all tensors anyway
     from analysis.diff import Diff
 
     if isinstance(found, Diff):
@@ -214,8 +256,9 @@ def _as_json(found: Result) -> str:
     return _json(read, {"saves": read.saves, "tensors": read.frame, "changes": read.changes, "spectra": read.spectra})
 
 
-TOLD: dict[str, Callable[[Result], str]] = {
-    "table": lambda found: _table(found, _grid, printable),
-    "markdown": lambda found: _table(found, markdown_table, markdown_text),
+#: A result in each format; the second argument says whether every tensor of the last save is listed.
+TOLD: dict[str, Callable[[Result, bool], str]] = {
+    "table": lambda found, tensors: _table(found, _grid, printable, tensors),
+    "markdown": lambda found, tensors: _table(found, markdown_table, markdown_text, tensors),
     "json": _as_json,
 }

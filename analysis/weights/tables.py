@@ -56,9 +56,10 @@ def _told(kept: Kept) -> tuple[object, ...]:
 
 
 def _weights(saves: Sequence[Kept]) -> list[int]:
-    """Elements of the weights of each save."""
-    rows = _numbered([kept.statistics for kept in saves], "role", "elements").filter(pl.col("role") == "weights")
-    return [sum(table[0]) for table in _of_each(rows, len(saves), "elements")]
+    """Elements of the weights of each save: also those of quantised ones, but neither counters nor statistics."""
+    rows = _numbered([kept.statistics for kept in saves], "role", "parameter", "elements")
+    rows = rows.filter(pl.col("role") == "weights")
+    return [sum(table[0]) for table in _of_each(_no_buffers(rows), len(saves), "elements")]
 
 
 def _norms(saves: Sequence[Kept]) -> list[float | None]:
@@ -99,8 +100,12 @@ def _of_each(rows: pl.DataFrame, count: int, *columns: str) -> list[tuple[list[A
 def _learned(rows: pl.DataFrame, dtype: str) -> pl.DataFrame:
     """Rows of what training moves: counters and statistics of normalisation are none of it."""
     counted = [name for name, kind in DTYPES.items() if kind.kind in ("integer", "boolean")]
+    return _no_buffers(rows.filter(~pl.col(dtype).is_in(counted)))
+
+
+def _no_buffers(rows: pl.DataFrame) -> pl.DataFrame:
     buffers = [name for name in rows["parameter"].unique() if is_buffer(name)]
-    return rows.filter(~pl.col(dtype).is_in(counted) & ~pl.col("parameter").is_in(buffers))
+    return rows.filter(~pl.col("parameter").is_in(buffers))
 
 
 def frame_of(readings: Iterable[Reading]) -> pl.DataFrame:

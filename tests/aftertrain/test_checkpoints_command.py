@@ -63,6 +63,7 @@ def test_a_difference_is_a_check_with_a_bar(pair: tuple[Path, Path], capsys: pyt
         (["--max-drift", "0.1"], "--max-drift needs --against"),
         (["--against", "b.safetensors", "--run", "log"], "--run does not go with --against"),
         (["--against", "b.safetensors", "--spectra"], "--spectra does not go with --against"),
+        (["--against", "b.safetensors", "--tensors"], "--tensors does not go with --against"),
         (["--against", "b.safetensors", "--verify"], "--verify does not go with --against"),
         (["--against", "b.safetensors", "--max-drift", "-1"], "--max-drift: max_drift: expected a ratio"),
         (["--against", "nothing.pt"], "no such file or folder"),
@@ -111,6 +112,39 @@ def test_a_tensor_that_leaves_zero_is_called_so(tmp_path: Path, capsys: pytest.C
     main(["checkpoints", b, "--against", a, "--format", "json"])
     ratios = [one["update_ratio"] for one in json.loads(capsys.readouterr().out)["tensors"]]
     assert ratios == [1.0, None]
+
+
+def test_a_single_checkpoint_lists_its_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"fc.weight": torch.tensor([[3.0, 4.0], [0.0, 0.0]]), "fc.bias": torch.tensor([1.0, torch.nan])}
+    save_file(state, tmp_path / "m.safetensors")
+    main(["checkpoints", str(tmp_path / "m.safetensors")])
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.split("\n") if "float32" in line}
+    assert rows["fc.weight"] == ["float32", "2x2", "1.75", "1.785", "5", "0", "4", "50.00%", "1"]
+    assert rows["fc.bias"][-2:] == ["1", "NaN"]
+
+
+def test_all_tensors_are_listed_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({f"layer.{n}": torch.full((2, 2), n + 1.0) for n in range(50)}, tmp_path / "m.safetensors")
+    main(["checkpoints", str(tmp_path / "m.safetensors")])
+    told = capsys.readouterr().out
+    assert told.count("layer.") == 40 and "(10 more tensors; --tensors lists all)" in told
+    main(["checkpoints", str(tmp_path / "m.safetensors"), "--tensors"])
+    assert capsys.readouterr().out.count("layer.") == 50
+
+
+def test_the_tensors_of_a_series_are_those_of_its_last_save(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["checkpoints", str(samples / "classifier-healthy")])
+    assert "model.first.weight" not in capsys.readouterr().out
+    main(["checkpoints", str(samples / "classifier-healthy"), "--tensors"])
+    assert capsys.readouterr().out.count("model.first.weight") == 1
+
+
+def test_what_was_not_judged_is_said_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"fc.weight": torch.ones(2, 2)}, tmp_path / "m.safetensors")
+    main(["checkpoints", str(tmp_path / "m.safetensors"), "--verify"])
+    told = capsys.readouterr().out
+    assert "not judged: weight-drift, frozen-layer (one save alone does not show what moves)" in told
+    assert "not judged: checkpoint-corrupt (" in told
 
 
 def test_settings_of_the_project_count(samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
