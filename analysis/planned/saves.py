@@ -9,17 +9,16 @@ import numpy as np
 import polars as pl
 
 from analysis.findings import Finding, NotApplicable
+from analysis.planned.log_end import BY_ONE, log_end
 from parsers.run import Run
 from parsers.tables.events import payload_object
 
-__all__ = ["MISMATCH", "Save", "judge_saves", "saves_of"]
+__all__ = ["MISMATCH", "Save", "counts_steps_alike", "judge_saves", "saves_of"]
 
 MISMATCH = "checkpoint-mismatch"
 #: A word for steps before the number says what it counts; after `checkpoint` alone it may be an epoch.
 _STEP = re.compile(r"(?:^|[^a-z])(?:global_?step|steps?|iter(?:ation)?s?)[-_=]?0*(\d+)(?!\d|\.\d)", re.IGNORECASE)
 _PLAIN = re.compile(r"(?:^|[^a-z])(?:checkpoint|ckpt)[-_]?0*(\d+)(?!\d|\.\d)", re.IGNORECASE)
-#: A counter may be read before or after it is raised.
-_BY_ONE = 1
 #: A number so near the recorded step is meant as one.
 _NEAR = 0.1
 #: From so many saves, of which all but a fifth are at logged steps, the others are told.
@@ -37,7 +36,7 @@ class Save:
     @property
     def off(self) -> bool:
         """Whether name and record differ by more than the counting of one step."""
-        return self.named is not None and abs(self.named - self.step) > _BY_ONE
+        return self.named is not None and abs(self.named - self.step) > BY_ONE
 
 
 def saves_of(run: Run) -> list[Save]:
@@ -51,11 +50,16 @@ def saves_of(run: Run) -> list[Save]:
         sure, plain = _STEP.findall(name), _PLAIN.findall(name)
         number = int((sure or plain)[-1]) if sure or plain else None
         found.append((int(step), path, number, bool(sure)))
-    agree = sum(1 for step, _, number, _ in found if number is not None and abs(number - step) <= _BY_ONE)
+    agree = sum(1 for step, _, number, _ in found if number is not None and abs(number - step) <= BY_ONE)
     return [
         Save(step, path, number if number is not None and (sure or _is_step(number, step, agree)) else None)
         for step, path, number, sure in found
     ]
+
+
+def counts_steps_alike(run: Run) -> bool:
+    """Whether the records of a log count the same steps as the names of its saves; of other formats it is unknown."""
+    return run.format.split("+")[0] in ("aftertrain", "huggingface")
 
 
 def _is_step(number: int, step: int, agree: int) -> bool:
@@ -113,25 +117,25 @@ def _misnamed(run: Run, saves: list[Save]) -> list[Finding]:
 
 def _beyond(run: Run, saves: list[Save]) -> list[Finding]:
     """Saves after the last number of the log."""
-    rows = run.catalogue.drop_nulls("last_step")
-    if rows.is_empty():
+    end = log_end(run)
+    late = [] if end is None else [save for save in saves if not end.reaches(save.step)]
+    if end is None or not late:
         return []
-    longest = rows.sort("count", descending=True).row(0, named=True)
-    every = (longest["last_step"] - longest["first_step"]) / max(longest["count"] - 1, 1)
-    last = int(rows["last_step"].max())  # type: ignore[arg-type]
-    late = [save for save in saves if save.step > last + max(every, 1) + _BY_ONE]
-    if not late:
-        return []
-    counted = run.format.split("+")[0] in ("aftertrain", "huggingface")
+    counted = counts_steps_alike(run)
     return [
         Finding(
             MISMATCH,
             "warning" if counted else "info",
             run.name,
-            f"{late[-1].path} was saved at step {late[-1].step:,}, and the log ends at step {last:,}",
+            f"{late[-1].path} was saved at step {late[-1].step:,}, and the log ends at step {end.last:,}",
             first_step=late[0].step,
             last_step=late[-1].step,
-            evidence={"late": len(late), "checkpoints": len(saves), "last_logged_step": last, "record_every": every},
+            evidence={
+                "late": len(late),
+                "checkpoints": len(saves),
+                "last_logged_step": end.last,
+                "record_every": end.every,
+            },
             causes=(
                 "the checkpoint is of another run in the same folder, or of an attempt whose log is gone",
                 "the end of the log was lost",

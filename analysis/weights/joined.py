@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.planned.log_end import BY_ONE, log_end
 from parsers.naming.role_layout import SeriesRole
 from parsers.run import Run
 
@@ -16,8 +17,6 @@ __all__ = ["JOINED", "join_log", "series_of"]
 
 #: The loss of single batches swings; so many rows up to the save give its level (their median).
 _ROWS = 20
-#: A counter may be read before or after it is raised.
-_BY_ONE = 1
 #: What saves are compared by where a run has no evaluation loss, and of which of it more is better.
 _SCORES = ("perplexity", "error_rate", "accuracy", "reward")
 _HIGHER = frozenset({"accuracy", "reward"})
@@ -51,7 +50,7 @@ class _Series:
         rows = int(np.searchsorted(self.steps, step, side="right"))
         if rows and self.steps[rows - 1] == step:
             return rows
-        return int(np.searchsorted(self.steps, step + _BY_ONE, side="right"))
+        return int(np.searchsorted(self.steps, step + BY_ONE, side="right"))
 
 
 def join_log(run: Run | None, steps: Sequence[int | None], *, sound: Sequence[bool] | None = None) -> pl.DataFrame:
@@ -75,13 +74,13 @@ def join_log(run: Run | None, steps: Sequence[int | None], *, sound: Sequence[bo
     loss = series_of(run, run.roles["train_loss"].series, finite=False)
     rate = series_of(run, run.roles["learning_rate"].series)
     judged, higher = _evaluation(run)
-    last = _reach(run)
+    end = log_end(run)
     rows: list[tuple[object, ...]] = []
     for step in steps:
         if step is None:
             rows.append((None, None, None, None, None, None, None, None))
             continue
-        known = None if last is None else step <= last
+        known = None if end is None else end.reaches(step)
         value, at = _last(judged, step)
         named = judged.name if judged is not None and at is not None else None
         rows.append((step, known, _level(loss, step), value, named, at, _last(rate, step)[0], None))
@@ -89,19 +88,8 @@ def join_log(run: Run | None, steps: Sequence[int | None], *, sound: Sequence[bo
     return joined.with_columns(best=_best(joined, higher, [True] * len(steps) if sound is None else sound))
 
 
-def _reach(run: Run) -> float | None:
-    """The last step that the log may speak of: its last record, and the time to the next that was not made any more."""
-    rows = run.catalogue.drop_nulls("last_step")
-    if rows.is_empty():
-        return None
-    longest = rows.sort("count", descending=True).row(0, named=True)
-    every = (longest["last_step"] - longest["first_step"]) / max(longest["count"] - 1, 1)
-    last = max(float(step) for step in rows["last_step"])
-    return last + max(float(every), _BY_ONE)
-
-
 def series_of(run: Run, chosen: SeriesRole | None, *, finite: bool = True) -> _Series | None:
-    """The values of a series that have a step, in the order of their steps; None where there are none."""
+    """The values of a series that have a step, in the order of steps (of one step as logged); None where none are."""
     if chosen is None:
         return None
     rows = run.series(chosen.metric, split=chosen.split)

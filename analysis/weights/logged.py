@@ -10,15 +10,14 @@ import polars as pl
 
 from analysis.findings import Finding
 from analysis.kinds import KINDS
+from analysis.planned.log_end import log_end
+from analysis.planned.saves import counts_steps_alike
 from analysis.planned.saves import saves_of as recorded_saves
 from eventstream.digests import bytes_of, digest_of, state_of
 from parsers.run import Run
 from parsers.tables.events import payload_object
 
 __all__ = ["unlike_the_log"]
-
-#: Formats whose records count the same steps as the names of their saves.
-_COUNTED = ("aftertrain", "huggingface")
 
 
 def unlike_the_log(run: Run | None, saves: pl.DataFrame, *, verify: bool) -> list[Finding]:
@@ -34,24 +33,24 @@ def unlike_the_log(run: Run | None, saves: pl.DataFrame, *, verify: bool) -> lis
 
 
 def _unknown(run: Run, saves: pl.DataFrame) -> Iterator[Finding]:
-    recorded = {save.step for save in recorded_saves(run)}
+    end, recorded = log_end(run), {save.step for save in recorded_saves(run)}
     late = saves.filter(~pl.col("in_log") & ~pl.col("step").is_in(sorted(recorded)))
-    if late.is_empty():
+    if end is None or late.is_empty():
         return
     steps = late["step"].to_list()
     names = ", ".join(late["save"].to_list()[:3])
     yield Finding(
         "checkpoint-mismatch",
-        "warning" if run.format.split("+")[0] in _COUNTED else "info",
+        "warning" if counts_steps_alike(run) else "info",
         run.name,
-        f"{len(steps)} of {saves.height} saves lie beyond the end of the log at step {run.last_step:,}: {names}",
+        f"{len(steps)} of {saves.height} saves lie beyond the end of the log at step {end.last:,}: {names}",
         first_step=min(steps),
         last_step=max(steps),
         evidence={
             "what": "saves beyond the log",
             "late": len(steps),
             "checkpoints": saves.height,
-            "last_logged_step": run.last_step,
+            "last_logged_step": end.last,
         },
         causes=(
             "the saves are of another run in the same folder, or of an attempt whose log is gone",

@@ -15,6 +15,7 @@ from analysis.limits import Gauge
 from analysis.weights.averages import stated_decay
 from analysis.weights.between_saves import findings_between
 from analysis.weights.counters import weighed_together
+from analysis.weights.joined import series_of
 from analysis.weights.one_save import findings_of_save
 from analysis.weights.saved import Saved, is_buffer, told_once
 from analysis.weights.several import groups, several_differences, several_statistics
@@ -271,12 +272,8 @@ def _is_next(before: Saved, saved: Saved) -> bool:
 
 def _rates(log: Run | None) -> Mapping[int, float] | None:
     """Learning rates by the step at which they were logged."""
-    chosen = None if log is None else log.roles["learning_rate"].series
-    if log is None or chosen is None:
-        return None
-    rows = log.series(chosen.metric, split=chosen.split).filter(pl.col("tag") == chosen.tag)
-    rows = rows.drop_nulls(["step", "value"]).filter(pl.col("value").is_finite())
-    return dict(zip(rows["step"].to_list(), rows["value"].to_list(), strict=True))
+    rates = None if log is None else series_of(log, log.roles["learning_rate"].series)
+    return None if rates is None else dict(zip(rates.steps.tolist(), rates.values.tolist(), strict=True))
 
 
 def _spectra(checkpoint: Checkpoint) -> pl.DataFrame:

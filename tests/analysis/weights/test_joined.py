@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.weights.joined import JOINED, join_log
+from analysis.weights.joined import JOINED, join_log, series_of
 from parsers.finish import finish
 from parsers.run import Run
 
@@ -82,6 +82,15 @@ def test_values_that_are_not_finite_are_left_out():
     run = run_of(loss={0: 1.0, 1: 1.0, 2: math.nan, 3: 1.0}, eval_loss={1: 1.0, 2: math.nan})
     joined = join_log(run, [3])
     assert (joined["loss"].item(), joined["eval"].item()) == (1.0, 1.0)
+
+
+def test_values_of_a_series_stand_in_the_order_of_steps_and_those_of_one_step_as_logged():
+    rows = [("lr", 30, 0.3), ("lr", 10, 0.1), ("lr", None, 0.9), ("lr", 20, math.nan), ("lr", 10, 0.2)]
+    schema = {"tag": pl.String, "step": pl.Int64, "value": pl.Float64}
+    run = finish("r", "r.jsonl", "jsonl", pl.DataFrame(rows, schema=schema, orient="row"))
+    found = series_of(run, run.roles["learning_rate"].series)
+    assert found is not None
+    assert (found.steps.tolist(), found.values.tolist()) == ([10, 10, 30], [0.1, 0.2, 0.3])
 
 
 @given(
