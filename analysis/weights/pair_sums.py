@@ -113,8 +113,9 @@ def plain_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
     found.unit = _unit(x, y)
     x, y = x / found.unit, y / found.unit
     d = y - x
+    # Threads of BLAS spin while they wait for one another, and where others work too that is most of the time.
     found.aa, found.bb, found.dd, found.ad, found.ab = (
-        float(p @ q) for p, q in ((x, x), (y, y), (d, d), (x, d), (x, y))
+        float(np.einsum("i,i->", p, q)) for p, q in ((x, x), (y, y), (d, d), (x, d), (x, y))
     )
     return found
 
