@@ -22,6 +22,7 @@ from analysis.weights.several import groups, several_differences, several_statis
 from analysis.weights.unread import GONE, changed_meanwhile, judged_while_there, with_unread
 from eventstream.errors import InputError, unknown_name
 from parsers.checkpoints.checkpoint import Checkpoint, Damage
+from parsers.checkpoints.mapped import MappedFiles
 from parsers.checkpoints.opening import open_checkpoint
 from parsers.checkpoints.series import Save
 from parsers.checkpoints.tensors import Role
@@ -33,6 +34,8 @@ from parsers.run import Run
 __all__ = ["Kept", "Reading", "read_series"]
 
 Progress = Callable[[int, int, str], None]
+#: Formats of what was never opened: no reader for it, a link out of the folder, no right to, or gone.
+_UNREAD = ("unread", "unknown", "link", GONE)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,17 @@ class Kept:
     spectra: pl.DataFrame | None = field(default=None, repr=False)
     #: Whether it has checksums that were compared; None where nobody asked for it, or it was deleted meanwhile.
     checksums: bool | None = None
+    #: Its files, closed, which know whether they still are what they were when they were read.
+    files: MappedFiles = field(default_factory=MappedFiles, repr=False, compare=False)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether there was anything to read: not a link out of the folder, nor what no reader knows."""
+        return self.format not in _UNREAD
+
+    def still_there(self) -> bool:
+        """Whether its files are what they were: a running training deletes old saves, and writes the last anew."""
+        return os.path.lexists(self.save.path) and not self.files.changed()
 
 
 @dataclass(frozen=True)
@@ -197,8 +211,8 @@ def _has_checksums(checkpoint: Checkpoint) -> bool | None:
 
 
 def _is_unread(checkpoint: Checkpoint) -> bool:
-    """Whether it was never opened (no reader for it, a link out of the folder, no right to), or is gone."""
-    return checkpoint.format in ("unread", "unknown", "link", GONE) or not os.path.lexists(checkpoint.path)
+    """Whether it was never opened, or is gone."""
+    return checkpoint.format in _UNREAD or not os.path.lexists(checkpoint.path)
 
 
 def _saved(save: Save, checkpoint: Checkpoint, table: pl.DataFrame) -> Saved:
@@ -209,7 +223,8 @@ def _kept(save: Save, saved: Saved, changed: pl.DataFrame | None, before: str | 
     one = saved.checkpoint
     measured = _spectra(one) if spectra and not _is_unread(one) else None
     epoch = _epoch(save, one)
-    return Kept(save, saved.at, epoch, one.format, _bytes(one), saved.statistics, changed, before, measured)
+    known = (save, saved.at, epoch, one.format, _bytes(one), saved.statistics)
+    return Kept(*known, changed, before, measured, files=one.mapped)
 
 
 def _bytes(checkpoint: Checkpoint) -> int:
