@@ -11,7 +11,7 @@ import polars as pl
 
 from eventstream.errors import InputError, unknown_name
 from eventstream.mirrors import About, full_tag
-from eventstream.records import encode_numbers, non_finite_name
+from eventstream.records import encode_numbers, strict_number
 from parsers.naming.names import split_tag
 from parsers.run import Run
 
@@ -66,17 +66,19 @@ def _csv(run: Run, target: Path) -> None:
 def _jsonl(run: Run, target: Path) -> None:
     import orjson
 
+    def content(payload: str | None) -> Any:
+        try:
+            return orjson.loads(payload or "null")
+        except orjson.JSONDecodeError:
+            return payload  # damaged, or a text of a foreign writer: kept as it is
+
     with target.open("wb") as file:
         for batch in run.scalars.iter_slices(50_000):
             for row in batch.iter_rows(named=True):
-                file.write(orjson.dumps({k: _plain(v) for k, v in row.items() if v is not None}) + b"\n")
+                file.write(orjson.dumps({k: strict_number(v) for k, v in row.items() if v is not None}) + b"\n")
         for row in run.events.iter_rows(named=True):
-            row["payload"] = orjson.loads(row["payload"])
+            row["payload"] = content(row["payload"])
             file.write(orjson.dumps({k: v for k, v in row.items() if v is not None}) + b"\n")
-
-
-def _plain(value: object) -> object:
-    return non_finite_name(value) if isinstance(value, float) and value - value != 0 else value
 
 
 def _tensorboard(run: Run, target: Path) -> None:

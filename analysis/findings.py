@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import polars as pl
 
 from analysis.kinds import KINDS
 from eventstream.errors import unknown_name
-from eventstream.records import non_finite_name
+from eventstream.records import strict_number
 
 __all__ = ["SEVERITIES", "Finding", "NotApplicable", "Severity", "Status", "findings_frame", "status_of"]
 
@@ -69,7 +68,7 @@ class Finding:
             "first_step": self.first_step,
             "last_step": self.last_step,
             "message": self.message,
-            "evidence": {k: _strict(v) for k, v in self.evidence.items()},
+            "evidence": {k: strict_number(v) for k, v in self.evidence.items()},
             "causes": list(self.causes),
             "suggestions": list(self.suggestions),
         }
@@ -119,7 +118,3 @@ def findings_frame(findings: Iterable[Finding]) -> pl.DataFrame:
         for f in findings
     ]
     return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _strict(value: float | int | str | bool | None) -> float | int | str | bool | None:
-    return non_finite_name(value) if isinstance(value, float) and not math.isfinite(value) else value

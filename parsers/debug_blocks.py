@@ -21,7 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from eventstream.errors import InputError
-from eventstream.records import non_finite_name
+from eventstream.records import strict_number
 from parsers.finish import Reject, finish
 from parsers.run import Run
 from parsers.schema import EVENTS
@@ -334,18 +334,14 @@ def _payload(block: _Block) -> str:
     weights: dict[str, float | str] = {}
     for (component, what), (value, _) in block.numbers.items():
         if not component:
-            whole[what] = _strict(value)
+            whole[what] = strict_number(value)
         elif block.name == "CURRICULUM":
-            weights[component] = _strict(value)
+            weights[component] = strict_number(value)
         else:
-            parts.setdefault(component, {})[what] = _strict(value)
+            parts.setdefault(component, {})[what] = strict_number(value)
     if block.name == "CURRICULUM":
         whole["weights"] = weights
     elif parts:
         whole["components"] = parts
     whole["decimals"] = {_path(block, key): d for key, (_, d) in block.numbers.items() if d is not None}
     return json.dumps(whole, allow_nan=False)
-
-
-def _strict(value: float) -> float | str:
-    return value if math.isfinite(value) else non_finite_name(value)

@@ -40,6 +40,16 @@ def test_jsonl_keeps_the_events(run: Run, tmp_path: Path):
     assert '"kind":"note"' in text and '"text":"hello"' in text
 
 
+@pytest.mark.parametrize(("payload", "kept"), [("CUDA out of memory", "CUDA out of memory"), ("{", "{"), ("[1]", [1])])
+def test_jsonl_keeps_a_payload_that_is_no_object_as_it_is(payload: str, kept: object, tmp_path: Path):
+    events = pl.DataFrame({"kind": ["note"], "step": [3], "payload": [payload]})
+    run = finish(
+        "demo", "demo", "aftertrain", pl.DataFrame({"tag": ["loss"], "step": [1], "value": [math.nan]}), events=events
+    )
+    told = [json.loads(line) for line in convert(run, tmp_path / "out.jsonl").read_text().splitlines()]
+    assert told[0]["value"] == "NaN" and (told[1]["kind"], told[1]["payload"]) == ("note", kept)
+
+
 def test_jsonl_gives_back_every_row_and_event_and_nothing_else(tmp_path: Path):
     source = tmp_path / "odd.jsonl"  # without times, so that rows leave columns out
     rows = [{"step": k, "train/loss": 1 / k, "train/a": {"b": k}} for k in range(1, 6)]

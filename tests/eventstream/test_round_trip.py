@@ -7,11 +7,12 @@ import math
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstream.recorder import Recorder
-from eventstream.records import decode_number, encode_numbers
+from eventstream.records import decode_number, encode_numbers, strict_number
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 VALUES = st.one_of(
@@ -87,6 +88,12 @@ def test_any_payload_survives_as_strict_json_and_sealed(payload, lines_of, rows_
 def test_a_float_decodes_to_itself(value, equal):
     text = json.dumps(encode_numbers(value), allow_nan=False)
     assert equal(decode_number(json.loads(text)), value)
+
+
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@given(value=st.one_of(VALUES, st.booleans(), NAMES, st.sampled_from([np.float64("nan"), np.float64(0.5), "NaN"])))
+def test_one_plain_value_is_written_as_it_is_inside_a_payload(value):
+    assert json.dumps(strict_number(value), allow_nan=False) == json.dumps(encode_numbers(value), allow_nan=False)
 
 
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
