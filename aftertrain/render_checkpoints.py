@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +10,7 @@ import polars as pl
 
 from aftertrain.fitted import fitted, terminal_width
 from aftertrain.render import markdown_table, markdown_text, printable
+from eventstream.records import encode_numbers
 
 if TYPE_CHECKING:
     from analysis.checkpoints import Checkpoints
@@ -214,19 +214,8 @@ def _diff_told(found: Diff, table: _Table, shown: Callable[[str], str]) -> str:
     return "\n".join(lines)
 
 
-def _strict(value: Any) -> Any:
-    """NaN and infinities as strings: JSON has none."""
-    from eventstream.records import non_finite_name
-
-    if isinstance(value, dict):
-        return {key: _strict(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_strict(one) for one in value]
-    return non_finite_name(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _json(found: Result, tables: dict[str, pl.DataFrame], **more: Any) -> str:
-    listed = {name: _strict(table.to_dicts()) for name, table in tables.items()}
+    listed = {name: encode_numbers(table.to_dicts()) for name, table in tables.items()}
     told = {
         "version": 1,
         "status": found.status,
