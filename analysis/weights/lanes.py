@@ -25,6 +25,7 @@ __all__ = [
     "load",
     "magnitude",
     "prefetch",
+    "spread",
 ]
 
 #: Numbers in a vector: a line of the cache of single precision.
@@ -92,6 +93,13 @@ def magnitude(builder: Any, vector: Any) -> Any:
     longs = ir.VectorType(_LONG, vector.type.count)
     rest = ir.Constant(longs, [(1 << 63) - 1] * vector.type.count)
     return builder.bitcast(builder.and_(builder.bitcast(vector, longs), rest), vector.type)
+
+
+def spread(builder: Any, value: Any) -> Any:
+    """A vector of one double that is known only when it runs."""
+    nothing = ir.Constant(_DOUBLES, ir.Undefined)
+    everywhere = ir.Constant(ir.VectorType(_INT, _DOUBLES.count), [0] * _DOUBLES.count)
+    return builder.shuffle_vector(builder.insert_element(nothing, value, _INT(0)), nothing, everywhere)
 
 
 def dots(builder: Any, a: Sequence[Any], b: Sequence[Any]) -> Any:

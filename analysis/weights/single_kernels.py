@@ -13,11 +13,23 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from analysis.weights.lanes import CHUNK, INTEGERS, LANES, SINGLES, Accumulator, dots, doubles, integer, integers, load
+from analysis.weights.lanes import (
+    CHUNK,
+    INTEGERS,
+    LANES,
+    SINGLES,
+    Accumulator,
+    dots,
+    doubles,
+    integer,
+    integers,
+    load,
+    spread,
+)
 from analysis.weights.sweep_kernels import NAN, join_block, sums_of
 from parsers.tables.compiled import compiled
 
-__all__ = ["KINDS", "sweep_single", "unpair", "widen"]
+__all__ = ["KINDS", "NOWHERE", "sweep_single", "unpair", "widen"]
 
 Totals = NDArray[np.float64]
 Patterns = NDArray[np.unsignedinteger[Any]]
@@ -25,47 +37,59 @@ Tallies = NDArray[np.uint32]
 
 #: Signs and exponents of single precision: 9 bits above those of the mantissa.
 KINDS, _KIND, _MANTISSA = 512, 9, 23
+#: The last place of a table of pairs, where none belongs.
+NOWHERE = KINDS * KINDS
 #: Numbers about whose mean sums are taken, and of which that mean is guessed, so that nothing cancels.
 _BLOCK, _PILOT = 16_384, 64
+#: Share of a mean's square in the mean square up to which sums about 0 serve as well as about the mean.
+_NEAR = 0.1
 #: Vectors of places that wait to be counted: each is read back one chunk after it was written.
 _ROOM = 4
 _ONE = np.uint32(1)
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
-def _take(typing_context: Any, patterns: Any, start: Any, chunks: Any, shift: Any, pairs: Any, found: Any) -> Any:
-    """Sums of the first four powers about `shift`, least and largest of 32 * `chunks` numbers go into `found`; their
-    signs and exponents are counted in `pairs`, two numbers at a time.
+def _loop(*, shifted: bool) -> Any:
+    """The loop over a block; without a shift it has a tenth less to do."""
 
-    A NaN or an infinity among them makes the first sum one, and is never an extreme (NaN) or is one (infinity).
-    """
+    @intrinsic  # type: ignore[untyped-decorator]  # numba has no types
+    def take(typing_context: Any, patterns: Any, start: Any, chunks: Any, shift: Any, pairs: Any, found: Any) -> Any:
+        """Sums of the first four powers about `shift`, least and largest of 32 * `chunks` numbers go into `found`;
+        their signs and exponents are counted in `pairs`, two numbers at a time.
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, begin, count, about, tallies, out = arguments
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        table = context.make_array(signature.args[4])(context, builder, tallies).data
-        into = context.make_array(signature.args[5])(context, builder, out).data
-        first, width = builder.gep(data, [begin]), signature.args[0].dtype.bitwidth
-        sums = [Accumulator(builder, 0.0) for _ in range(4)]
-        least, largest = Accumulator(builder, np.inf, SINGLES), Accumulator(builder, -np.inf, SINGLES)
-        room = cgutils.alloca_once(builder, INTEGERS, size=integer(_ROOM))
-        with cgutils.for_range(builder, count) as loop:
-            chunk = load(builder, first, loop.index, width)
-            _note_pairs(builder, chunk, room, loop.index)
-            single = [builder.bitcast(vector, SINGLES) for vector in chunk]
-            least.extend(single, "<")
-            largest.extend(single, ">")
-            _add_powers(builder, doubles(builder, chunk), about, sums)
-            with cgutils.if_likely(builder, builder.icmp_signed(">", loop.index, integer(0))):
+        A NaN or an infinity among them makes the first sum one, and is never an extreme (NaN) or is one (infinity).
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, begin, count, about, tallies, out = arguments
+            data = context.make_array(signature.args[0])(context, builder, array).data
+            table = context.make_array(signature.args[4])(context, builder, tallies).data
+            into = context.make_array(signature.args[5])(context, builder, out).data
+            first, width = builder.gep(data, [begin]), signature.args[0].dtype.bitwidth
+            sums = [Accumulator(builder, 0.0) for _ in range(4)]
+            least, largest = Accumulator(builder, np.inf, SINGLES), Accumulator(builder, -np.inf, SINGLES)
+            room = cgutils.alloca_once(builder, INTEGERS, size=integer(_ROOM))
+            # nothing waits before the first chunk, and a branch in the loop would keep sums and counts apart
+            builder.store(integers(NOWHERE), builder.gep(room, [integer(_ROOM - 1)]))
+            with cgutils.for_range(builder, count) as loop:
+                chunk = load(builder, first, loop.index, width)
+                _note_pairs(builder, chunk, room, loop.index)
+                single = [builder.bitcast(vector, SINGLES) for vector in chunk]
+                least.extend(single, "<")
+                largest.extend(single, ">")
+                _add_powers(builder, doubles(builder, chunk), about if shifted else None, sums)
                 _count_noted(builder, room, builder.sub(loop.index, integer(1)), table)
-        with cgutils.if_likely(builder, builder.icmp_signed(">", count, integer(0))):
             _count_noted(builder, room, builder.sub(count, integer(1)), table)
-        extremes = [builder.fpext(one, ir.DoubleType()) for one in (least.extreme("<"), largest.extreme(">"))]
-        for place, value in enumerate([*(one.total() for one in sums), *extremes]):
-            builder.store(value, builder.gep(into, [integer(place)]))
-        return context.get_dummy_value()
+            extremes = [builder.fpext(one, ir.DoubleType()) for one in (least.extreme("<"), largest.extreme(">"))]
+            for place, value in enumerate([*(one.total() for one in sums), *extremes]):
+                builder.store(value, builder.gep(into, [integer(place)]))
+            return context.get_dummy_value()
 
-    return types.void(patterns, types.intp, types.intp, types.float64, pairs, found), generate
+        return types.void(patterns, types.intp, types.intp, types.float64, pairs, found), generate
+
+    return take
+
+
+_take, _take_about_zero = _loop(shifted=True), _loop(shifted=False)
 
 
 def _note_pairs(builder: Any, chunk: tuple[Any, Any], room: Any, index: Any) -> None:
@@ -88,12 +112,10 @@ def _count_noted(builder: Any, room: Any, index: Any, table: Any) -> None:
             builder.store(builder.add(builder.load(slot), ir.IntType(32)(1)), slot)
 
 
-def _add_powers(builder: Any, numbers: list[Any], about: Any, sums: list[Accumulator]) -> None:
-    vector = numbers[0].type
-    alone = builder.insert_element(ir.Constant(vector, ir.Undefined), about, ir.IntType(32)(0))
-    nowhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    shift = builder.shuffle_vector(alone, ir.Constant(vector, ir.Undefined), nowhere)
-    d = [builder.fsub(one, shift) for one in numbers]
+def _add_powers(builder: Any, d: list[Any], about: Any, sums: list[Accumulator]) -> None:
+    if about is not None:
+        shift = spread(builder, about)
+        d = [builder.fsub(one, shift) for one in d]
     squares = [builder.fmul(one, one) for one in d]
     first = builder.fadd(builder.fadd(d[0], d[1]), builder.fadd(d[2], d[3]))
     powers = (first, dots(builder, d, d), dots(builder, squares, d), dots(builder, squares, squares))
@@ -106,7 +128,8 @@ def sweep_single(  # pragma: no cover - compiled
     patterns: Patterns, singles: Tallies, pairs: Tallies, totals: Totals, extremes: Totals
 ) -> None:
     """Take numbers into `totals`, their least and largest into `extremes`, and count them by sign and exponent: in
-    `pairs` two at a time (512 times the one's and the other's), in `singles` those left over.
+    `pairs` two at a time (512 times the one's and the other's; its place NOWHERE means nothing), in `singles` those
+    left over.
 
     `patterns` are of 32 bits, or of 16, which are the upper half of 32. Zeros are not told apart (see `count_zeros`).
     """
@@ -114,17 +137,16 @@ def sweep_single(  # pragma: no cover - compiled
     wide = np.empty(_BLOCK, np.uint32)
     for start in range(0, len(patterns), _BLOCK):
         stop = min(start + _BLOCK, len(patterns))
-        widen(patterns[start : min(start + _PILOT, stop)], wide)
-        shift = 0.0
-        pilot = min(_PILOT, stop - start)
-        for number in wide[:pilot].view(np.float32):
-            shift += np.float64(number)
+        shift = _shift(patterns[start : min(start + _PILOT, stop)], wide)
         chunks = (stop - start) // CHUNK
-        _take(patterns, start, chunks, shift / pilot, pairs, found)
+        if shift == 0:
+            _take_about_zero(patterns, start, chunks, shift, pairs, found)
+        else:
+            _take(patterns, start, chunks, shift, pairs, found)
         whole = start + chunks * CHUNK
         if chunks:
             if np.isfinite(found[0]):
-                join_block(totals, whole - start, (shift / pilot, found[0], found[1], found[2], found[3]))
+                join_block(totals, whole - start, (shift, found[0], found[1], found[2], found[3]))
                 extremes[0] = min(extremes[0], found[4])
                 extremes[1] = max(extremes[1], found[5])
             else:
@@ -133,6 +155,18 @@ def sweep_single(  # pragma: no cover - compiled
             _take_finite(patterns[whole:stop], wide, totals, extremes)
             for i in range(whole, stop):
                 singles[_wide(patterns[i]) >> np.uint32(_MANTISSA)] += _ONE
+
+
+@compiled
+def _shift(pilot: Patterns, wide: Tallies) -> float:  # pragma: no cover - compiled
+    """The mean of some numbers; 0 where it is small beside their spread, so that sums about 0 lose nothing."""
+    widen(pilot, wide)
+    total = squares = 0.0
+    for number in wide[: len(pilot)].view(np.float32):
+        total += np.float64(number)
+        squares += np.float64(number) * np.float64(number)
+    mean = total / len(pilot)
+    return 0.0 if mean * mean <= _NEAR * squares / len(pilot) else mean
 
 
 @compiled

@@ -63,6 +63,20 @@ def test_compiled_sweeps_say_what_numpy_says(dtype: str, length: int, seed: int,
     same_moments(moments_of_part(raw, tensor), slow)
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.2, -0.3, 0.4, 5.0, -100.0])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sums_lose_nothing_wherever_the_mean_lies(dtype: str, mean: float) -> None:
+    drawn = (np.random.default_rng(0).normal(size=100_003) + mean).astype("f4")
+    raw = (drawn.view("u4") >> 16).astype("u2") if dtype == "bfloat16" else drawn
+    tensor = Tensor("w", dtype, drawn.shape, None)
+    x = numbers(raw, tensor).astype(np.longdouble)
+    found = moments_of_part(raw, tensor)
+    d = x - x.mean()
+    assert found.average == pytest.approx(float(x.mean()), rel=1e-13, abs=1e-14)
+    assert found.deviation == pytest.approx(float(np.sqrt((d**2).mean())), rel=1e-13)
+    assert found.kurtosis == pytest.approx(float((d**4).mean() / (d**2).mean() ** 2) - 3, rel=1e-11, abs=1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["float16", "bfloat16", "int16", "uint16"]), LENGTHS, st.integers(0, 2**31), st.integers(0, 5))
 def test_counted_words_say_what_numpy_says_wherever_they_begin(dtype: str, length: int, seed: int, lead: int) -> None:
