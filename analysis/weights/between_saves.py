@@ -11,6 +11,7 @@ from analysis.limits import Gauge
 from analysis.weights.averages import averages_across, swapped_in
 from analysis.weights.buffers import running_statistics
 from analysis.weights.counters import counters_across
+from analysis.weights.dead_rows import dead_rows_of
 from analysis.weights.dead_units import dead_units_between
 from analysis.weights.decayed_layers import decayed_layers
 from analysis.weights.drift import weight_drift
@@ -51,13 +52,14 @@ def findings_between(
     differences = [_of_weights(frame) for frame in differences]
     gauge, meant = Gauge() if gauge is None else gauge, meant_by(plan)
     moves = moves_of(saves, differences)
+    in_the_last = dead_rows_of(saves[-1])
     found: list[Finding] = []
     for n, frame in enumerate(differences):
         before, after = saves[n], saves[n + 1]
         moved = any(marks[n] for marks in moves.moved.values())
         same = same_weights(before, after, frame, run_name)
         found += [*structure(before, after, run_name), *same]
-        found += dead_units_between(before, after, saves[-1], frame.to_dicts(), run_name, gauge)
+        found += dead_units_between(before, after, in_the_last, frame.to_dicts(), run_name, gauge)
         if not swapped_in(before, after):
             found += running_statistics(before, after, moved, run_name)
         before.checkpoint.close()

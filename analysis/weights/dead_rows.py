@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -116,8 +117,12 @@ def has_units(row: dict[str, Any]) -> bool:
     name = row["parameter"]
     known = row["dead_rows"] is not None and not row["dtype"].startswith("complex")
     # Rows of an adapter add to units that its base keeps alive.
-    other = TABLE.search(name) or is_buffer(name) or begins_at_zero(name)
-    return known and row["shape"][0] >= _FEWEST and not other
+    return known and row["shape"][0] >= _FEWEST and not (_is_table(name) or is_buffer(name) or begins_at_zero(name))
+
+
+@lru_cache(maxsize=1 << 16)  # the same names in each of thousands of saves
+def _is_table(name: str) -> bool:
+    return TABLE.search(name) is not None
 
 
 def _zero_rows(saved: Saved, row: dict[str, Any]) -> DeadRows | None:

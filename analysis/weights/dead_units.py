@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from analysis.findings import Finding, Severity
@@ -38,25 +39,35 @@ def dead_units(saved: Saved, run_name: str, gauge: Gauge) -> list[Finding]:
 
 
 def dead_units_between(
-    before: Saved, after: Saved, last: Saved, rows: list[dict[str, Any]], run_name: str, gauge: Gauge
+    before: Saved,
+    after: Saved,
+    in_the_last: Sequence[DeadRows],
+    rows: list[dict[str, Any]],
+    run_name: str,
+    gauge: Gauge,
 ) -> list[Finding]:
     """Layers of which whole rows stand still, or shrink by one factor, while most weights of the others change.
 
-    Layers of which the later save tells by itself, or the last one of the series, are left to it.
+    Layers of which the later save tells by itself, or the last one of the series (whose `dead_rows_of` these are), are
+    left to it.
     """
-    alone: dict[str, float] = {}
-    for one in (*dead_rows_of(last), *dead_rows_of(after)):
-        alone[one.parameter] = max(one.share, alone.get(one.parameter, 0.0))
     # A tensor may have an empty name, by which no weights are known.
     known = before.weights.keys() & after.weights.keys()
     layers = {row["parameter"] for row in after.rows("weights") if has_units(row)} & known
-    dead = []
+    dead: list[tuple[DeadRows, float]] = []
     for row in rows:
         name = row["parameter"]
-        least = gauge.limits.of("dead-units", name, layer_of(name))
-        if name in layers and row["status"] == "changed" and alone.get(name, 0.0) < least:
-            dead.append(dead_rows_between(before, after, row, least))
-    return _findings([one for one in dead if one is not None], before, after, run_name, gauge)
+        if name in layers and row["status"] == "changed":
+            least = gauge.limits.of("dead-units", name, layer_of(name))
+            found = dead_rows_between(before, after, row, least)
+            dead += [] if found is None else [(found, least)]
+    if not dead:  # as a rule, and what the later save tells by itself need not be asked
+        return []
+    alone: dict[str, float] = {}
+    for one in (*in_the_last, *dead_rows_of(after)):
+        alone[one.parameter] = max(one.share, alone.get(one.parameter, 0.0))
+    untold = [one for one, least in dead if alone.get(one.parameter, 0.0) < least]
+    return _findings(untold, before, after, run_name, gauge)
 
 
 def _is_table(saved: Saved, name: str) -> bool:

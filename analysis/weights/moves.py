@@ -87,7 +87,7 @@ def moves_of(saves: Sequence[Saved], differences: Sequence[pl.DataFrame]) -> Mov
     twice = saves[-1].second_names() if saves else set()
     moved: dict[str, list[float | None]] = {name: [None] * len(differences) for name in in_order if name not in twice}
     for n, frame in enumerate(differences):
-        for name, share in frame.select("parameter", "share_changed").iter_rows():
+        for name, share in zip(frame["parameter"].to_list(), frame["share_changed"].to_list(), strict=True):
             if name in moved:
                 moved[name][n] = share
     spans = list(pairwise(saves))

@@ -161,15 +161,16 @@ def same_weights(before: Saved, after: Saved, rows: pl.DataFrame, run_name: str)
     """Two saves of different steps with the same weights, bit by bit: a warning, for nothing was learned between."""
     if before.at is None or after.at is None or after.at <= before.at:
         return []
-    judged = rows.filter(pl.col("status").is_in(["same", "changed"]))
-    changed = judged.filter(pl.col("status") == "changed")["parameter"]
-    if judged.height < rows.height or judged.is_empty() or not all(map(is_buffer, changed)):
+    # Plain lists: a query for each of thousands of pairs takes longer than the few rows that it is about.
+    statuses, names = rows["status"].to_list(), rows["parameter"].to_list()
+    changed = (name for name, status in zip(names, statuses, strict=True) if status == "changed")
+    if not names or not all(one in ("same", "changed") for one in statuses) or not all(map(is_buffer, changed)):
         return []
     said = (
         f"{before.where} and {after.where} hold the same weights, bit by bit: {after.at - before.at:,} "
-        f"{'step' if after.at - before.at == 1 else 'steps'} of training changed none of {judged.height} tensors"
+        f"{'step' if after.at - before.at == 1 else 'steps'} of training changed none of {len(names)} tensors"
     )
-    return [_finding(before, after, run_name, "warning", said, "same weights", judged["parameter"].to_list())]
+    return [_finding(before, after, run_name, "warning", said, "same weights", names)]
 
 
 def _finding(
