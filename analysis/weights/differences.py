@@ -12,14 +12,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.weights.in_order import Job, in_order, most_held
+from analysis.weights.pair_segments import sums_of_each
 from analysis.weights.pair_sums import PairSums, compiled_sums, plain_sums
 from analysis.weights.rows import frame_of_rows
 from analysis.weights.statistics import LARGE, flat_parts, judged_roles
+from analysis.weights.values import numbers
 from eventstream.errors import InputError
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.tensors import Role, Tensor
 
-__all__ = ["DIFFERENCES", "differences", "matched"]
+__all__ = ["COMPARED", "DIFFERENCES", "differences", "matched", "tables_of"]
 
 #: Columns of `differences`; its docstring says what they hold.
 DIFFERENCES = pl.Schema(
@@ -48,13 +50,22 @@ DIFFERENCES = pl.Schema(
         "error": pl.String(),
     }
 )
+#: Roles of the tensors that are compared unless others are asked for.
+COMPARED: tuple[Role, ...] = ("weights", "ema")
 #: Numbers compared at a time: of compiled sweeps, of those that convert before, and by NumPy.
 _SWEPT, _CONVERTED, _PLAIN = 1 << 21, 1 << 17, 1 << 16
 #: Types that are swept as they are stored.
 _AS_STORED = ("bfloat16", "float32", "float64", "complex64", "complex128")
 
 
-@dataclass
+#: Numbers of pairs that are compared together by NumPy, each of fewer than `_TINY`: they lie in the cache.
+_BATCH, _TINY = 1 << 13, 1 << 10
+
+_Found = list[tuple["_Pair", PairSums]]
+_Matched = Sequence[tuple[Tensor | None, Tensor | None]]
+
+
+@dataclass(slots=True, eq=False)
 class _Pair:
     """A tensor of `a`, the one of `b` that it became, and what is known of both."""
 
@@ -62,26 +73,25 @@ class _Pair:
     b: Tensor | None
     sums: PairSums = field(default_factory=PairSums)
     error: str | None = None
+    compared: bool = field(init=False)
+    nbytes: int = field(init=False)
 
-    @property
-    def compared(self) -> bool:
-        return (
-            self.a is not None
-            and self.b is not None
-            and (self.a.shape, self.a.layout, self.a.stored) == (self.b.shape, self.b.layout, self.b.stored)
-            and (self.a.dtype.startswith("complex") == self.b.dtype.startswith("complex"))
+    def __post_init__(self) -> None:
+        a, b = self.a, self.b
+        self.compared = (
+            a is not None
+            and b is not None
+            and (a.shape, a.layout, a.stored) == (b.shape, b.layout, b.stored)
+            and (a.dtype.startswith("complex") == b.dtype.startswith("complex"))
         )
-
-    @property
-    def nbytes(self) -> int:
-        return sum(one.nbytes for one in (self.a, self.b) if one is not None) if self.compared else 0
+        self.nbytes = sum(one.nbytes for one in (a, b) if one is not None) if self.compared else 0
 
 
 def differences(
     a: Checkpoint,
     b: Checkpoint,
     *,
-    roles: Iterable[Role] = ("weights", "ema"),
+    roles: Iterable[Role] = COMPARED,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> pl.DataFrame:
     """One row a tensor of `a` or `b`, that which changed most first, from one pass over the bytes of both.
@@ -117,21 +127,46 @@ def differences(
     >>> table.select("name", "status", "norm_a", "update_norm", "update_ratio", "share_changed").row(0)
     ('w', 'changed', 5.0, 1.0, 0.2, 0.5)
     """
-    pairs = [_Pair(*tensors) for tensors in matched(a, b, judged_roles(roles))]
+    return tables_of([matched(a, b, judged_roles(roles))], a, b, progress=progress)[0]
+
+
+def tables_of(
+    several: Sequence[_Matched],
+    a: Checkpoint,
+    b: Checkpoint,
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[pl.DataFrame]:
+    """`differences` of each of several lists of matched tensors, from one pass over all of them.
+
+    `a` and `b` give the bytes of the first and of the second of each two: of checkpoints that are joined, where the
+    lists are those of several pairs.
+    """
+    lists = [[_Pair(*tensors) for tensors in matches] for matches in several]
+    pairs = [pair for of_one in lists for pair in of_one]
     compiled = sum(pair.a.count for pair in pairs if pair.a is not None and pair.compared) >= LARGE
     total, done = sum(pair.nbytes for pair in pairs), 0
-    jobs = (_job(pair, a, b, compiled=compiled) for pair in pairs if pair.compared)
-    for pair, found in in_order(jobs, most_held(pair.nbytes for pair in pairs)):
-        assert pair.a is not None and pair.b is not None
-        for sums in found:
+    jobs = _jobs((pair for pair in pairs if pair.compared), a, b, compiled=compiled)
+    for owners, results in in_order(jobs, most_held(pair.nbytes for pair in pairs)):
+        for pair, sums in (one for found in results for one in found):
             pair.sums += sums
-        a.release(pair.a)
-        b.release(pair.b)
-        done += pair.nbytes
-        if progress is not None:
-            progress(done, total, pair.a.name)
-    table = frame_of_rows((_row(pair) for pair in pairs), DIFFERENCES)
-    return table.sort("update_ratio", descending=True, nulls_last=True, maintain_order=True)
+        for pair in owners:
+            assert pair.a is not None and pair.b is not None
+            a.release(pair.a)
+            b.release(pair.b)
+            done += pair.nbytes
+            if progress is not None:
+                progress(done, total, pair.a.name)
+    return _sorted(frame_of_rows((_row(pair) for pair in pairs), DIFFERENCES), [len(of_one) for of_one in lists])
+
+
+def _sorted(table: pl.DataFrame, counts: Sequence[int]) -> list[pl.DataFrame]:
+    """The rows of each list by themselves, those that changed most first."""
+    lists = pl.Series("list", np.repeat(np.arange(len(counts)), counts))
+    by = ("list", "update_ratio")
+    table = table.with_columns(lists).sort(by, descending=[False, True], nulls_last=True, maintain_order=True)
+    starts = np.cumsum([0, *counts])[:-1].tolist()
+    return [table.drop("list").slice(start, count) for start, count in zip(starts, counts, strict=True)]
 
 
 def matched(a: Checkpoint, b: Checkpoint, roles: Iterable[Role]) -> list[tuple[Tensor | None, Tensor | None]]:
@@ -160,24 +195,68 @@ def _by_parameter(tensors: Iterable[Tensor]) -> dict[tuple[str, str, str], Tenso
     return {key: tensor for key, tensor in keyed if times[key] == 1}
 
 
-def _job(pair: _Pair, a: Checkpoint, b: Checkpoint, *, compiled: bool) -> Job[_Pair, PairSums]:
-    return Job(pair, pair.nbytes, partial(_open, pair, a, b, compiled))
+def _jobs(
+    pairs: Iterable[_Pair], a: Checkpoint, b: Checkpoint, *, compiled: bool
+) -> Iterator[Job[Sequence[_Pair], _Found]]:
+    """Each pair by itself, but tiny ones together, also those with larger ones between them."""
+    batch: list[_Pair] = []
+    held = 0
+
+    def batched() -> Job[Sequence[_Pair], _Found]:
+        several = tuple(batch)
+        batch.clear()
+        return Job(several, sum(pair.nbytes for pair in several), partial(_open_batch, several, a, b))
+
+    for pair in pairs:
+        count = 0 if pair.a is None else pair.a.count
+        if count >= _TINY:
+            yield Job((pair,), pair.nbytes, partial(_open, pair, a, b, compiled))
+            continue
+        if batch and held + count > _BATCH:
+            yield batched()
+            held = 0
+        batch.append(pair)
+        held += count
+    if batch:
+        yield batched()
 
 
-def _open(pair: _Pair, a: Checkpoint, b: Checkpoint, compiled: bool) -> Sequence[Callable[[], PairSums]]:
+def _open_batch(several: Sequence[_Pair], a: Checkpoint, b: Checkpoint) -> Sequence[Callable[[], _Found]]:
+    arrays = [(pair, found) for pair in several if (found := _read(pair, a, b)) is not None]
+
+    def take() -> _Found:
+        values = [(numbers(x, pair.a), numbers(y, pair.b)) for pair, (x, y) in arrays if pair.a and pair.b]
+        return list(zip((pair for pair, _ in arrays), sums_of_each(values), strict=True))
+
+    return [take]
+
+
+def _open(pair: _Pair, a: Checkpoint, b: Checkpoint, compiled: bool) -> Sequence[Callable[[], _Found]]:
     assert pair.a is not None and pair.b is not None
-    try:
-        x, y = a.array(pair.a), b.array(pair.b)
-    except InputError as error:
-        pair.error = str(error)
+    found = _read(pair, a, b)
+    if found is None:
         return []
-    x, y = _in_one_dimension(x, y)
+    x, y = _in_one_dimension(*found)
     if compiled:
         stored = pair.a.dtype == pair.b.dtype and pair.a.dtype in _AS_STORED
-        take, length = compiled_sums, _SWEPT if stored else _CONVERTED
+        sums_of, length = compiled_sums, _SWEPT if stored else _CONVERTED
     else:
-        take, length = plain_sums, _PLAIN
-    return [partial(take, p, q, pair.a, pair.b) for p, q in _parts(x, y, length)]
+        sums_of, length = plain_sums, _PLAIN
+    one, other = pair.a, pair.b
+
+    def take(p: NDArray[np.generic], q: NDArray[np.generic]) -> _Found:
+        return [(pair, sums_of(p, q, one, other))]
+
+    return [partial(take, p, q) for p, q in _parts(x, y, length)]
+
+
+def _read(pair: _Pair, a: Checkpoint, b: Checkpoint) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
+    assert pair.a is not None and pair.b is not None
+    try:
+        return a.array(pair.a), b.array(pair.b)
+    except InputError as error:
+        pair.error = str(error)
+        return None
 
 
 def _in_one_dimension(x: NDArray[np.generic], y: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.weights.values import in_double, numbers, read_only, unsigned
 from parsers.checkpoints.tensors import Tensor
 
-__all__ = ["PairSums", "compiled_sums", "plain_sums"]
+__all__ = ["PairSums", "compiled_sums", "plain_sums", "units_of"]
 
 Floats = NDArray[np.float64]
 Raw = NDArray[np.generic]
@@ -166,6 +166,15 @@ def _unit(x: Raw, y: Raw) -> float:
     """A power of two by which the finite numbers come into range; 1 where they are."""
     magnitudes = (np.abs(one[np.isfinite(one)]) for one in (x, y))
     largest = max(float(one.max(initial=0.0)) for one in magnitudes)
-    if not largest or _SMALLEST <= largest <= _LARGEST:
-        return 1.0
-    return math.ldexp(1.0, max(-1000, min(1000, math.frexp(largest)[1] - 1)))
+    return float(units_of(np.array([largest]))[0])
+
+
+def units_of(largest: Floats) -> Floats:
+    """1 but where squares of the largest of some numbers are out of range; there the power of two below it.
+
+    >>> units_of(np.array([0.0, 3.0, 2.0**600])).tolist() == [1.0, 1.0, 2.0**600]
+    True
+    """
+    plain = (largest == 0) | ((largest >= _SMALLEST) & (largest <= _LARGEST))
+    exponent = np.clip(np.frexp(largest)[1] - 1, -1000, 1000)
+    return np.where(plain, 1.0, np.ldexp(1.0, exponent))

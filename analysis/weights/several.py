@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
 
-from analysis.weights.differences import differences
+from analysis.weights.differences import COMPARED, matched, tables_of
 from analysis.weights.statistics import LARGE, statistics
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.mapped import MappedFiles
@@ -18,8 +17,6 @@ __all__ = ["groups", "several_differences", "several_statistics"]
 
 #: Numbers of a group: twice those from which compiled sweeps pay; and its saves, of which the user sees progress.
 _NUMBERS, _SAVES = 2 * LARGE, 250
-#: Digits that stand before the names of tensors of a pair among many.
-_DIGITS = 6
 
 
 def groups(sizes: Sequence[int]) -> Iterator[range]:
@@ -43,43 +40,24 @@ def several_statistics(checkpoints: Sequence[Checkpoint], roles: Sequence[Role])
     """`statistics` of each of some checkpoints, from one pass over all of them."""
     if len(checkpoints) == 1:
         return [statistics(checkpoints[0], roles=roles)]
-    with _joined(checkpoints, [tensor for one in checkpoints for tensor in one.tensors]) as joined:
+    with _joined(checkpoints, (tensor for one in checkpoints for tensor in one.tensors)) as joined:
         table = statistics(joined, roles=roles)
     return _cut(table, [sum(tensor.role in roles for tensor in one.tensors) for one in checkpoints])
 
 
 def several_differences(pairs: Sequence[tuple[Checkpoint, Checkpoint]]) -> list[pl.DataFrame]:
     """`differences` of each of some pairs of checkpoints, from one pass over all of them."""
-    if len(pairs) < 2:
-        return [differences(*pair) for pair in pairs]
+    if not pairs:
+        return []
     befores, afters = zip(*pairs, strict=True)
-    with _joined(befores, _numbered(befores)) as one, _joined(afters, _numbered(afters)) as two:
-        table = differences(one, two)
-    number = pl.col("name").str.head(_DIGITS).cast(pl.Int64)
-    table = table.with_columns(number.alias("pair")).sort("pair", maintain_order=True)
-    counts = np.bincount(table["pair"].to_numpy(), minlength=len(pairs)).tolist()
-    own = [pl.col(name).str.slice(_DIGITS) for name in ("name", "parameter")]
-    tables = _cut(table.drop("pair").with_columns(own), counts)
-    # A message about bytes that cannot be read names the tensor: it is asked for again under its own name.
-    broken = [number for number, found in enumerate(tables) if found["error"].null_count() < found.height]
-    return [differences(*pairs[number]) if number in broken else found for number, found in enumerate(tables)]
+    with _joined(befores) as one, _joined(afters) as two:
+        return tables_of([matched(before, after, COMPARED) for before, after in pairs], one, two)
 
 
-def _joined(checkpoints: Sequence[Checkpoint], tensors: Sequence[Tensor]) -> Checkpoint:
-    """A checkpoint of the tensors of several."""
+def _joined(checkpoints: Sequence[Checkpoint], tensors: Iterable[Tensor] = ()) -> Checkpoint:
+    """A checkpoint of these tensors of several; it gives the bytes of all of theirs."""
     mapped = MappedFiles(one.mapped for one in checkpoints)
     return Checkpoint(checkpoints[0].path, "several", tuple(tensors), mapped=mapped)
-
-
-def _numbered(checkpoints: Sequence[Checkpoint]) -> list[Tensor]:
-    """The tensors, with the number of their pair before each name, so that only those of one pair are compared."""
-    found = []
-    for number, checkpoint in enumerate(checkpoints):
-        mark = f"{number:0{_DIGITS}}"
-        for tensor in checkpoint.of_role("weights", "ema"):
-            parameter = f"{mark}{tensor.parameter}" if tensor.parameter else ""
-            found.append(replace(tensor, name=f"{mark}{tensor.name}", parameter=parameter))
-    return found
 
 
 def _cut(table: pl.DataFrame, counts: Sequence[int]) -> list[pl.DataFrame]:

@@ -18,10 +18,11 @@ from tests.analysis.weights.raw_files import checkpoint_of
 Way = Callable[[Checkpoint, Checkpoint], pl.DataFrame]
 
 
-@pytest.fixture(params=["numpy", "compiled"])
+@pytest.fixture(params=["numpy", "compiled", "together"])
 def compared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
-    """`differences` by each of its two ways, whatever the size of the checkpoints."""
+    """`differences` by each of its ways, whatever the size of the checkpoints and of their tensors."""
     monkeypatch.setattr(module, "LARGE", 0 if request.param == "compiled" else 1 << 60)
+    monkeypatch.setattr(module, "_TINY", 1 << 60 if request.param == "together" else 0)
     yield differences
 
 
