@@ -165,8 +165,8 @@ def _sorted(table: pl.DataFrame, counts: Sequence[int]) -> list[pl.DataFrame]:
     lists = pl.Series("list", np.repeat(np.arange(len(counts)), counts))
     by = ("list", "update_ratio")
     table = table.with_columns(lists).sort(by, descending=[False, True], nulls_last=True, maintain_order=True)
-    starts = np.cumsum([0, *counts])[:-1].tolist()
-    return [table.drop("list").slice(start, count) for start, count in zip(starts, counts, strict=True)]
+    table, starts = table.drop("list"), np.cumsum([0, *counts])[:-1].tolist()
+    return [table.slice(start, count) for start, count in zip(starts, counts, strict=True)]
 
 
 def matched(a: Checkpoint, b: Checkpoint, roles: Iterable[Role]) -> list[tuple[Tensor | None, Tensor | None]]:

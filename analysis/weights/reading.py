@@ -54,8 +54,9 @@ class Kept:
     spectra: pl.DataFrame | None = field(default=None, repr=False)
     #: Whether it has checksums that were compared; None where nobody asked for it, or it was deleted meanwhile.
     checksums: bool | None = None
-    #: Its files, closed, which know whether they still are what they were when they were read.
-    files: MappedFiles = field(default_factory=MappedFiles, repr=False, compare=False)
+    #: Its files, closed, which know whether they still are what they were when they were read; None for a save that is
+    #: no copy of one process, which is not opened again.
+    files: MappedFiles | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_read(self) -> bool:
@@ -64,7 +65,7 @@ class Kept:
 
     def still_there(self) -> bool:
         """Whether its files are what they were: a running training deletes old saves, and writes the last anew."""
-        return os.path.lexists(self.save.path) and not self.files.changed()
+        return os.path.lexists(self.save.path) and not (self.files is not None and self.files.changed())
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _kept(save: Save, saved: Saved, changed: pl.DataFrame | None, before: str | 
     measured = _spectra(one) if spectra and not _is_unread(one) else None
     epoch = _epoch(save, one)
     known = (save, saved.at, epoch, one.format, _bytes(one), saved.statistics)
-    return Kept(*known, changed, before, measured, files=one.mapped)
+    return Kept(*known, changed, before, measured, files=None if save.rank is None else one.mapped)
 
 
 def _bytes(checkpoint: Checkpoint) -> int:

@@ -20,11 +20,9 @@ def frame_of_rows(rows: Iterable[Sequence[object]], schema: pl.Schema) -> pl.Dat
     [('w', [2, 3]), ('b', None)]
     """
     listed = {name: kind for name, kind in schema.items() if isinstance(kind, pl.List)}
-    places = {place for place, name in enumerate(schema) if name in listed}
-    texts = (
-        tuple(str(value) if place in places and value is not None else value for place, value in enumerate(row))
-        for row in rows
-    )
-    plain = {name: pl.String() if name in listed else kind for name, kind in schema.items()}
-    frame = pl.DataFrame(list(texts), schema=plain, orient="row")
-    return frame.with_columns(pl.col(name).str.json_decode(kind) for name, kind in listed.items())
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    found = []
+    for (name, kind), values in zip(schema.items(), columns, strict=True):
+        texts = [None if value is None else str(value) for value in values] if name in listed else values
+        found.append(pl.Series(name, texts, pl.String() if name in listed else kind))
+    return pl.DataFrame(found).with_columns(pl.col(name).str.json_decode(kind) for name, kind in listed.items())
