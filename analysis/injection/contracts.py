@@ -12,6 +12,7 @@ import polars as pl
 
 from analysis.injection.draft import Draft
 from analysis.injection.fault import Fault
+from parsers.tables.events import payload_object
 
 __all__ = ["FAULTS"]
 
@@ -45,8 +46,7 @@ def _events(draft: Draft, kind: str) -> list[_Event]:
     found = []
     rows = draft.events.with_row_index("_row").filter(pl.col("kind") == kind).select("_row", "step", "payload")
     for row, step, text in rows.iter_rows():
-        payload = json.loads(text or "null")
-        if isinstance(payload, dict):
+        if payload := payload_object(text):
             found.append(_Event(row, step, payload))
     if not found:
         raise draft.refused(f"no {kind} of any stage were recorded; {_RECORD}")
@@ -56,9 +56,8 @@ def _events(draft: Draft, kind: str) -> list[_Event]:
 def _rules(draft: Draft, direction: str, word: str) -> Iterator[tuple[str, str]]:
     """Stage and name of everything that the plan, or a contract event, requires or forbids."""
     told = [draft.run.plan.get(direction)]
-    for text in draft.events.filter(pl.col("kind") == "contract")["payload"]:
-        payload = json.loads(text or "null")
-        told.append(payload.get(direction) if isinstance(payload, dict) else None)
+    payloads = draft.events.filter(pl.col("kind") == "contract")["payload"]
+    told += [payload_object(text).get(direction) for text in payloads]
     for stages in told:
         for stage, rule in stages.items() if isinstance(stages, dict) else ():
             names = rule.get(word) if isinstance(rule, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from parsers.collection.reading import read_group, read_run
 from parsers.collection.run_names import unique_names
 from parsers.collection.workers import came_of, workers_for
 from parsers.run import Run
+from parsers.tables.events import payload_object
 from parsers.tree import Found
 
 __all__ = ["chosen", "short"]
@@ -52,7 +52,7 @@ def _told_apart(root: Path, runs: Sequence[Run]) -> str:
     places = [short(run.path, root) for run in runs]
     if len(set(places)) == len(places):
         return f"{', '.join(places[:5])}); name one by its path"
-    told = [json.loads(run.events_of("run")["payload"][0]) if len(run.events_of("run")) else {} for run in runs]
+    told = [payload_object(next(iter(run.events_of("run")["payload"]), None)) for run in runs]
     known = [f"{one.get('id', '?')} of experiment {one.get('experiment', '?')!r}" for one in told]
     return f"{', '.join(known[:5])}); name one by its identifier"
 
