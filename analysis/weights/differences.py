@@ -198,7 +198,10 @@ def _by_parameter(tensors: Iterable[Tensor]) -> dict[tuple[str, str, str], Tenso
 def _jobs(
     pairs: Iterable[_Pair], a: Checkpoint, b: Checkpoint, *, compiled: bool
 ) -> Iterator[Job[Sequence[_Pair], _Found]]:
-    """Each pair by itself, but tiny ones together, also those with larger ones between them."""
+    """Each pair by itself, but where NumPy sums tiny ones together, also those with larger ones between them.
+
+    A compiled sweep over one pair costs no more than its share of what NumPy does to many.
+    """
     batch: list[_Pair] = []
     held = 0
 
@@ -209,7 +212,7 @@ def _jobs(
 
     for pair in pairs:
         count = 0 if pair.a is None else pair.a.count
-        if count >= _TINY:
+        if compiled or count >= _TINY:
             yield Job((pair,), pair.nbytes, partial(_open, pair, a, b, compiled))
             continue
         if batch and held + count > _BATCH:
