@@ -29,22 +29,29 @@ from analysis.weights.lanes import (
 from analysis.weights.sweep_kernels import NAN, join_block, sums_of
 from parsers.tables.compiled import compiled
 
-__all__ = ["KINDS", "NOWHERE", "sweep_single", "unpair", "widen"]
+__all__ = ["KINDS", "sweep_single", "table_of_pairs", "unpair", "widen"]
 
 Totals = NDArray[np.float64]
 Patterns = NDArray[np.unsignedinteger[Any]]
 Tallies = NDArray[np.uint32]
 
 #: Signs and exponents of single precision: 9 bits above those of the mantissa.
-KINDS, _KIND, _MANTISSA = 512, 9, 23
-#: The last place of a table of pairs, where none belongs.
-NOWHERE = KINDS * KINDS
+KINDS, _MANTISSA = 512, 23
+#: Places in a row of the table of pairs: a little more than 512, so that rows do not lie a multiple of the distance
+#: apart at which addresses look alike to the processor.
+_ROW = KINDS + 16
+#: The place behind the table where no pair belongs, and from where on places wait to be counted: 1.5 KiB into a page,
+#: as it costs up to a quarter of all time where they lie as the counts of usual weights do.
+_NOWHERE = KINDS * _ROW
+_WAITING = _NOWHERE + 384
 #: Numbers about whose mean sums are taken, and of which that mean is guessed, so that nothing cancels.
 _BLOCK, _PILOT = 16_384, 64
 #: Share of a mean's square in the mean square up to which sums about 0 serve as well as about the mean.
 _NEAR = 0.1
 #: Vectors of places that wait to be counted: each is read back one chunk after it was written.
 _ROOM = 4
+#: Bytes of a page, at whose beginning a table begins.
+_PAGE = 4096
 _ONE = np.uint32(1)
 
 
@@ -67,9 +74,9 @@ def _loop(*, shifted: bool) -> Any:
             first, width = builder.gep(data, [begin]), signature.args[0].dtype.bitwidth
             sums = [Accumulator(builder, 0.0) for _ in range(4)]
             least, largest = Accumulator(builder, np.inf, SINGLES), Accumulator(builder, -np.inf, SINGLES)
-            room = cgutils.alloca_once(builder, INTEGERS, size=integer(_ROOM))
+            room = builder.bitcast(builder.gep(table, [integer(_WAITING)]), INTEGERS.as_pointer())
             # nothing waits before the first chunk, and a branch in the loop would keep sums and counts apart
-            builder.store(integers(NOWHERE), builder.gep(room, [integer(_ROOM - 1)]))
+            builder.store(integers(_NOWHERE), builder.gep(room, [integer(_ROOM - 1)]), align=4)
             with cgutils.for_range(builder, count) as loop:
                 chunk = load(builder, first, loop.index, width)
                 _note_pairs(builder, chunk, room, loop.index)
@@ -95,8 +102,8 @@ _take, _take_about_zero = _loop(shifted=True), _loop(shifted=False)
 def _note_pairs(builder: Any, chunk: tuple[Any, Any], room: Any, index: Any) -> None:
     """Where in the table of pairs the numbers of the two vectors belong."""
     one, other = (builder.lshr(vector, integers(_MANTISSA)) for vector in chunk)
-    places = builder.or_(builder.shl(one, integers(_KIND)), other)
-    builder.store(places, builder.gep(room, [builder.and_(index, integer(_ROOM - 1))]))
+    places = builder.add(builder.mul(one, integers(_ROW)), other)
+    builder.store(places, builder.gep(room, [builder.and_(index, integer(_ROOM - 1))]), align=4)
 
 
 def _count_noted(builder: Any, room: Any, index: Any, table: Any) -> None:
@@ -106,7 +113,7 @@ def _count_noted(builder: Any, room: Any, index: Any, table: Any) -> None:
     noted = builder.gep(room, [builder.and_(index, integer(_ROOM - 1))])
     twos = builder.bitcast(noted, ir.IntType(64).as_pointer())
     for at in range(LANES // 2):
-        both = builder.load(builder.gep(twos, [integer(at)]))
+        both = builder.load(builder.gep(twos, [integer(at)]), align=4)
         for place in (builder.and_(both, integer((1 << 32) - 1)), builder.lshr(both, integer(32))):
             slot = builder.gep(table, [place])
             builder.store(builder.add(builder.load(slot), ir.IntType(32)(1)), slot)
@@ -123,13 +130,19 @@ def _add_powers(builder: Any, d: list[Any], about: Any, sums: list[Accumulator])
         total.add(one)
 
 
+def table_of_pairs() -> Tallies:
+    """Room for counts of pairs, all zero, and for places that wait to be counted; it begins with a page."""
+    held = np.zeros(_WAITING + LANES * _ROOM + _PAGE // 4, np.uint32)
+    first = -held.ctypes.data % _PAGE // 4
+    return held[first : first + _WAITING + LANES * _ROOM]
+
+
 @compiled
 def sweep_single(  # pragma: no cover - compiled
     patterns: Patterns, singles: Tallies, pairs: Tallies, totals: Totals, extremes: Totals
 ) -> None:
     """Take numbers into `totals`, their least and largest into `extremes`, and count them by sign and exponent: in
-    `pairs` two at a time (512 times the one's and the other's; its place NOWHERE means nothing), in `singles` those
-    left over.
+    `pairs` two at a time (`table_of_pairs`, all zero before; `unpair` reads it), in `singles` those left over.
 
     `patterns` are of 32 bits, or of 16, which are the upper half of 32. Zeros are not told apart (see `count_zeros`).
     """
@@ -205,7 +218,7 @@ def widen(patterns: Patterns, into: Tallies) -> None:  # pragma: no cover - comp
 def unpair(singles: Tallies, pairs: Tallies) -> None:  # pragma: no cover - compiled
     """Move the counts of pairs to those of single numbers."""
     for one in range(KINDS):
-        row = pairs[one * KINDS : (one + 1) * KINDS]
+        row = pairs[one * _ROW : one * _ROW + KINDS]
         total = np.uint32(0)
         for other in range(KINDS):
             total += row[other]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.weights.moments import LARGEST_PLAIN, Moments, bin_of, bins_by_exponent
-from analysis.weights.single_kernels import KINDS, NOWHERE, sweep_single, unpair
+from analysis.weights.single_kernels import KINDS, sweep_single, table_of_pairs, unpair
 from analysis.weights.sweep_kernels import (
     FINITE,
     M2,
@@ -123,7 +123,7 @@ def _with_totals(found: Moments, totals: NDArray[np.float64]) -> Moments:
 def _singles(part: NDArray[np.generic], normal: float) -> Moments:
     """Of single precision or its upper halves, whose fourth powers are in the range of double precision."""
     if not hasattr(_OWN, "pairs"):
-        _OWN.pairs = np.zeros(NOWHERE + 1, np.uint32)  # `unpair` leaves it so
+        _OWN.pairs = table_of_pairs()  # `unpair` leaves it as it was
     counts, totals, extremes = np.zeros(KINDS, np.uint32), np.zeros(8), np.array([np.inf, -np.inf])
     patterns = read_only(unsigned(part))
     sweep_single(patterns, counts, _OWN.pairs, totals, extremes)
