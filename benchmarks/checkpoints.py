@@ -59,7 +59,7 @@ def _times(a: Path, b: Path, quick: bool) -> list[Row]:
         warm()
     ours, read = time_both(judged, lambda: mapped_read(a), repeats=repeats)
     note = "a fresh map of the file, every 8 bytes added up by NumPy on one core"
-    # 21 repeats of this row on one day: 1.7 to 2.5, median 2.3; the read is bound by memory, the sweep by the first cache
+    # 21 repeats on one day: 1.7 to 2.5, median 2.3; the read is bound by memory, the sweep by the first cache
     swings = f"{note}; swings between 1.7 and 2.5 with what else runs on the host"
     found = [Row.at_most(f"statistics of {size}", ours, "one mapped read", read, 2, note=swings)]
     found += [
