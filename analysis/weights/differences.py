@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.weights.in_order import Job, in_order, most_held
+from analysis.weights.in_order import Job, batches, in_order, most_held
 from analysis.weights.pair_segments import sums_of_each
 from analysis.weights.pair_sums import PairSums, compiled_sums, plain_sums
 from analysis.weights.rows import frame_of_rows
@@ -202,26 +202,18 @@ def _jobs(
 
     A compiled sweep over one pair costs no more than its share of what NumPy does to many.
     """
-    batch: list[_Pair] = []
-    held = 0
 
-    def batched() -> Job[Sequence[_Pair], _Found]:
-        several = tuple(batch)
-        batch.clear()
-        return Job(several, sum(pair.nbytes for pair in several), partial(_open_batch, several, a, b))
+    def count(pair: _Pair) -> int:
+        return 0 if pair.a is None else pair.a.count
 
-    for pair in pairs:
-        count = 0 if pair.a is None else pair.a.count
-        if compiled or count >= _TINY:
-            yield Job((pair,), pair.nbytes, partial(_open, pair, a, b, compiled))
-            continue
-        if batch and held + count > _BATCH:
-            yield batched()
-            held = 0
-        batch.append(pair)
-        held += count
-    if batch:
-        yield batched()
+    def alone(pair: _Pair) -> bool:
+        return compiled or count(pair) >= _TINY
+
+    for several in batches(pairs, count, alone=alone, most=_BATCH):
+        opened = (
+            partial(_open, several[0], a, b, compiled) if alone(several[0]) else partial(_open_batch, several, a, b)
+        )
+        yield Job(several, sum(pair.nbytes for pair in several), opened)
 
 
 def _open_batch(several: Sequence[_Pair], a: Checkpoint, b: Checkpoint) -> Sequence[Callable[[], _Found]]:

@@ -12,7 +12,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-__all__ = ["Job", "in_order", "most_held"]
+__all__ = ["Job", "batches", "in_order", "most_held"]
 
 Owner = TypeVar("Owner")
 Found = TypeVar("Found")
@@ -38,6 +38,29 @@ def most_held(sizes: Iterable[int]) -> int:
     """Bytes that may be held at once: the largest job's, and room for several small ones or for the next one."""
     largest = max(sizes, default=0)
     return max(_AHEAD, largest + min(largest, _AHEAD))
+
+
+def batches(
+    items: Iterable[Owner], size: Callable[[Owner], int], *, alone: Callable[[Owner], bool], most: int
+) -> Iterator[tuple[Owner, ...]]:
+    """Items that go `alone` as they come, the others together up to a size, also with such ones between them.
+
+    >>> list(batches([1, 9, 2, 3], lambda n: n, alone=lambda n: n > 5, most=4))
+    [(9,), (1, 2), (3,)]
+    """
+    batch: list[Owner] = []
+    held = 0
+    for item in items:
+        if alone(item):
+            yield (item,)
+            continue
+        if batch and held + size(item) > most:
+            yield tuple(batch)
+            batch, held = [], 0
+        batch.append(item)
+        held += size(item)
+    if batch:
+        yield tuple(batch)
 
 
 def in_order(jobs: Iterable[Job[Owner, Found]], most_bytes: int) -> Iterator[tuple[Owner, list[Found]]]:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.weights.in_order import Job, in_order, most_held
+from analysis.weights.in_order import Job, batches, in_order, most_held
 from analysis.weights.moments import BINS, LOWEST_EXPONENT, ZERO_BIN, Moments
 from analysis.weights.rows import frame_of_rows
 from analysis.weights.segments import moments_of_each
@@ -176,26 +176,16 @@ def flat_parts(raw: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _jobs(checkpoint: Checkpoint, taken: Sequence[_Taken], *, compiled: bool) -> Iterator[_Job]:
     """Each large tensor by itself, small ones in batches, also those with large ones between them."""
-    batch: list[_Taken] = []
-    held = 0
 
-    def batched() -> _Job:
-        several = tuple(batch)
-        batch.clear()
-        return Job(several, sum(one.nbytes for one in several), partial(_open_batch, checkpoint, several, compiled))
+    def large(one: _Taken) -> bool:
+        return one.tensor.count >= _BATCH
 
-    for one in taken:
-        count = one.tensor.count
-        if count >= _BATCH:
-            yield Job((one,), one.nbytes, partial(_open_sweeps if compiled else _open_parts, checkpoint, one))
-            continue
-        if batch and held + count > _BATCH:
-            yield batched()
-            held = 0
-        batch.append(one)
-        held += count
-    if batch:
-        yield batched()
+    for several in batches(taken, lambda one: one.tensor.count, alone=large, most=_BATCH):
+        if large(several[0]):
+            opened = partial(_open_sweeps if compiled else _open_parts, checkpoint, several[0])
+        else:
+            opened = partial(_open_batch, checkpoint, several, compiled)
+        yield Job(several, sum(one.nbytes for one in several), opened)
 
 
 def _open_batch(checkpoint: Checkpoint, several: Sequence[_Taken], compiled: bool) -> list[Callable[[], _Found]]:
