@@ -1,4 +1,4 @@
-"""Compiled sweep over numbers of single precision or bfloat16: sums, extremes and counts of exponents in one loop.
+"""Compiled sweep over numbers of single precision or bfloat16: sums, extremes and counts of exponents, by blocks.
 
 Importing this module loads numba; it is imported for large checkpoints only.
 """
@@ -8,166 +8,139 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]  # numba brings it, without types
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from analysis.weights.lanes import (
-    CHUNK,
-    INTEGERS,
-    LANES,
-    SINGLES,
-    Accumulator,
-    dots,
-    doubles,
-    integer,
-    integers,
-    load,
-    spread,
+from analysis.weights.bit_planes import (
+    ASTRAY,
+    GROUP,
+    MOST_BLOCKS,
+    MOST_GROUPS,
+    UNIT,
+    count_planes,
+    set_right,
+    window_of,
 )
+from analysis.weights.exponent_pairs import take_pairs, take_pairs_about_zero
+from analysis.weights.exponent_window import WINDOWS, take_window, take_window_about_zero
+from analysis.weights.lanes import CHUNK, MANTISSA
 from analysis.weights.sweep_kernels import NAN, join_block, sums_of
 from parsers.tables.compiled import compiled
 
-__all__ = ["KINDS", "sweep_single", "table_of_pairs", "unpair", "widen"]
+__all__ = ["sweep_single", "widen"]
 
 Totals = NDArray[np.float64]
 Patterns = NDArray[np.unsignedinteger[Any]]
+Planes = NDArray[np.uint8]
 Tallies = NDArray[np.uint32]
 
-#: Signs and exponents of single precision: 9 bits above those of the mantissa.
-KINDS, _MANTISSA = 512, 23
-#: Places in a row of the table of pairs: a little more than 512, so that rows do not lie a multiple of the distance
-#: apart at which addresses look alike to the processor.
-_ROW = KINDS + 16
-#: The place behind the table where no pair belongs, and from where on places wait to be counted: 1.5 KiB into a page,
-#: as it costs up to a quarter of all time where they lie as the counts of usual weights do.
-_NOWHERE = KINDS * _ROW
-_WAITING = _NOWHERE + 384
 #: Numbers about whose mean sums are taken, and of which that mean is guessed, so that nothing cancels.
-_BLOCK, _PILOT = 16_384, 64
+_BLOCK, _PILOT = MOST_GROUPS * GROUP, 64
 #: Share of a mean's square in the mean square up to which sums about 0 serve as well as about the mean.
 _NEAR = 0.1
-#: Vectors of places that wait to be counted: each is read back one chunk after it was written.
-_ROOM = 4
-#: Bytes of a page, at whose beginning a table begins.
-_PAGE = 4096
+#: Units of a block with exponents outside the window above which the window is given up, and blocks whose exponents
+#: are counted in pairs before another one is looked for.
+_MANY, _PAUSE = _BLOCK // UNIT // 16, 8
+#: Mean squares between which fourth powers of single precision neither leave its range nor lose digits at its end.
+_SMALLEST, _LARGEST = 2.0**-60, 2.0**40
 _ONE = np.uint32(1)
-
-
-def _loop(*, shifted: bool) -> Any:
-    """The loop over a block; without a shift it has a tenth less to do."""
-
-    @intrinsic  # type: ignore[untyped-decorator]  # numba has no types
-    def take(typing_context: Any, patterns: Any, start: Any, chunks: Any, shift: Any, pairs: Any, found: Any) -> Any:
-        """Sums of the first four powers about `shift`, least and largest of 32 * `chunks` numbers go into `found`;
-        their signs and exponents are counted in `pairs`, two numbers at a time.
-
-        A NaN or an infinity among them makes the first sum one, and is never an extreme (NaN) or is one (infinity).
-        """
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array, begin, count, about, tallies, out = arguments
-            data = context.make_array(signature.args[0])(context, builder, array).data
-            table = context.make_array(signature.args[4])(context, builder, tallies).data
-            into = context.make_array(signature.args[5])(context, builder, out).data
-            first, width = builder.gep(data, [begin]), signature.args[0].dtype.bitwidth
-            sums = [Accumulator(builder, 0.0) for _ in range(4)]
-            least, largest = Accumulator(builder, np.inf, SINGLES), Accumulator(builder, -np.inf, SINGLES)
-            room = builder.bitcast(builder.gep(table, [integer(_WAITING)]), INTEGERS.as_pointer())
-            # nothing waits before the first chunk, and a branch in the loop would keep sums and counts apart
-            builder.store(integers(_NOWHERE), builder.gep(room, [integer(_ROOM - 1)]), align=4)
-            with cgutils.for_range(builder, count) as loop:
-                chunk = load(builder, first, loop.index, width)
-                _note_pairs(builder, chunk, room, loop.index)
-                single = [builder.bitcast(vector, SINGLES) for vector in chunk]
-                least.extend(single, "<")
-                largest.extend(single, ">")
-                _add_powers(builder, doubles(builder, chunk), about if shifted else None, sums)
-                _count_noted(builder, room, builder.sub(loop.index, integer(1)), table)
-            _count_noted(builder, room, builder.sub(count, integer(1)), table)
-            extremes = [builder.fpext(one, ir.DoubleType()) for one in (least.extreme("<"), largest.extreme(">"))]
-            for place, value in enumerate([*(one.total() for one in sums), *extremes]):
-                builder.store(value, builder.gep(into, [integer(place)]))
-            return context.get_dummy_value()
-
-        return types.void(patterns, types.intp, types.intp, types.float64, pairs, found), generate
-
-    return take
-
-
-_take, _take_about_zero = _loop(shifted=True), _loop(shifted=False)
-
-
-def _note_pairs(builder: Any, chunk: tuple[Any, Any], room: Any, index: Any) -> None:
-    """Where in the table of pairs the numbers of the two vectors belong."""
-    one, other = (builder.lshr(vector, integers(_MANTISSA)) for vector in chunk)
-    places = builder.add(builder.mul(one, integers(_ROW)), other)
-    builder.store(places, builder.gep(room, [builder.and_(index, integer(_ROOM - 1))]), align=4)
-
-
-def _count_noted(builder: Any, room: Any, index: Any, table: Any) -> None:
-    """Places are read back through memory, two at a time, a chunk after they were written: to take them out of a
-    vector costs more, and to wait for them too.
-    """
-    noted = builder.gep(room, [builder.and_(index, integer(_ROOM - 1))])
-    twos = builder.bitcast(noted, ir.IntType(64).as_pointer())
-    for at in range(LANES // 2):
-        both = builder.load(builder.gep(twos, [integer(at)]), align=4)
-        for place in (builder.and_(both, integer((1 << 32) - 1)), builder.lshr(both, integer(32))):
-            slot = builder.gep(table, [place])
-            builder.store(builder.add(builder.load(slot), ir.IntType(32)(1)), slot)
-
-
-def _add_powers(builder: Any, d: list[Any], about: Any, sums: list[Accumulator]) -> None:
-    if about is not None:
-        shift = spread(builder, about)
-        d = [builder.fsub(one, shift) for one in d]
-    squares = [builder.fmul(one, one) for one in d]
-    first = builder.fadd(builder.fadd(d[0], d[1]), builder.fadd(d[2], d[3]))
-    powers = (first, dots(builder, d, d), dots(builder, squares, d), dots(builder, squares, squares))
-    for total, one in zip(sums, powers, strict=True):
-        total.add(one)
-
-
-def table_of_pairs() -> Tallies:
-    """Room for counts of pairs, all zero, and for places that wait to be counted; it begins with a page."""
-    held = np.zeros(_WAITING + LANES * _ROOM + _PAGE // 4, np.uint32)
-    first = -held.ctypes.data % _PAGE // 4
-    return held[first : first + _WAITING + LANES * _ROOM]
 
 
 @compiled
 def sweep_single(  # pragma: no cover - compiled
-    patterns: Patterns, singles: Tallies, pairs: Tallies, totals: Totals, extremes: Totals
-) -> None:
-    """Take numbers into `totals`, their least and largest into `extremes`, and count them by sign and exponent: in
-    `pairs` two at a time (`table_of_pairs`, all zero before; `unpair` reads it), in `singles` those left over.
+    patterns: Patterns, singles: Tallies, pairs: Tallies, planes: Planes, totals: Totals, extremes: Totals
+) -> bool:
+    """Take numbers into `totals`, their least and largest into `extremes`, and count them by sign and exponent in
+    `singles`, and in `pairs` two at a time where their exponents are far apart; whether there are any such ones, so
+    that `unpair` must move them.
 
-    `patterns` are of 32 bits, or of 16, which are the upper half of 32. Zeros are not told apart (see `count_zeros`).
+    `patterns` are of 32 bits, or of 16, which are the upper half of 32. `pairs` (`table_of_pairs`) and `planes`
+    (`planes_of_bits`) are all zero before, and the planes after it. Zeros are not told apart (see `count_zeros`).
     """
-    found = np.empty(6)
-    wide = np.empty(_BLOCK, np.uint32)
+    found, wide = np.empty(7), np.empty(_BLOCK, np.uint32)
+    units, astray = np.empty(_BLOCK // UNIT + 1, np.uint32), np.zeros(ASTRAY, np.uint32)
+    low, look, held, paired = -1, 0 if WINDOWS else len(patterns), 0, False
     for start in range(0, len(patterns), _BLOCK):
-        stop = min(start + _BLOCK, len(patterns))
-        shift = _shift(patterns[start : min(start + _PILOT, stop)], wide)
-        chunks = (stop - start) // CHUNK
-        if shift == 0:
-            _take_about_zero(patterns, start, chunks, shift, pairs, found)
-        else:
-            _take(patterns, start, chunks, shift, pairs, found)
-        whole = start + chunks * CHUNK
-        if chunks:
-            if np.isfinite(found[0]):
-                join_block(totals, whole - start, (shift, found[0], found[1], found[2], found[3]))
-                extremes[0] = min(extremes[0], found[4])
-                extremes[1] = max(extremes[1], found[5])
+        block = patterns[start : start + _BLOCK]
+        shift = np.float64(np.float32(_shift(block[: min(_PILOT, len(block))], wide)))
+        if low < 0 and start >= look:
+            low = window_of(block)
+        if low < 0:
+            whole = len(block) // CHUNK * CHUNK
+            paired |= whole > 0
+            if shift == 0:
+                take_pairs_about_zero(block, whole // CHUNK, shift, pairs, found)
             else:
-                _take_finite(patterns[start:whole], wide, totals, extremes)
-        if whole < stop:
-            _take_finite(patterns[whole:stop], wide, totals, extremes)
-            for i in range(whole, stop):
-                singles[_wide(patterns[i]) >> np.uint32(_MANTISSA)] += _ONE
+                take_pairs(block, whole // CHUNK, shift, pairs, found)
+        else:
+            whole = len(block) // GROUP * GROUP
+            strays = _take_window(block[:whole], shift, low, planes, units, found)
+            for unit in units[:strays]:
+                set_right(block[unit * UNIT : (unit + 1) * UNIT], low, singles, astray)
+            held += 1
+            fits = strays <= _MANY and np.isfinite(found[0])
+            if held == MOST_BLOCKS or not fits or start + _BLOCK >= len(patterns):
+                count_planes(planes, low, astray, singles)
+                held = 0
+            if not fits:
+                low = -1
+        if low < 0 and start >= look:
+            look = start + _PAUSE * _BLOCK
+        _join(block, whole, shift, found, wide, totals, extremes)
+        for i in range(whole, len(block)):
+            singles[_wide(block[i]) >> np.uint32(MANTISSA)] += _ONE
+    return paired
+
+
+@compiled
+def _take_window(  # pragma: no cover - compiled
+    block: Patterns, shift: float, low: int, planes: Planes, units: Tallies, found: Totals
+) -> int:
+    """Take whole groups, and how many `units` hold exponents outside the window; the first sum is NaN where powers do
+    not fit single precision.
+    """
+    if shift == 0:
+        take_window_about_zero(block, len(block) // GROUP, shift, low, planes, units, found)
+    else:
+        take_window(block, len(block) // GROUP, shift, low, planes, units, found)
+    strays = int(found[6])
+    if len(block):
+        _extremes(block, found)
+        if found[4] < found[5] and not _SMALLEST <= found[1] / len(block) <= _LARGEST:
+            found[0] = np.nan
+    return strays
+
+
+@compiled
+def _join(  # pragma: no cover - compiled
+    block: Patterns, whole: int, shift: float, found: Totals, wide: Tallies, totals: Totals, extremes: Totals
+) -> None:
+    """Add what was found of the first numbers of a block, and the rest of it, to the totals."""
+    if whole and np.isfinite(found[0]):
+        join_block(totals, whole, (shift, found[0], found[1], found[2], found[3]))
+        extremes[0] = min(extremes[0], found[4])
+        extremes[1] = max(extremes[1], found[5])
+        block = block[whole:]
+    if len(block):
+        _take_finite(block, wide, totals, extremes)
+
+
+@compiled
+def _extremes(patterns: Patterns, found: Totals) -> None:  # pragma: no cover - compiled
+    """Make the largest patterns, as signed and as unsigned integers, the least and the largest number.
+
+    Of numbers of both signs they are the largest and the least; where all have one, the least magnitude is missing.
+    """
+    bounds = np.array([np.uint32(found[4]), np.uint32(found[5])])
+    signed, unsigned = bounds.view(np.float32)
+    if np.signbit(signed) or not np.signbit(unsigned):
+        nearest = patterns[0]
+        for i in range(len(patterns)):
+            nearest = min(nearest, patterns[i])
+        bounds[0] = _wide(nearest)
+        other = bounds.view(np.float32)[0]
+        found[4], found[5] = min(other, unsigned), max(other, unsigned)
+    else:
+        found[4], found[5] = unsigned, signed
 
 
 @compiled
@@ -212,18 +185,3 @@ def widen(patterns: Patterns, into: Tallies) -> None:  # pragma: no cover - comp
     """Patterns of 16 or 32 bits in single precision."""
     for i in range(len(patterns)):
         into[i] = _wide(patterns[i])
-
-
-@compiled
-def unpair(singles: Tallies, pairs: Tallies) -> None:  # pragma: no cover - compiled
-    """Move the counts of pairs to those of single numbers."""
-    for one in range(KINDS):
-        row = pairs[one * _ROW : one * _ROW + KINDS]
-        total = np.uint32(0)
-        for other in range(KINDS):
-            total += row[other]
-        if total:
-            singles[one] += total
-            for other in range(KINDS):
-                singles[other] += row[other]
-                row[other] = 0

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.weights.bit_planes import planes_of_bits
+from analysis.weights.exponent_pairs import table_of_pairs, unpair
+from analysis.weights.lanes import KINDS
 from analysis.weights.moments import LARGEST_PLAIN, Moments, bin_of, bins_by_exponent
-from analysis.weights.single_kernels import KINDS, sweep_single, table_of_pairs, unpair
+from analysis.weights.single_kernels import sweep_single
 from analysis.weights.sweep_kernels import (
     FINITE,
     M2,
@@ -36,7 +39,7 @@ __all__ = ["Live", "moments_of_part", "part_length"]
 _COUNTED, _SWEPT, _CONVERTED = 1 << 23, 1 << 22, 1 << 18
 #: From so many numbers on a table of 65,536 counts pays; below, words become single precision and are summed.
 _WORDS = 1 << 17
-#: Each thread's counts of pairs of single-precision numbers (1 MiB): to clear as many anew for each part takes longer.
+#: Each thread's room for counts of single-precision numbers (1 MiB): to clear as much anew for each part takes longer.
 _OWN = threading.local()
 
 
@@ -123,11 +126,11 @@ def _with_totals(found: Moments, totals: NDArray[np.float64]) -> Moments:
 def _singles(part: NDArray[np.generic], normal: float) -> Moments:
     """Of single precision or its upper halves, whose fourth powers are in the range of double precision."""
     if not hasattr(_OWN, "pairs"):
-        _OWN.pairs = table_of_pairs()  # `unpair` leaves it as it was
+        _OWN.pairs, _OWN.planes = table_of_pairs(), planes_of_bits()  # all is left as it was
     counts, totals, extremes = np.zeros(KINDS, np.uint32), np.zeros(8), np.array([np.inf, -np.inf])
     patterns = read_only(unsigned(part))
-    sweep_single(patterns, counts, _OWN.pairs, totals, extremes)
-    unpair(counts, _OWN.pairs)
+    if sweep_single(patterns, counts, _OWN.pairs, _OWN.planes, totals, extremes):
+        unpair(counts, _OWN.pairs)
     return _with_exponents(counts, patterns, totals, extremes, normal)
 
 
