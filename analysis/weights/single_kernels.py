@@ -42,6 +42,8 @@ _NEAR = 0.1
 _MANY, _PAUSE = _BLOCK // UNIT // 16, 8
 #: Mean squares between which fourth powers of single precision neither leave its range nor lose digits at its end.
 _SMALLEST, _LARGEST = 2.0**-60, 2.0**40
+#: The bits of single precision that bfloat16 has.
+_UPPER = np.uint32(0xFFFF0000)
 _ONE = np.uint32(1)
 
 
@@ -61,7 +63,7 @@ def sweep_single(  # pragma: no cover - compiled
     low, look, held, paired = -1, 0 if WINDOWS else len(patterns), 0, False
     for start in range(0, len(patterns), _BLOCK):
         block = patterns[start : start + _BLOCK]
-        shift = np.float64(np.float32(_shift(block[: min(_PILOT, len(block))], wide)))
+        shift = _shift(block[: min(_PILOT, len(block))], wide)
         if low < 0 and start >= look:
             low = window_of(block)
         if low < 0:
@@ -145,14 +147,21 @@ def _extremes(patterns: Patterns, found: Totals) -> None:  # pragma: no cover - 
 
 @compiled
 def _shift(pilot: Patterns, wide: Tallies) -> float:  # pragma: no cover - compiled
-    """The mean of some numbers; 0 where it is small beside their spread, so that sums about 0 lose nothing."""
+    """The mean of some numbers, with as many digits as they have, so that differences from it are exact; 0 where it is
+    small beside their spread, so that sums about 0 lose nothing.
+    """
     widen(pilot, wide)
     total = squares = 0.0
     for number in wide[: len(pilot)].view(np.float32):
         total += np.float64(number)
         squares += np.float64(number) * np.float64(number)
     mean = total / len(pilot)
-    return 0.0 if mean * mean <= _NEAR * squares / len(pilot) else mean
+    if mean * mean <= _NEAR * squares / len(pilot):
+        return 0.0
+    wide.view(np.float32)[0] = mean
+    if pilot.itemsize == 2:
+        wide[0] &= _UPPER
+    return np.float64(wide.view(np.float32)[0])
 
 
 @compiled

@@ -43,14 +43,17 @@ def assert_agrees(row: dict[str, Any], values: NDArray[np.float64], dtype: str) 
         assert all(row[key] is None for key in ("mean", "std", "norm", "minimum", "maximum", "kurtosis"))
         return
     size = np.abs(x).max() or 1.0
-    assert row["mean"] == pytest.approx(x.mean(), rel=1e-9, abs=1e-14 * size)
-    assert row["std"] == pytest.approx(x.std(), rel=1e-9, abs=1e-14 * size)
-    assert row["norm"] == pytest.approx(np.linalg.norm(x), rel=1e-12)
+    # sums of a few numbers may be in single precision: see `statistics`
+    close = 5e-8 if dtype in ("float32", "bfloat16") else 1e-12
+    assert row["mean"] == pytest.approx(x.mean(), rel=1e-9, abs=1e-14 * size + close * x.std())
+    assert row["std"] == pytest.approx(x.std(), rel=max(close, 1e-9), abs=1e-14 * size)
+    assert row["norm"] == pytest.approx(np.linalg.norm(x), rel=close)
     assert (row["minimum"], row["maximum"]) == (x.min(), x.max())
     if np.ptp(x) == 0:
         assert row["kurtosis"] is None and row["std"] == 0
     else:
-        assert row["kurtosis"] == pytest.approx(kurtosis(x, axis=None), rel=1e-9, abs=1e-9)
+        room = max(4 * close, 1e-9)
+        assert row["kurtosis"] == pytest.approx(kurtosis(x, axis=None), rel=room, abs=3 * room)
     assert row["histogram"] == histogram(x)
 
 
