@@ -15,6 +15,7 @@ from analysis.findings import Finding, Severity
 from analysis.kinds import KINDS
 from analysis.weights.counters import counts_of
 from analysis.weights.saved import Saved, is_buffer, numbers, same_values
+from analysis.weights.values import dot
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
 __all__ = ["Lag", "averages_across", "averages_within", "lag_of", "stated_decay", "swapped_in"]
@@ -264,12 +265,12 @@ def lag_of(before: Saved, after: Saved, tensors: _Four) -> Lag | None:
     for e1, w1, e2, w2 in tensors.values():
         parts = (numbers(save.checkpoint, t) for save, t in ((before, e1), (before, w1), (after, e2), (after, w2)))
         for ea, wa, eb, wb in zip(*parts, strict=False):
-            basis = np.stack([wa - ea, wb - wa])
-            gram += basis @ basis.T
-            right += basis @ (eb - ea)
+            ahead, step, lag = wa - ea, wb - wa, eb - ea
+            gram += [[dot(ahead, ahead), dot(ahead, step)], [dot(ahead, step), dot(step, step)]]
+            right += [dot(ahead, lag), dot(step, lag)]
             elements += ea.size
-            whole += float((eb - ea) @ (eb - ea))
-            squares += [float(gap @ gap) for gap in (eb - wb, ea - wb, wb - wa)]
+            whole += dot(lag, lag)
+            squares += [dot(gap, gap) for gap in (eb - wb, ea - wb, step)]
     if not np.isfinite(gram).all() or squares[2] == 0 or whole == 0:
         return None
     parts_of = np.linalg.lstsq(gram, right, rcond=1e-12)[0]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]  # numba brings it, without types
-from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
 from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 
 __all__ = [
     "BYTES",
@@ -155,7 +155,7 @@ def wide_processor() -> bool:
     `choose`, `add_bits` and `look_up` need.
     """
     asked: str | None = config.CPU_FEATURES
-    return "+avx512bw" in (get_host_cpu_features().flatten() if asked is None else asked).split(",")
+    return "+avx512bw" in (get_host_cpu_features() if asked is None else asked).split(",")
 
 
 def choose(builder: Any, mask: Any, one: Any, other: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.weights.values import in_double, numbers, read_only, unsigned
+from analysis.weights.values import dot, in_double, numbers, read_only, unsigned
 from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["PairSums", "compiled_sums", "plain_sums", "units_of"]
@@ -113,10 +113,7 @@ def plain_sums(part_a: Raw, part_b: Raw, a: Tensor, b: Tensor) -> PairSums:
     found.unit = _unit(x, y)
     x, y = x / found.unit, y / found.unit
     d = y - x
-    # Threads of BLAS spin while they wait for one another, and where others work too that is most of the time.
-    found.aa, found.bb, found.dd, found.ad, found.ab = (
-        float(np.einsum("i,i->", p, q)) for p, q in ((x, x), (y, y), (d, d), (x, d), (x, y))
-    )
+    found.aa, found.bb, found.dd, found.ad, found.ab = dot(x, x), dot(y, y), dot(d, d), dot(x, d), dot(x, y)
     return found
 
 

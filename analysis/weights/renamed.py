@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.weights.matrices import is_real
 from analysis.weights.saved import Saved, same_values
-from analysis.weights.values import numbers
+from analysis.weights.values import dot, numbers
 from parsers.checkpoints.tensors import Tensor
 
 __all__ = ["Renaming", "Rule", "renamings"]
@@ -226,7 +226,7 @@ def _sizes(before: Saved, one: Tensor, after: Saved, two: Tensor) -> tuple[float
     finite = np.isfinite(x) & np.isfinite(y)
     equal = one.dtype == two.dtype and bool(np.array_equal(x, y, equal_nan=True))
     x, y = x[finite], y[finite]
-    return float(x @ y), float(x @ x), float(y @ y), equal
+    return dot(x, y), dot(x, x), dot(y, y), equal
 
 
 def _first(saved: Saved, tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:

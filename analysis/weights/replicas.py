@@ -12,6 +12,7 @@ from analysis.gradient.scene import some
 from analysis.kinds import KINDS
 from analysis.limits import Gauge
 from analysis.weights.saved import is_buffer, numbers, same_values
+from analysis.weights.values import dot
 from parsers.checkpoints.checkpoint import Checkpoint
 from parsers.checkpoints.tensors import DTYPES, Tensor
 
@@ -107,7 +108,7 @@ def _unlike(run_name: str, step: int | None, first: int, rank: int, pieces: int,
 def _apart(one: Checkpoint, mine: Tensor, two: Checkpoint, theirs: Tensor) -> _Apart:
     sums = np.zeros(4)
     for a, b in zip(numbers(one, mine), numbers(two, theirs), strict=False):
-        sums += [float(a @ a), float(b @ b), float(a @ b), float((a - b) @ (a - b))]
+        sums += [dot(a, a), dot(b, b), dot(a, b), dot(a - b, a - b)]
     size = float(np.sqrt(max(sums[0] * sums[1], 0.0)))
     if not np.isfinite(sums).all() or size == 0:
         return _Apart(mine.parameter, float("inf"), 1.0)

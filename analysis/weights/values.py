@@ -12,6 +12,7 @@ from parsers.checkpoints.tensors import DTYPES, Tensor
 
 __all__ = [
     "dead_of",
+    "dot",
     "in_double",
     "numbers",
     "numbers_of_patterns",
@@ -65,6 +66,16 @@ def in_double(raw: NDArray[np.generic]) -> Floats:
     """Numbers in double precision; a NaN of the signalling kind becomes a quiet one without a warning."""
     with np.errstate(invalid="ignore"):
         return raw.astype(np.float64)
+
+
+def dot(a: Floats, b: Floats) -> float:
+    """Sum of the products of two vectors, in this thread alone: the threads of BLAS spin while they wait for one
+    another, and where others work too that is most of the time.
+
+    >>> dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    11.0
+    """
+    return float(np.einsum("i,i->", a, b))
 
 
 def unsigned(raw: NDArray[np.generic]) -> NDArray[np.unsignedinteger[Any]]:
