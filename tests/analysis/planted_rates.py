@@ -98,8 +98,7 @@ def rates(
         scheduler = make(optimizer, length or n)
         left = length or n  # OneCycleLR refuses to be stepped beyond its length
         for i in range(n):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
+            found.append(optimizer.param_groups[0]["lr"])  # the scheduler counts its own calls: no need to train
             for _ in range(calls(i)):
                 left -= 1
                 if left > 0 or not isinstance(scheduler, of_torch.OneCycleLR):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -16,8 +17,8 @@ from tests.analysis.planted_rates import FAMILIES, FAULTS, HEALTHY, MANNERS, hea
 SIZES = ((60, 1), (1500, 10))
 
 
-@pytest.fixture(autouse=True)
-def _made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _made_once() -> Iterator[None]:
     """A real scheduler takes longer to step than its rates to judge: the same one is stepped once."""
     plain = planted_rates.rates
     kept = lru_cache(maxsize=None)(lambda make, n: plain(make, n))
@@ -25,7 +26,9 @@ def _made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def rates(make, n, **how) -> np.ndarray:
         return plain(make, n, **how) if how else kept(make, n).copy()
 
-    monkeypatch.setattr(planted_rates, "rates", rates)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planted_rates, "rates", rates)
+        yield
 
 
 def test_planted_mistakes_are_found_and_named(record_property):
