@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import signal
 from typing import Any
@@ -78,3 +79,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
     {"plain": plain, "with_lightning": with_lightning}[arguments.kind](arguments)
+    atexit._run_exitfuncs()  # as an interpreter that ends does, and a process that was forked does not

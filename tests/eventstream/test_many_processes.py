@@ -21,13 +21,19 @@ from eventstream.errors import RecordingWarning
 from eventstream.recorder import Recorder
 from parsers.run import Run
 from tests.eventstream.rank_writer import Rows, write
+from tests.once import once
 
 ROOT = Path(eventstream.__file__).parents[1]
-SCRIPT = Path(__file__).with_name("ddp_script.py")
+HERE = Path(__file__).parent
+#: What `ddp_script.py` is told in each launch of torchrun.
+LAUNCHES = {
+    "plain": ["plain"],
+    "dies": ["plain", "--steps", "40", "--dies", "1"],
+    "lightning": ["with_lightning", "--steps", "6"],
+}
 
 
-def torchrun(folder: Path, kind: str, *more: str) -> subprocess.CompletedProcess[str]:
-    """Two processes of `ddp_script.py` on this machine alone, at a port that the system chooses."""
+def _launch_all(folder: Path) -> None:
     env = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     env |= {
         "PYTHONPATH": os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")]),
@@ -35,12 +41,16 @@ def torchrun(folder: Path, kind: str, *more: str) -> subprocess.CompletedProcess
         "GLOO_SOCKET_IFNAME": "lo",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    rendezvous = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", *rendezvous, "--max_restarts", "0"]
-    # 127.0.0.1 as the address of both, so that nothing has to be resolved and nothing leaves the machine.
-    launch += ["--local_addr", "127.0.0.1"]
-    command = [*launch, str(SCRIPT), str(folder), kind, *more]
-    return subprocess.run(command, env=env, text=True, capture_output=True, timeout=240, check=False)
+    program = [sys.executable, "-W", "ignore", str(HERE / "launches.py")]
+    command = [*program, str(folder), str(HERE / "ddp_script.py"), json.dumps(LAUNCHES)]
+    done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def torchrun(name: str) -> tuple[Path, int, str]:
+    """The folder of the run of that launch, the exit status of torchrun and what it said."""
+    folder = once("torchrun", _launch_all) / name
+    return folder / "run", int((folder / "status").read_text()), (folder / "said").read_text()
 
 
 def steps(run: Run, rank: int, metric: str = "loss") -> list[int]:
@@ -53,10 +63,10 @@ def statuses(run: Run) -> list[tuple[int, str]]:
     return sorted((rank, json.loads(payload)["status"]) for rank, payload in ends.select("rank", "payload").rows())
 
 
-def test_two_processes_of_torchrun_make_one_run(tmp_path: Path) -> None:
-    done = torchrun(tmp_path / "run", "plain")
-    assert done.returncode == 0, done.stderr
-    run = at.load(tmp_path / "run")
+def test_two_processes_of_torchrun_make_one_run() -> None:
+    folder, status, said = torchrun("plain")
+    assert status == 0, said
+    run = at.load(folder)
     assert [steps(run, rank) for rank in (0, 1)] == [list(range(8))] * 2
     # What DDP keeps equal is equal, and the losses of different data are not.
     by_rank = run.scalars.sort("step").partition_by("rank", "metric", as_dict=True)
@@ -67,10 +77,10 @@ def test_two_processes_of_torchrun_make_one_run(tmp_path: Path) -> None:
     assert not run.rejects.height and at.diagnose(run) is not None
 
 
-def test_a_process_that_is_killed_leaves_all_that_it_recorded_and_the_other_says_that_it_failed(tmp_path: Path) -> None:
-    done = torchrun(tmp_path / "run", "plain", "--steps", "40", "--dies", "1")
-    assert done.returncode != 0
-    run = at.load(tmp_path / "run")
+def test_a_process_that_is_killed_leaves_all_that_it_recorded_and_the_other_says_that_it_failed() -> None:
+    folder, ended, said = torchrun("dies")
+    assert ended != 0 and "Signal 9 (SIGKILL) received" in said
+    run = at.load(folder)
     assert steps(run, 1) == list(range(21))
     survived = steps(run, 0)
     assert survived == list(range(len(survived))) and 20 <= len(survived) <= 22
@@ -78,12 +88,12 @@ def test_a_process_that_is_killed_leaves_all_that_it_recorded_and_the_other_says
     assert [status for rank, status in statuses(run) if status == "finished"] == []
 
 
-def test_each_process_of_a_trainer_of_lightning_records_into_its_own_file(tmp_path: Path) -> None:
-    done = torchrun(tmp_path / "run", "with_lightning", "--steps", "6")
-    assert done.returncode == 0, done.stderr
-    names = sorted(path.name.partition("-")[0] for path in (tmp_path / "run").glob("rank*"))
+def test_each_process_of_a_trainer_of_lightning_records_into_its_own_file() -> None:
+    folder, status, said = torchrun("lightning")
+    assert status == 0, said
+    names = sorted(path.name.partition("-")[0] for path in folder.glob("rank*"))
     assert names == ["rank00000", "rank00001"]
-    run = at.load(tmp_path / "run")
+    run = at.load(folder)
     assert steps(run, 0) == steps(run, 1) == list(range(6))
     assert set(statuses(run)) == {(0, "finished"), (1, "finished")}
     assert run.events_of("checkpoint")["rank"].unique().to_list() == [0]
