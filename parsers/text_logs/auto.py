@@ -83,6 +83,8 @@ class AutoMatcher(Matcher):
             pl.col("text").str.contains_any(["step", "it", "update", "ep"], ascii_case_insensitive=True),
             _MAY_HOLD[self.pattern.style],
         )
+        if lines.is_empty():
+            return
         text = lines["text"]
         index = self._where(lines.select("order", "line"), text)
         placed = index.select(pl.col("step").is_not_null() | pl.col("epoch").is_not_null()).to_series()

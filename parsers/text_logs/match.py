@@ -18,7 +18,7 @@ from parsers.tables.assemble import INDEX
 from parsers.tables.columns import SPLIT_WORDS
 from parsers.text_logs.dialect import COMMAS, NUMBER, PAIRS, PLACE, Pattern
 from parsers.text_logs.lines import LONGEST
-from parsers.text_logs.numbers import counts, numbers, times
+from parsers.text_logs.numbers import counts, numbers, plain_commas, times
 
 __all__ = ["Found", "Matcher"]
 
@@ -164,12 +164,12 @@ class Matcher:
     def _index(self, lines: pl.DataFrame, groups: pl.DataFrame, file: str, rejects: list[Reject]) -> pl.DataFrame:
         columns = [lines["order"], lines["line"]]
         for name in PLACE:
-            given = (
-                groups[name] if name in groups.columns else pl.repeat(None, lines.height, dtype=pl.String, eager=True)
-            )
-            column: pl.Series = _READ[name](given)
+            if name not in groups.columns:
+                columns.append(pl.repeat(None, lines.height, dtype=_TYPES[name], eager=True).alias(name))
+                continue
+            column: pl.Series = _READ[name](groups[name])
             if name != "split":
-                _damaged(lines, given, column, file, rejects)
+                _damaged(lines, groups[name], column, file, rejects)
             columns.append(column.alias(name))
         frame = pl.DataFrame(columns)
         if "planned_steps" in groups.columns:
@@ -339,8 +339,7 @@ def _factor(value: str, hole: re.Match[str]) -> float:
 def _number(text: str) -> float | None:
     """One number, as `numbers` reads a column of them."""
     if "," in text:
-        read: list[float | None] = numbers(pl.Series([text])).to_list()
-        return read[0]
+        text = plain_commas(text)
     try:
         return float(text)
     except ValueError:
@@ -368,9 +367,9 @@ def _damaged(
     index: pl.DataFrame, given: pl.Series, read: pl.Series, file: str, rejects: list[Reject], name: str = ""
 ) -> None:
     """A reject for each text that should be a number (or a time) and is none."""
-    bad = given.is_not_null() & read.is_null()
-    if not bad.any():
+    if read.null_count() == given.null_count():  # what is null as text is null as a number
         return
+    bad = given.is_not_null() & read.is_null()
     for line, text in zip(index["line"].filter(bad), given.filter(bad), strict=True):
         rejects.append(Reject(file, f"{name or given.name}: {text[:40]!r} cannot be read", line=line, text=text))
 
@@ -385,6 +384,14 @@ def _split(column: pl.Series) -> pl.Series:
     return column.str.to_lowercase().replace(SPLIT_WORDS)
 
 
+#: What `_READ` makes of the texts, and so of none.
+_TYPES: dict[str, pl.DataType] = {
+    "step": pl.Int64(),
+    "epoch": pl.Float64(),
+    "time": pl.Datetime("us", "UTC"),
+    "split": pl.String(),
+    "rank": pl.Int32(),
+}
 _READ: dict[str, Callable[[pl.Series], pl.Series]] = {
     "step": lambda c: counts(c),
     "epoch": lambda c: c.cast(pl.Float64, strict=False),

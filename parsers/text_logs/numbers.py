@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
-__all__ = ["counts", "numbers", "times"]
+__all__ = ["counts", "numbers", "plain_commas", "times"]
 
 _THOUSANDS = r"^[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
 _SHORTENED = r"^(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[kMGTPEZY]?)$"
@@ -26,8 +28,10 @@ def numbers(column: pl.Series) -> pl.Series:
     if column.dtype != pl.String:
         return column.cast(pl.Float64, strict=False)
     read = column.cast(pl.Float64, strict=False)
+    if read.null_count() == column.null_count():  # asked first: most columns hold plain numbers only
+        return read
     left = column.is_not_null() & read.is_null()
-    if not left.any() or not column.filter(left).str.contains(",", literal=True).any():
+    if not column.filter(left).str.contains(",", literal=True).any():
         return read
     decimal = (column.str.contains(_DECIMAL_COMMA) & ~column.str.contains(_THOUSANDS)).fill_null(False).any()
     if decimal:
@@ -37,6 +41,17 @@ def numbers(column: pl.Series) -> pl.Series:
     return read.zip_with(~left, plain.cast(pl.Float64, strict=False))
 
 
+def plain_commas(text: str) -> str:
+    """One number without its commas, as `numbers` takes those of a column; empty where they stand as in no number.
+
+    >>> plain_commas("1,024,001"), plain_commas("0,25"), plain_commas("1,2,3")
+    ('1024001', '0.25', '')
+    """
+    if re.search(_THOUSANDS, text):
+        return text.replace(",", "")
+    return text.replace(",", ".") if re.search(_DECIMAL_COMMA, text) else ""
+
+
 def counts(column: pl.Series) -> pl.Series:
     """The column as whole numbers, null where a text is none: `12,345`, and `1.20k` as progress bars shorten it.
 
@@ -44,9 +59,9 @@ def counts(column: pl.Series) -> pl.Series:
     [12345, 50, 1200, 2050000, None]
     """
     read = column.str.replace_all(",", "").cast(pl.Int64, strict=False)
-    left = column.is_not_null() & read.is_null()
-    if not left.any():
+    if read.null_count() == column.null_count():
         return read
+    left = column.is_not_null() & read.is_null()
     parts = column.str.extract_groups(_SHORTENED).struct.unnest()
     power = parts["unit"].replace_strict(_POWERS, default=None, return_dtype=pl.Float64)
     value = (parts["number"].cast(pl.Float64, strict=False) * power).round()
