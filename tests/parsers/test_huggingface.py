@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import subprocess
-import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,36 @@ from eventstream.errors import InputError
 from parsers.loading import load, load_all
 from parsers.run import Run
 from parsers.trainer_files.trainer_state import parse_state
+from tests.once import once
 from tests.parsers.wild import disagreement, told, wild
 
-TRAIN = """
-import sys, torch
-from transformers import Trainer, TrainingArguments
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 1)
-    def forward(self, x=None, labels=None):
-        y = self.layer(x).squeeze(-1)
-        return {"loss": ((y - labels) ** 2).mean(), "logits": y}
-torch.manual_seed(0)
-data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(24)]
-args = TrainingArguments(output_dir=sys.argv[1], max_steps=12, per_device_train_batch_size=4, logging_steps=2,
-                         eval_strategy="steps", eval_steps=4, save_steps=4, report_to=[], use_cpu=True, seed=0,
-                         disable_tqdm=True)
-trainer = Trainer(model=Net(), args=args, train_dataset=data, eval_dataset=data[:8])
-result = trainer.train()
-trainer.save_metrics("train", result.metrics)
-trainer.save_state()
-"""
+
+def train(place: Path) -> None:
+    """Three checkpoints, the state, results, pickled arguments, in `tiny`."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def forward(self, x: Any = None, labels: Any = None) -> dict[str, Any]:
+            y = self.layer(x).squeeze(-1)
+            return {"loss": ((y - labels) ** 2).mean(), "logits": y}
+
+    torch.manual_seed(0)
+    data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(24)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch and transformers themselves
+        args = TrainingArguments(
+            str(place / "tiny"), max_steps=12, per_device_train_batch_size=4, logging_steps=2, eval_strategy="steps",
+            eval_steps=4, save_steps=4, report_to=[], use_cpu=True, seed=0, disable_tqdm=True,
+        )  # fmt: skip
+        trainer = Trainer(model=Net(), args=args, train_dataset=data, eval_dataset=data[:8])
+        result = trainer.train()
+        trainer.save_metrics("train", result.metrics)
+        trainer.save_state()
 
 
 def history(count: int) -> list[dict[str, Any]]:
@@ -76,11 +83,9 @@ def read_numbers(run: Run) -> list[tuple[int, str, float]]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that a real Trainer left behind: three checkpoints, the state, results, pickled arguments."""
-    folder = tmp_path_factory.mktemp("hf") / "tiny"
-    subprocess.run([sys.executable, "-c", TRAIN, str(folder)], check=True, capture_output=True)
-    return folder
+def trained() -> Path:
+    """The folder that a real Trainer left behind, see `train`; in this process, which has transformers already."""
+    return once("parsers-trainer", train) / "tiny"
 
 
 def test_what_the_trainer_wrote_is_one_run_with_every_number(trained: Path) -> None:

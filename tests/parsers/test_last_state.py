@@ -5,49 +5,55 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from parsers.huggingface import read
 from parsers.run import Run
+from tests.once import once
 
-#: Both trainings in one process, for transformers takes seconds to start; the files of the first are a minute old when
-#: the second begins, as a resume finds them.
-TRAIN = """
-import os, sys, torch
-from pathlib import Path
-from transformers import Trainer, TrainingArguments
-folder = sys.argv[1]
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 1)
-    def forward(self, x=None, labels=None):
-        y = self.layer(x).squeeze(-1)
-        return {"loss": ((y - labels) ** 2).mean(), "logits": y}
-for name, steps, resumed in (("first", 100, None), ("second", 80, f"{folder}/checkpoint-60")):
-    os.environ["TENSORBOARD_LOGGING_DIR"] = f"{folder}/runs/{name}"
-    torch.manual_seed(steps)
-    data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(64)]
-    args = TrainingArguments(output_dir=folder, max_steps=steps, per_device_train_batch_size=4, logging_steps=5,
-                             save_steps=20, report_to=["tensorboard"], use_cpu=True, disable_tqdm=True)
-    Trainer(model=Net(), args=args, train_dataset=data).train(resume_from_checkpoint=resumed)
-    if resumed is None:
-        for path in Path(folder).rglob("*"):
-            os.utime(path, (path.stat().st_mtime - 60,) * 2)
-"""
+
+def train(place: Path) -> None:
+    """Trained to step 100, begun again from checkpoint-60 on other data, stopped at 80.
+
+    The files of the first training are a minute old when the second begins, as a resume finds them.
+    """
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def forward(self, x: Any = None, labels: Any = None) -> dict[str, Any]:
+            y = self.layer(x).squeeze(-1)
+            return {"loss": ((y - labels) ** 2).mean(), "logits": y}
+
+    folder = place / "tiny"
+    for name, steps, resumed in (("first", 100, None), ("second", 80, f"{folder}/checkpoint-60")):
+        torch.manual_seed(steps)
+        data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(64)]
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch and transformers themselves
+            patch.setenv("TENSORBOARD_LOGGING_DIR", f"{folder}/runs/{name}")
+            args = TrainingArguments(
+                str(folder), max_steps=steps, per_device_train_batch_size=4, logging_steps=5, save_steps=20,
+                report_to=["tensorboard"], use_cpu=True, disable_tqdm=True,
+            )  # fmt: skip
+            Trainer(model=Net(), args=args, train_dataset=data).train(resume_from_checkpoint=resumed)
+        if resumed is None:
+            for path in folder.rglob("*"):
+                os.utime(path, (path.stat().st_mtime - 60,) * 2)
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real Trainer's folder: trained to step 100, begun again from checkpoint-60 on other data, stopped at 80."""
-    folder = tmp_path_factory.mktemp("hf") / "tiny"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", TRAIN, str(folder)], check=True, capture_output=True, env=environment)
-    return folder
+def resumed() -> Path:
+    """A real Trainer's folder, see `train`. It trains in this process: transformers takes seconds to start anew."""
+    return once("resumed-trainer", train) / "tiny"
 
 
 def copied(resumed: Path, folder: Path, *, times: bool, logs: bool) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
-import subprocess
-import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,61 +18,67 @@ from analysis.hidden.hidden_nan import hidden_rows
 from analysis.hidden_facts import hidden_facts
 from parsers.loading import load
 from tests.analysis.hidden.build import decay, found, run_of
+from tests.once import once
 
 KIND = "hidden-non-finite"
-#: A tiny model whose loss is NaN at the 11th step of 24: with a NaN gradient (which breaks the weights for good), or
-#: with a gradient of 0 for one step, as a batch without labels has it.
-TRAIN = """
-import contextlib, io, sys, torch
-from transformers import Trainer, TrainingArguments
-
-class Net(torch.nn.Module):
-    def __init__(self, case):
-        super().__init__()
-        self.layer, self.case, self.step = torch.nn.Linear(4, 1), case, 0
-    def forward(self, x=None, labels=None):
-        y = self.layer(x)
-        loss = ((y - labels) ** 2).mean()
-        if self.training:
-            self.step += 1
-            if self.case == "breaks" and self.step == 11:
-                loss = loss * float("nan")
-            if self.case == "empty" and self.step == 11:
-                loss = loss.detach() * float("nan") + (y * 0).sum()
-        return {"loss": loss, "logits": y}
-
-torch.manual_seed(0)
-x = torch.randn(200, 4)
-data = [{"x": one, "labels": one.sum(0, keepdim=True) + torch.randn(1)} for one in x]
-for name, case, filtered, every, accumulate in (
+#: Folder, what befalls the loss, whether the Trainer filters, steps of a row, batches of a step.
+TRAININGS = (
     ("every-step", "breaks", True, 1, 1), ("every-4", "breaks", True, 4, 1), ("accumulated", "breaks", True, 2, 2),
     ("unfiltered", "breaks", False, 1, 1), ("empty", "empty", True, 1, 1), ("empty-every-4", "empty", True, 4, 1),
     ("sound", "", True, 1, 1), ("tensorboard", "breaks", True, 1, 1),
-):
+)  # fmt: skip
+
+
+def train(folder: Path) -> None:
+    """A tiny model whose loss is NaN at the 11th step of 24: with a NaN gradient (which breaks the weights for good),
+    or with a gradient of 0 for one step, as a batch without labels has it."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    class Net(torch.nn.Module):
+        def __init__(self, case: str) -> None:
+            super().__init__()
+            self.layer, self.case, self.step = torch.nn.Linear(4, 1), case, 0
+
+        def forward(self, x: Any = None, labels: Any = None) -> dict[str, Any]:
+            y = self.layer(x)
+            loss = ((y - labels) ** 2).mean()
+            if self.training:
+                self.step += 1
+                if self.case == "breaks" and self.step == 11:
+                    loss = loss * float("nan")
+                if self.case == "empty" and self.step == 11:
+                    loss = loss.detach() * float("nan") + (y * 0).sum()
+            return {"loss": loss, "logits": y}
+
     torch.manual_seed(0)
-    out = f"{sys.argv[1]}/{name}"
-    args = TrainingArguments(
-        output_dir=out, max_steps=24, logging_steps=every, gradient_accumulation_steps=accumulate, use_cpu=True,
-        logging_nan_inf_filter=filtered, per_device_train_batch_size=8, save_strategy="no", disable_tqdm=True, seed=0,
-        report_to=["tensorboard"] if name == "tensorboard" else [],
-    )
-    trainer = Trainer(Net(case), args, train_dataset=data)
-    with contextlib.redirect_stdout(io.StringIO()):
-        trainer.train()
-    if name != "tensorboard":
-        trainer.save_state()
-"""
+    x = torch.randn(200, 4)
+    data = [{"x": one, "labels": one.sum(0, keepdim=True) + torch.randn(1)} for one in x]
+    for name, case, filtered, every, accumulate in TRAININGS:
+        torch.manual_seed(0)
+        args = TrainingArguments(
+            str(folder / name), max_steps=24, logging_steps=every, gradient_accumulation_steps=accumulate,
+            use_cpu=True, logging_nan_inf_filter=filtered, per_device_train_batch_size=8, save_strategy="no",
+            disable_tqdm=True, seed=0, report_to=["tensorboard"] if name == "tensorboard" else [],
+        )  # fmt: skip
+        trainer = Trainer(Net(case), args, train_dataset=data)
+        with contextlib.redirect_stdout(io.StringIO()):
+            trainer.train()
+        if name != "tensorboard":
+            trainer.save_state()
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trainer")
-    environment = {"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HOME": str(folder)}
-    command = [sys.executable, "-W", "ignore", "-c", TRAIN, str(folder)]
-    environment["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard" / "events")
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+def trained() -> Path:
+    """A folder for each of `TRAININGS`, trained in this process: transformers takes seconds to start anew."""
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch and transformers themselves
+            patch.setenv("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard" / "events"))
+            train(folder)
+
+    return once("trainer-hides-nan", make)
 
 
 def test_the_real_trainer_hides_a_nan_and_it_is_found_at_its_step(trained: Path):
