@@ -12,6 +12,10 @@ from eventstream.values import plain_text
 __all__ = ["UnreadableError", "parse_line", "plain_pairs"]
 
 
+#: orjson turns integers beyond 64 bits into floats.
+_EXACT = 2.0**63
+
+
 class UnreadableError(ValueError):
     """A line that holds no JSON; the message says why."""
 
@@ -39,11 +43,28 @@ def parse_line(line: bytes) -> tuple[Any, str]:
         raise UnreadableError(f"nothing but NUL bytes ({nuls:,})" if nuls else "the line is empty")
     try:
         value = orjson.loads(bare)
-        if type(value) is dict and bare.count(b'":') == len(value):
+        apart = b" :" in bare or b"\t:" in bare  # a key so written would not be counted
+        if type(value) is dict and not apart and bare.count(b'":') == _keys(value):
             return value, "; ".join(notes)
     except orjson.JSONDecodeError:
         pass  # what is not strict JSON may still be what Python's json writes
     return _patiently(bare, notes)
+
+
+def _keys(value: Any) -> int:
+    """How many keys all objects in `value` have; -1 where a number is so large that it may have been an integer."""
+    count, left = 0, [value]
+    while left:  # a stack, for orjson reads what is nested deeper than Python calls
+        inner = left.pop()
+        kind = type(inner)
+        if kind is dict:
+            count += len(inner)
+            left.extend(inner.values())
+        elif kind is list:
+            left.extend(inner)
+        elif kind is float and not -_EXACT < inner < _EXACT:
+            return -1
+    return count
 
 
 def plain_pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
