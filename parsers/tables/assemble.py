@@ -37,6 +37,9 @@ FLUSH = 200_000
 SLACK, FREE_CELLS = 4, 2_000_000
 #: Beyond this many (rank, attempt, split) a wide table is kept long: one piece each would be too many.
 MANY_KEYS = 256
+#: A wide table of more series than this, each of no more records than that, is kept long too: a frame for each series
+#: takes longer than to sort so few rows.
+SHORT_SERIES, SHORT = 500, 50
 #: Beyond this many series of the long form, all is sorted as one table.
 MANY_SERIES = 1000
 
@@ -181,10 +184,12 @@ class Pieces:
         if not self._wide:
             return
         names = {name for _, values in self._wide for name in values.columns}
-        cells = len(names) * sum(index.height for index, _ in self._wide)
+        records = sum(index.height for index, _ in self._wide)
         keys = set().union(*(_keys(index) for index, _ in self._wide))
-        if cells > SLACK * sum(v.height * v.width for _, v in self._wide) + FREE_CELLS or len(keys) > MANY_KEYS:
-            self._long += [_unpivot(completed(index), values) for index, values in self._wide]
+        sparse = len(names) * records > SLACK * sum(v.height * v.width for _, v in self._wide) + FREE_CELLS
+        if sparse or len(keys) > MANY_KEYS or (len(names) > SHORT_SERIES and records <= SHORT):
+            # before those that are long already, as a wide piece of a series goes before a long one of the same record
+            self._long[:0] = [_unpivot(completed(index), values) for index, values in self._wide]
             self._wide = []
             return
         index, values = self._joined(len(keys) > 1)

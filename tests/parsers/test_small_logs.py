@@ -93,3 +93,27 @@ def test_slices_put_together_at_once_are_those_of_the_lazy_table(slices: list[tu
 
 def test_an_index_that_says_little_is_completed_with_what_records_have_that_say_nothing() -> None:
     assert completed(pl.DataFrame({"order": [3], "rank": [2]})).row(0) == (3, 2, 0, None, None, None, "")
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_many_short_series_at_once_are_the_table_of_one_after_the_other(keyed: bool) -> None:
+    """Two wide tables with gaps, and rows told one by one: of a series of theirs and of one of their own."""
+    names = [f"{'eval/' if k % 5 == 0 else ''}m{k}é" for k in range(60)]
+
+    def table(series: int) -> pl.DataFrame:
+        pieces = Pieces()
+        for part in range(2):
+            places = range(10 * part, 10 * part + 9)
+            index = {"order": places, "step": places, "split": [("train", "", "eval")[i % 3] for i in places]}
+            values = {tag: [None if (i + k) % 4 == 1 else i / 7 + k for i in places] for k, tag in enumerate(names)}
+            kept = index if keyed else {name: index[name] for name in ("order", "step")}
+            pieces.add_wide(pl.DataFrame(kept), pl.DataFrame(values))
+        pieces.add_row((30, 0, 0, 3, 0.5, 1_000_000, ""), names[3], 1.5)
+        pieces.add_row((31, 1, 0, 4, None, None, "eval"), "other", 2.5)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(assemble, "SHORT_SERIES", series)
+            return pieces.table("run")
+
+    found = table(series=59)
+    assert found.height == 2 + 2 * 9 * 60 * 3 // 4 and found.schema == SCALARS
+    assert found.equals(table(series=60))
