@@ -18,6 +18,8 @@ __all__ = ["Reject", "finish"]
 
 #: Longest excerpt of a rejected line that is kept: enough to recognise it, bounded against a 100 MB line.
 EXCERPT = 200
+#: Up to so many rows names are looked up in a loop before Polars has planned its queries.
+_FEW = 2000
 #: What stands in a column that the format does not know; in all others nothing does.
 _DEFAULT: dict[str, Any] = {"rank": 0, "attempt": 0, "split": ""}
 _NO_SCALARS, _NO_EVENTS, _NO_REJECTS = SCALARS.to_frame(), EVENTS.to_frame(), REJECTS.to_frame()
@@ -70,7 +72,7 @@ def finish(
         source = _complete(scalars, name)
     else:
         table = _NO_SCALARS.clone() if scalars is None else scalars
-        table = table if ready or scalars is None else _grouped(_complete(table.lazy(), name).collect())
+        table = table if ready or scalars is None else _grouped(_completed(table, name))
         source = table.lazy()
     run = Run(
         name=name,
@@ -110,6 +112,21 @@ def _complete(frame: pl.LazyFrame, name: str) -> pl.LazyFrame:
     return _fill(joined.with_columns(split=pl.col("_own")), SCALARS, name)
 
 
+def _completed(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """As `_complete`, of a table in memory; a short one without a query, whose plan costs more than its work."""
+    if table.height > _FEW:
+        return _complete(table.lazy(), name).collect()
+    if "metric" not in table.columns:
+        tags = table["tag"].cast(pl.String)
+        given = table["split"].cast(pl.String).to_list() if "split" in table.columns else [""] * len(tags)
+        pairs = list(zip(tags.to_list(), given, strict=True))
+        names = {pair: resolve(*pair) for pair in dict.fromkeys(pairs)}
+        own, metric = ([names[pair][i] for pair in pairs] for i in range(2))
+        made = (tags, pl.Series("split", own, pl.String), pl.Series("metric", metric, pl.String))
+        table = table.with_columns(*made)
+    return _filled(table.rechunk(), SCALARS, name)
+
+
 def _fill(frame: pl.LazyFrame, schema: pl.Schema, name: str) -> pl.LazyFrame:
     have = frame.collect_schema()
     default = {**_DEFAULT, "run": name}
@@ -138,9 +155,10 @@ def _filled(frame: pl.DataFrame, schema: pl.Schema, name: str) -> pl.DataFrame:
 
 def _grouped(scalars: pl.DataFrame) -> pl.DataFrame:
     key = ["rank", "attempt", "split", "tag"]
-    starts = scalars.select(
-        (pl.any_horizontal([pl.col(c).ne_missing(pl.col(c).shift()) for c in key])).sum(),
-    ).item()
-    if starts <= scalars.select(pl.struct(key).n_unique()).item():
+    starts, series = scalars.select(
+        pl.any_horizontal([pl.col(c).ne_missing(pl.col(c).shift()) for c in key]).sum().alias("starts"),
+        pl.struct(key).n_unique().alias("series"),
+    ).row(0)
+    if starts <= series:
         return scalars
     return scalars.sort(key, maintain_order=True)

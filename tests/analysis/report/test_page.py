@@ -153,8 +153,10 @@ def test_a_figure_stands_in_the_card_of_its_finding(spiky: Diagnosis) -> None:
     assert all("var(--orange)" in card for card in cards[:2])
 
 
-def test_the_status_has_a_word_and_a_shape_besides_its_colour(spiky: Diagnosis, healthy: Diagnosis) -> None:
-    text = page_of(spiky, healthy).text
+def test_the_status_has_a_word_and_a_shape_besides_its_colour(
+    spiky: Diagnosis, healthy: Diagnosis, hostile: Diagnosis
+) -> None:
+    text = page_of(spiky, healthy, hostile, spiky).text
     assert "■ critical" in text
     assert "● healthy" in text
 
