@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -296,13 +297,22 @@ def _with_log(saves: pl.DataFrame, log: Run | None, frame: pl.DataFrame) -> pl.D
 
 def _nothing(name: str, reason: str) -> Checkpoints:
     """The result of a run whose weights could not be looked at."""
-    from analysis.weights.tables import changes_of, frame_of, saves_frame, spectra_of
-
+    frame, saves, changes, spectra = (table.clone() for table in _empty())
     return Checkpoints(
         run=name,
-        frame=frame_of([]),
+        frame=frame,
         not_applicable=tuple(NotApplicable(kind, reason) for kind in KINDS_OF_SAVES),
-        saves=_with_log(saves_frame([]), None, frame_of([])),
-        changes=with_lr_steps(changes_of([]), saves_frame([]), None),
-        spectra=spectra_of([]),
+        saves=saves,
+        changes=changes,
+        spectra=spectra,
     )
+
+
+@functools.cache
+def _empty() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The tables of no saves, made once: most runs that are diagnosed have none."""
+    from analysis.weights.tables import changes_of, frame_of, saves_frame, spectra_of
+
+    frame, saves = frame_of([]), saves_frame([])
+    changes = with_lr_steps(changes_of([]), saves, None)
+    return frame, _with_log(saves, None, frame), changes, spectra_of([])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import polars as pl
 
@@ -42,6 +43,7 @@ TOTALS = pl.Schema(
         "display_tolerance": pl.Float64,
     }
 )
+_Columns = tuple[tuple[str, pl.DataType], ...]
 #: Roundings of one multiplication and a sum of up to some dozen terms, in units of the machine epsilon.
 _ROUNDINGS = 8.0
 #: Larger numbers are not judged: their squares overflow.
@@ -59,6 +61,19 @@ def account(
     unknown, not finite or above 1e100. Tolerances are half a unit of the last printed place per number, carried
     through product and sum, and the roundings of the arithmetic; `tolerance` replaces them.
     """
+    if not table.components.is_empty() or not table.totals.is_empty():
+        return _accounted(table, aggregation, tolerance)
+    rows, totals = _account_of_nothing(tuple(table.components.schema.items()), tuple(table.totals.schema.items()))
+    return rows.clone(), totals.clone()
+
+
+@cache
+def _account_of_nothing(components: _Columns, totals: _Columns) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Most logs have no components, and every diagnosis accounts for them twice."""
+    return _accounted(LossTable(pl.DataFrame(schema=dict(components)), pl.DataFrame(schema=dict(totals))), None, None)
+
+
+def _accounted(table: LossTable, aggregation: str | None, tolerance: float | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     eps = _ROUNDINGS * table.eps
     raw, weight = pl.col("raw"), pl.col("weight")
     product_error = weight.abs() * pl.col("half_raw") + raw.abs() * pl.col("half_weight")
@@ -78,7 +93,7 @@ def account(
     ).with_columns(
         tolerance=pl.col("product_error") + pl.when(from_product).then(0.0).otherwise("half_entered")
         if tolerance is None
-        else pl.lit(tolerance)
+        else pl.lit(tolerance, dtype=pl.Float64)
     )
     totals = _totals(rows, table.totals, eps, aggregation, tolerance)
     rows = rows.join(totals.select("at", "total"), on="at", how="left").with_columns(
