@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import unicodedata
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,15 @@ def test_the_command_fits_its_tables_to_a_real_terminal_and_writes_all_to_a_pipe
     first, last = (str(saves / f"step_{step:06}.pt") for step in (250, 500))
     arguments = ["checkpoints", last, *(["--against", first] if against else []), "--fail-on", "never"]
     command = [sys.executable, "-c", "from aftertrain.cli import entry; entry()", *arguments]
-    piped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    piped = _piped(tuple(command))
     shown = _in_terminal(command, columns)
     assert max(map(len, shown.split("\n\n")[1].split("\n"))) <= columns
     assert (shown == piped) is (columns == 200)
+
+
+@cache
+def _piped(command: tuple[str, ...]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _in_terminal(command: list[str], columns: int) -> str:
