@@ -164,9 +164,10 @@ def train_eval_gap(
 
 def phase_changes(run: Run) -> NDArray[np.float64]:
     """Steps at which the recorded curriculum entered another phase, after the first; empty without such events."""
-    events = run.events_of("curriculum").filter(pl.col("step").is_not_null()).sort("step", maintain_order=True)
-    if events.is_empty():
+    events = run.events_of("curriculum")
+    if events.is_empty():  # nearly every log: nothing to sort
         return np.empty(0)
+    events = events.filter(pl.col("step").is_not_null()).sort("step", maintain_order=True)
     phases = events.select("step", phase=pl.col("payload").str.json_path_match("$.phase"))
     changed = phases.filter(pl.col("phase").ne_missing(pl.col("phase").shift()))
     return changed["step"].cast(pl.Float64).to_numpy()[1:]
@@ -220,9 +221,9 @@ def _frame(pairs: list[Pair]) -> pl.DataFrame:
         part = pl.DataFrame(
             {"step": pair.step, "epoch": pair.epoch, "train": pair.train, "eval": pair.eval, "gap": gap, "ratio": ratio}
         )
-        part = part.with_columns(pl.col("step", "epoch").fill_nan(None))
-        names = {"metric": pl.lit(pair.metric), "split": pl.lit(pair.split)}
-        parts.append(part.with_columns(**names).select(pl.col(c).cast(t) for c, t in _FRAME.items()))
+        known = {"metric": pl.lit(pair.metric), "split": pl.lit(pair.split)}
+        known |= {c: pl.col(c).fill_nan(None) for c in ("step", "epoch")}
+        parts.append(part.select(known.get(c, pl.col(c)).cast(t).alias(c) for c, t in _FRAME.items()))
     return pl.concat(parts)
 
 

@@ -157,11 +157,9 @@ def _pair(run: Run, train: _Row, evaluated: _Row) -> Pair | str:
 
 def _series(run: Run, row: dict[str, object]) -> pl.DataFrame:
     rows = run.series(str(row["metric"]), split=str(row["split"]), rank=int(str(row["rank"])))
-    kept = rows.filter((pl.col("tag") == row["tag"]) & (pl.col("value").abs() <= OVERFLOWN))
-    kept = kept.with_columns(
-        pl.when(pl.col("value").abs() >= 1 / OVERFLOWN).then("value").otherwise(0.0).alias("value")
-    )
-    return kept.select("step", "epoch", "value").with_row_index("record")
+    value = pl.when(pl.col("value").abs() >= 1 / OVERFLOWN).then("value").otherwise(0.0).alias("value")
+    kept = rows.lazy().filter((pl.col("tag") == row["tag"]) & (pl.col("value").abs() <= OVERFLOWN))
+    return kept.select("step", "epoch", value).with_row_index("record").collect()
 
 
 def _evaluations(rows: pl.DataFrame, *, loss: bool) -> pl.DataFrame:

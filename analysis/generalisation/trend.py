@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -42,7 +43,7 @@ def theil_sen(x: Floats, y: Floats, *, confidence: float = 0.95) -> Slope:
     if len(x) > _MOST_POINTS:
         edges = block_edges(len(x), _MOST_POINTS)
         x, y = block_means(x, edges), block_means(y, edges)
-    first, second = np.triu_indices(len(x), 1)
+    first, second = _pairs(len(x))
     run = x[second] - x[first]
     apart = run != 0
     if not apart.any():
@@ -53,6 +54,13 @@ def theil_sen(x: Floats, y: Floats, *, confidence: float = 0.95) -> Slope:
     low = max(int(np.round((len(slopes) - reach) / 2)) - 1, 0)
     high = min(int(np.round((len(slopes) + reach) / 2)), last)
     return Slope(float(np.median(slopes)), float(slopes[low]), float(slopes[high]))
+
+
+@lru_cache(maxsize=2)  # 1.3 MB for the most points
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the first and of the second of each pair of points; whoever uses them only reads."""
+    first, second = np.triu_indices(count, 1)
+    return first, second
 
 
 def _kendall_deviation(x: Floats, y: Floats) -> float:
