@@ -37,11 +37,11 @@ for attempt, (first, last, how) in enumerate([
     (9, 20, {"resume_from": "abc?_step=8"}),
     (9, 12, {"fork_from": "abc?_step=8"}),
 ]):
+    while attempt and int(time.time()) == begun:  # the folder's name tells the second of the start
+        time.sleep(0.01)
     for folder, given in zip(folders, (True, False)):
         start(folder, first, last, attempt, given, **how)
     begun = int(time.time())
-    while int(time.time()) == begun:  # the folder's name tells the second of the start
-        time.sleep(0.01)
 """
 LIVE = [(s, 0) for s in range(6)] + [(s, 1) for s in range(6, 9)] + [(s, 2) for s in range(9, 20)]
 
