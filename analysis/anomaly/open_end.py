@@ -45,24 +45,34 @@ def open_end(series: Series, found: Detection) -> Episode | None:
 
 def _leap(scaled: Floats, threshold: float, lengths: Iterable[int]) -> tuple[float, int, float] | None:
     """The clearest leap at the end of one of `lengths`: its score, its first row and what was due."""
-    noise = neighbour_noise(scaled)
+    noise, log_least = neighbour_noise(scaled), float(np.log(_LEAST))
+    least = max(threshold * noise, log_least)
     best: tuple[float, int, float] | None = None
     for length in lengths:
         first = len(scaled) - length
-        due, spread = _due(scaled[max(0, first - _BEFORE) : first], noise)
-        height = float(np.median(scaled[first:])) - due
+        before, end = scaled[max(0, first - _BEFORE) : first], float(np.median(scaled[first:]))
+        early, late = _halves(before)
+        if end - min(early, late) <= least:
+            continue  # nothing lower is due, and no spread is less than the noise: nearly every log ends here
+        due, spread = _due(before, early, late, noise)
+        height = end - due
         kept = float(np.mean(scaled[first:] > due + height / 2))
-        if spread > 0 and height > max(threshold * spread, float(np.log(_LEAST))) and kept >= _ABOVE:
+        if spread > 0 and height > max(threshold * spread, log_least) and kept >= _ABOVE:
             score = height / spread
             if best is None or score * length**0.5 > best[0] * (len(scaled) - best[1]) ** 0.5:
                 best = score, first, due
     return best
 
 
-def _due(before: Floats, noise: float) -> tuple[float, float]:
+def _halves(before: Floats) -> tuple[float, float]:
+    """Medians of the first half of some rows, and of the second."""
+    half = len(before) // 2
+    return float(np.median(before[:half])), float(np.median(before[half:]))
+
+
+def _due(before: Floats, early: float, late: float, noise: float) -> tuple[float, float]:
     """Where rows lead to, by a line through the medians of their halves, and how far they scatter about it."""
     half = len(before) // 2
-    early, late = float(np.median(before[:half])), float(np.median(before[half:]))
     slope = (late - early) / max(len(before) - half, 1)
     line = late + slope * (np.arange(len(before)) - half - (len(before) - half - 1) / 2)
     rest = before - line
