@@ -67,6 +67,9 @@ _INSIDE = 256 - _WINDOW
 #: Numbers that are looked at to place a window, one in how many may lie elsewhere (each costs some 60 ns), and how
 #: many of the largest exponent tell of a larger one.
 _LOOKED, _RARE, _SEVERAL = 1024, 512, 8
+#: Windows of numbers other than zeros whose mean square lies between 2**-60 and 2**40: the largest of weights are some
+#: five times as large as that.
+_LOWEST, _HIGHEST = 127 - 30 + 3 - _WINDOW, 127 + 20 + 3 - _WINDOW
 #: Bits of a sign and an exponent, and all those of an exponent.
 _KIND_BITS, _EXPONENT = 32 - MANTISSA, KINDS // 2 - 1
 _ONE = np.uint32(1)
@@ -165,7 +168,8 @@ class KindCounts:
 
 @compiled
 def window_of(patterns: Patterns) -> int:  # pragma: no cover - compiled
-    """The lowest exponent of a window for numbers like these; -1 where too many lie outside any.
+    """The lowest exponent of a window for numbers like these; -1 where too many lie outside any, or where the fourth
+    powers of all leave single precision.
 
     The first thousand are looked at. Where many of them have the largest exponent, some others will have the next.
     """
@@ -180,7 +184,8 @@ def window_of(patterns: Patterns) -> int:  # pragma: no cover - compiled
     outside = 0
     for i in range(looked):
         outside += _out(_kind(patterns[i]), low)
-    return low if outside * _RARE <= looked else -1
+    fit = low == 0 or _LOWEST <= low <= _HIGHEST
+    return low if fit and outside * _RARE <= looked else -1
 
 
 @compiled

@@ -58,11 +58,11 @@ class _Extremes:
 
 
 class _Powers:
-    """Sums of the first four powers about a shift: in single precision within a group, where each lane adds sixteen
-    numbers, and in double precision over groups.
+    """Sums of the first four powers about a shift: in single precision within a group, where each lane of two chains
+    adds sixteen numbers, and in double precision over groups.
 
-    Each rounding is by 6e-8 at most, so that no sum is off by more than 1.2e-6 of what it adds, and those of weights,
-    which are rounded up as often as down, by about 1e-8.
+    Each rounding is by 6e-8 at most, 24 of them for a fourth power, so that no sum is off by more than 1.5e-6 of what
+    it adds, and those of weights, which are rounded up as often as down, by about 1e-8.
     """
 
     def __init__(self, builder: Any, about: Any) -> None:

@@ -92,9 +92,10 @@ def statistics(
     name, parameter, role, state, dtype, shape, elements and bytes (of the stored values) are known without reading.
 
     - mean, std (divisor n), norm (L2), minimum, maximum and kurtosis (excess, biased, as `scipy.stats.kurtosis`; null
-      without spread) are those of the finite numbers, and null where there are none. They are right to about 1e-8 for
-      weights of 32 bits or bfloat16 (of large checkpoints on processors with AVX-512; 1e-6 at the very worst, where
-      numbers stand in order), and to double precision elsewhere;
+      without spread) are those of the finite numbers, and null where there are none. They are right in double
+      precision, but for float32 and bfloat16 in large checkpoints on processors with AVX-512: there std and norm are
+      right to about 1e-8 (1e-6 at the very worst: few distinct values, numbers in order), the mean to as much of std,
+      and kurtosis + 3 to four times that;
     - nan, inf and subnormals are counts, zeros the share of all numbers that are exactly zero (of either sign);
     - dead_rows and dead_columns count the slices of the first and of the second dimension that are all zero (outputs
       and inputs of a linear layer or a convolution); null below two dimensions;

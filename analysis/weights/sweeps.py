@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.weights.bit_planes import planes_of_bits
-from analysis.weights.exponent_pairs import table_of_pairs, unpair
+from analysis.weights.exponent_pairs import table_of_pairs
 from analysis.weights.lanes import KINDS
 from analysis.weights.moments import LARGEST_PLAIN, Moments, bin_of, bins_by_exponent
 from analysis.weights.single_kernels import sweep_single
@@ -125,12 +125,11 @@ def _with_totals(found: Moments, totals: NDArray[np.float64]) -> Moments:
 
 def _singles(part: NDArray[np.generic], normal: float) -> Moments:
     """Of single precision or its upper halves, whose fourth powers are in the range of double precision."""
-    if not hasattr(_OWN, "pairs"):
-        _OWN.pairs, _OWN.planes = table_of_pairs(), planes_of_bits()  # all is left as it was
+    if not hasattr(_OWN, "room"):
+        _OWN.room = table_of_pairs(), planes_of_bits()  # left as it was
     counts, totals, extremes = np.zeros(KINDS, np.uint32), np.zeros(8), np.array([np.inf, -np.inf])
     patterns = read_only(unsigned(part))
-    if sweep_single(patterns, counts, _OWN.pairs, _OWN.planes, totals, extremes):
-        unpair(counts, _OWN.pairs)
+    sweep_single(patterns, counts, *_OWN.room, totals, extremes)
     return _with_exponents(counts, patterns, totals, extremes, normal)
 
 
