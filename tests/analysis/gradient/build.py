@@ -24,9 +24,9 @@ def run_of(columns: Mapping[str, Column], *, steps: bool = True, every: int = 1,
     parts = []
     for tag, column in columns.items():
         values = np.asarray(column, dtype=np.float64)
-        at_steps = pl.Series(np.arange(len(values)) * every, dtype=pl.Int64) if steps else [None] * len(values)
-        part = pl.DataFrame({"tag": [tag] * len(values), "step": at_steps, "value": values})
-        parts.append(part.cast({"step": pl.Int64, "tag": pl.String}))
+        at_steps = pl.Series(np.arange(len(values)) * every if steps else [None] * len(values), dtype=pl.Int64)
+        tags = pl.Series([tag], dtype=pl.String).new_from_index(0, len(values))
+        parts.append(pl.DataFrame({"tag": tags, "step": at_steps, "value": values}))
     return finish(
         "r", "r", "jsonl", pl.concat(parts) if parts else pl.DataFrame({"tag": [], "step": [], "value": []}), **more
     )
