@@ -27,7 +27,7 @@ from analysis.weights.lanes import (
     wide_processor,
 )
 
-__all__ = ["WINDOWS", "take_window", "take_window_about_zero"]
+__all__ = ["WINDOWS", "take_window"]
 
 #: Whether the processor can do it; elsewhere exponents are counted in a table (`exponent_pairs`).
 WINDOWS = wide_processor()
@@ -67,7 +67,7 @@ class _Powers:
 
     def __init__(self, builder: Any, about: Any) -> None:
         self._builder = builder
-        self._about = None if about is None else spread(builder, builder.fptrunc(about, ir.FloatType()), SINGLES)
+        self._about = spread(builder, builder.fptrunc(about, ir.FloatType()), SINGLES)
         # two chains each: an addition takes some cycles, and the next one in a chain waits for it
         self._sums = [[Accumulator(builder, 0.0, SINGLES) for _ in range(2)] for _ in range(4)]
         self._totals = [Accumulator(builder, 0.0) for _ in range(4)]
@@ -76,8 +76,7 @@ class _Powers:
         """Vectors of patterns of single precision."""
         builder = self._builder
         for place, pattern in enumerate(patterns):
-            number = builder.bitcast(pattern, SINGLES)
-            d = number if self._about is None else builder.fsub(number, self._about)
+            d = builder.fsub(builder.bitcast(pattern, SINGLES), self._about)
             square = builder.fmul(d, d)
             first, second, third, fourth = (chains[place % 2] for chains in self._sums)
             first.add(d)
@@ -95,68 +94,62 @@ class _Powers:
         return [one.total() for one in self._totals]
 
 
-def _loop(*, shifted: bool) -> Any:
-    """The loop over a block; without a shift it has less to do."""
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
+def take_window(
+    typing_context: Any,
+    patterns: Any,
+    groups: Any,
+    shift: Any,
+    low: Any,
+    planes: Any,
+    units: Any,
+    found: Any,
+) -> Any:
+    """Sums of the first four powers about `shift` of the first groups of numbers go into `found`, then the largest
+    pattern (in single precision) as a signed and as an unsigned integer, then how many `units` are named there.
 
-    @intrinsic  # type: ignore[untyped-decorator]  # numba has no types
-    def take(
-        typing_context: Any,
-        patterns: Any,
-        groups: Any,
-        shift: Any,
-        low: Any,
-        planes: Any,
-        units: Any,
-        found: Any,
-    ) -> Any:
-        """Sums of the first four powers about `shift` of the first groups of numbers go into `found`, then the largest
-        pattern (in single precision) as a signed and as an unsigned integer, then how many `units` are named there.
+    Kinds of numbers, with exponents from `low` on, are counted in `planes`. `units` names those that hold others.
+    A NaN or an infinity among the numbers makes the first sum one.
+    """
 
-        Kinds of numbers, with exponents from `low` on, are counted in `planes`. `units` names those that hold others.
-        A NaN or an infinity among the numbers makes the first sum one.
-        """
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, count, about, lowest, *held = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        kept, named, into = (
+            context.make_array(of)(context, builder, one).data for of, one in zip(signature.args[4:], held, strict=True)
+        )
+        width = signature.args[0].dtype.bitwidth
+        first = builder.bitcast(data, ir.IntType(8).as_pointer())
+        counts = KindCounts(builder, builder.bitcast(kept, BYTES.as_pointer()), lowest)
+        extremes = _Extremes(builder, width)
+        powers = _Powers(builder, about)
+        names = cgutils.alloca_once_value(builder, integer(0))
+        with cgutils.for_range(builder, count) as loop:
+            for unit in range(GROUP // UNIT):
+                group, size = builder.mul(loop.index, integer(GROUP * width // 8)), UNIT * width // 8
+                places = range(unit * size, (unit + 1) * size, LINE)
+                lines = [load_line(builder, first, builder.add(group, integer(place))) for place in places]
+                for line in lines:
+                    extremes.take(line)
+                patterns_of_unit, halves = _unit(builder, lines, width)
+                powers.take(patterns_of_unit)
+                outside = counts.take(*halves)
+                # written in any case, as a branch costs more, and over again unless it is counted
+                name = builder.load(names)
+                index = builder.add(builder.mul(loop.index, integer(GROUP // UNIT)), integer(unit))
+                builder.store(builder.trunc(index, ir.IntType(32)), builder.gep(named, [name]))
+                builder.store(builder.add(name, builder.zext(outside, name.type)), names)
+            powers.end_group()
+            counts.end_group(loop.index)
+        counts.end_block(count)
+        whole = [*extremes.values(), builder.load(names)]
+        values = [*powers.values(), *(builder.uitofp(one, ir.DoubleType()) for one in whole)]
+        for place, value in enumerate(values):
+            builder.store(value, builder.gep(into, [integer(place)]))
+        return context.get_dummy_value()
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array, count, about, lowest, *held = arguments
-            data = context.make_array(signature.args[0])(context, builder, array).data
-            kept, named, into = (
-                context.make_array(of)(context, builder, one).data
-                for of, one in zip(signature.args[4:], held, strict=True)
-            )
-            width = signature.args[0].dtype.bitwidth
-            first = builder.bitcast(data, ir.IntType(8).as_pointer())
-            counts = KindCounts(builder, builder.bitcast(kept, BYTES.as_pointer()), lowest)
-            extremes = _Extremes(builder, width)
-            powers = _Powers(builder, about if shifted else None)
-            names = cgutils.alloca_once_value(builder, integer(0))
-            with cgutils.for_range(builder, count) as loop:
-                for unit in range(GROUP // UNIT):
-                    group, size = builder.mul(loop.index, integer(GROUP * width // 8)), UNIT * width // 8
-                    places = range(unit * size, (unit + 1) * size, LINE)
-                    lines = [load_line(builder, first, builder.add(group, integer(place))) for place in places]
-                    for line in lines:
-                        extremes.take(line)
-                    patterns_of_unit, halves = _unit(builder, lines, width)
-                    powers.take(patterns_of_unit)
-                    outside = counts.take(*halves)
-                    # written in any case, as a branch costs more, and over again unless it is counted
-                    name = builder.load(names)
-                    index = builder.add(builder.mul(loop.index, integer(GROUP // UNIT)), integer(unit))
-                    builder.store(builder.trunc(index, ir.IntType(32)), builder.gep(named, [name]))
-                    builder.store(builder.add(name, builder.zext(outside, name.type)), names)
-                powers.end_group()
-                counts.end_group(loop.index)
-            counts.end_block(count)
-            whole = [*extremes.values(), builder.load(names)]
-            values = [*powers.values(), *(builder.uitofp(one, ir.DoubleType()) for one in whole)]
-            for place, value in enumerate(values):
-                builder.store(value, builder.gep(into, [integer(place)]))
-            return context.get_dummy_value()
-
-        none = types.void(patterns, types.intp, types.float64, types.intp, planes, units, found)
-        return none, generate if WINDOWS else _nothing
-
-    return take
+    none = types.void(patterns, types.intp, types.float64, types.intp, planes, units, found)
+    return none, generate if WINDOWS else _nothing
 
 
 def _nothing(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -175,6 +168,3 @@ def _unit(builder: Any, lines: Sequence[Any], width: int) -> tuple[list[Any], li
     pairs = zip(lines[::2], lines[1::2], strict=True)
     halves = [choose(builder, lower, builder.lshr(one, integers(16)), other) for one, other in pairs]
     return list(lines), [cast(builder, half, WORDS) for half in halves]
-
-
-take_window, take_window_about_zero = _loop(shifted=True), _loop(shifted=False)

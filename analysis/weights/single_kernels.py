@@ -21,7 +21,7 @@ from analysis.weights.bit_planes import (
     window_of,
 )
 from analysis.weights.exponent_pairs import take_pairs, take_pairs_about_zero, unpair
-from analysis.weights.exponent_window import WINDOWS, take_window, take_window_about_zero
+from analysis.weights.exponent_window import WINDOWS, take_window
 from analysis.weights.lanes import CHUNK, MANTISSA
 from analysis.weights.sweep_kernels import NAN, join_block, sums_of
 from parsers.tables.compiled import compiled
@@ -103,10 +103,7 @@ def _take_window(  # pragma: no cover - compiled
     """Take whole groups: how many `units` hold exponents outside the window, and about what the sums are. Where single
     precision was not enough for these, they are taken once more in double precision.
     """
-    if shift == 0:
-        take_window_about_zero(block, len(block) // GROUP, shift, low, planes, units, found)
-    else:
-        take_window(block, len(block) // GROUP, shift, low, planes, units, found)
+    take_window(block, len(block) // GROUP, shift, low, planes, units, found)
     strays, n = int(found[6]), len(block)
     if n:
         finite = _extremes(block, found)
