@@ -20,9 +20,9 @@ _NUMBERS, _SAVES = 2 * LARGE, 250
 
 
 def groups(sizes: Sequence[int]) -> Iterator[range]:
-    """Places of saves that are judged together: about as many numbers each, at least 64 million where there are.
+    """Places of saves that are judged together: about as many numbers each, at least 32 million where there are.
 
-    >>> list(groups([5, 5, 5])), list(groups([70_000_000, 70_000_000]))
+    >>> list(groups([5, 5, 5])), list(groups([40_000_000, 40_000_000]))
     ([range(0, 3)], [range(0, 1), range(1, 2)])
     """
     each = max(_NUMBERS, sum(sizes) // max(sum(sizes) // _NUMBERS, 1))

@@ -28,7 +28,7 @@ __all__ = ["LARGE", "STATISTICS", "flat_parts", "histogram_edges", "judged_roles
 
 #: Numbers in a checkpoint from which compiled sweeps pay for loading numba (about 0.6 s; 10 s more where nothing was
 #: compiled before); below, NumPy does the work, 17 ns a number.
-LARGE = 32_000_000
+LARGE = 16_000_000
 #: Tensors with fewer numbers are taken together, as many as fit the second-level cache in double precision.
 _BATCH = 1 << 16
 #: From so many numbers on a compiled sweep of one tensor (some 30 microseconds at least) costs less than NumPy's share.
