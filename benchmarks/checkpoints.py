@@ -59,9 +59,9 @@ def _times(a: Path, b: Path, quick: bool) -> list[Row]:
         warm()
     ours, read = time_both(judged, lambda: mapped_read(a), repeats=repeats)
     note = "a fresh map of the file, every 8 bytes added up by NumPy on one core"
-    # 24 repeats on one day: 1.4 to 2.3, median 1.6, 22 of them below 2; the read waits for memory, the sweep for the
+    # 36 repeats on one day: 1.4 to 2.3, median 1.6, 33 of them below 2; the read waits for memory, the sweep for the
     # processor, of which a busy host leaves less
-    swings = f"{note}; of 24 repeats the median is 1.6, and 22 are below 2"
+    swings = f"{note}; of 36 repeats the median is 1.6, and 33 are below 2"
     found = [Row.at_most(f"statistics of {size}", ours, "one mapped read", read, 2, note=swings)]
     found += [
         Row.shown(f"statistics of {size}", ours, name, time_call(partial(other, a), repeats=repeats), note=note)
