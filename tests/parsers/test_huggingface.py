@@ -20,6 +20,7 @@ from parsers.loading import load, load_all
 from parsers.run import Run
 from parsers.trainer_files.trainer_state import parse_state
 from tests.once import once
+from tests.parsers.tiny_net import tiny_net
 from tests.parsers.wild import disagreement, told, wild
 
 
@@ -27,15 +28,6 @@ def train(place: Path) -> None:
     """Three checkpoints, the state, results, pickled arguments, in `tiny`."""
     import torch
     from transformers import Trainer, TrainingArguments
-
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Linear(4, 1)
-
-        def forward(self, x: Any = None, labels: Any = None) -> dict[str, Any]:
-            y = self.layer(x).squeeze(-1)
-            return {"loss": ((y - labels) ** 2).mean(), "logits": y}
 
     torch.manual_seed(0)
     data = [{"x": torch.randn(4), "labels": torch.randn(())} for _ in range(24)]
@@ -45,7 +37,7 @@ def train(place: Path) -> None:
             str(place / "tiny"), max_steps=12, per_device_train_batch_size=4, logging_steps=2, eval_strategy="steps",
             eval_steps=4, save_steps=4, report_to=[], use_cpu=True, seed=0, disable_tqdm=True,
         )  # fmt: skip
-        trainer = Trainer(model=Net(), args=args, train_dataset=data, eval_dataset=data[:8])
+        trainer = Trainer(model=tiny_net(), args=args, train_dataset=data, eval_dataset=data[:8])
         result = trainer.train()
         trainer.save_metrics("train", result.metrics)
         trainer.save_state()

@@ -7,13 +7,13 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from parsers.huggingface import read
 from parsers.run import Run
 from tests.once import once
+from tests.parsers.tiny_net import tiny_net
 
 
 def train(place: Path) -> None:
@@ -23,15 +23,6 @@ def train(place: Path) -> None:
     """
     import torch
     from transformers import Trainer, TrainingArguments
-
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Linear(4, 1)
-
-        def forward(self, x: Any = None, labels: Any = None) -> dict[str, Any]:
-            y = self.layer(x).squeeze(-1)
-            return {"loss": ((y - labels) ** 2).mean(), "logits": y}
 
     folder = place / "tiny"
     for name, steps, resumed in (("first", 100, None), ("second", 80, f"{folder}/checkpoint-60")):
@@ -44,7 +35,7 @@ def train(place: Path) -> None:
                 str(folder), max_steps=steps, per_device_train_batch_size=4, logging_steps=5, save_steps=20,
                 report_to=["tensorboard"], use_cpu=True, disable_tqdm=True,
             )  # fmt: skip
-            Trainer(model=Net(), args=args, train_dataset=data).train(resume_from_checkpoint=resumed)
+            Trainer(model=tiny_net(), args=args, train_dataset=data).train(resume_from_checkpoint=resumed)
         if resumed is None:
             for path in folder.rglob("*"):
                 os.utime(path, (path.stat().st_mtime - 60,) * 2)
