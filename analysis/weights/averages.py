@@ -266,11 +266,12 @@ def lag_of(before: Saved, after: Saved, tensors: _Four) -> Lag | None:
         parts = (numbers(save.checkpoint, t) for save, t in ((before, e1), (before, w1), (after, e2), (after, w2)))
         for ea, wa, eb, wb in zip(*parts, strict=False):
             ahead, step, lag = wa - ea, wb - wa, eb - ea
-            gram += [[dot(ahead, ahead), dot(ahead, step)], [dot(ahead, step), dot(step, step)]]
+            across, stepped = dot(ahead, step), dot(step, step)
+            gram += [[dot(ahead, ahead), across], [across, stepped]]
             right += [dot(ahead, lag), dot(step, lag)]
             elements += ea.size
             whole += dot(lag, lag)
-            squares += [dot(gap, gap) for gap in (eb - wb, ea - wb, step)]
+            squares += [*(dot(gap, gap) for gap in (eb - wb, ea - wb)), stepped]
     if not np.isfinite(gram).all() or squares[2] == 0 or whole == 0:
         return None
     parts_of = np.linalg.lstsq(gram, right, rcond=1e-12)[0]

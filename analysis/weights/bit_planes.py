@@ -41,6 +41,7 @@ __all__ = [
     "UNIT",
     "KindCounts",
     "count_planes",
+    "kind_of",
     "planes_of_bits",
     "set_right",
     "window_of",
@@ -176,14 +177,14 @@ def window_of(patterns: Patterns) -> int:  # pragma: no cover - compiled
     looked = min(len(patterns), _LOOKED)
     largest = among = 0
     for i in range(looked):
-        exponent = _kind(patterns[i]) & _EXPONENT
+        exponent = kind_of(patterns[i]) & _EXPONENT
         if exponent != _EXPONENT:  # no infinity, no NaN
             among = 1 if exponent > largest else among + (exponent == largest)
             largest = max(largest, exponent)
     low = max(min(largest + (among >= _SEVERAL), _EXPONENT - 1) - (_WINDOW - 1), 0)
     outside = 0
     for i in range(looked):
-        outside += _out(_kind(patterns[i]), low)
+        outside += _out(kind_of(patterns[i]), low)
     fit = low == 0 or _LOWEST <= low <= _HIGHEST
     return low if fit and outside * _RARE <= looked else -1
 
@@ -196,7 +197,7 @@ def set_right(  # pragma: no cover - compiled
     took them for.
     """
     for pattern in patterns:
-        kind = _kind(pattern)
+        kind = kind_of(pattern)
         if _out(kind, low):
             singles[kind] += _ONE
             astray[((kind & _EXPONENT) - low) % _WINDOW + (_WINDOW if kind > _EXPONENT else 0)] += _ONE
@@ -223,7 +224,7 @@ def count_planes(planes: Planes, low: int, astray: Tallies, singles: Tallies) ->
 
 
 @compiled
-def _kind(pattern: Any) -> int:  # pragma: no cover - compiled
+def kind_of(pattern: Any) -> int:  # pragma: no cover - compiled
     """Sign and exponent, 9 bits."""
     return int(np.int64(pattern) >> np.int64(np.iinfo(pattern).bits - _KIND_BITS))
 

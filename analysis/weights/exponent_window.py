@@ -20,6 +20,7 @@ from analysis.weights.lanes import (
     cast,
     choose,
     doubles,
+    in_single,
     integer,
     integers,
     load_line,
@@ -40,18 +41,18 @@ class _Extremes:
 
     def __init__(self, builder: Any, width: int) -> None:
         self._builder, self._kind, self._width = builder, WORDS if width == 16 else INTEGERS, width
-        self._signed = Accumulator(builder, -(1 << (width - 1)), self._kind)
-        self._unsigned = Accumulator(builder, 0, self._kind)
+        self._signed = Accumulator(builder, -(1 << (width - 1)), self._kind, builder.icmp_signed)
+        self._unsigned = Accumulator(builder, 0, self._kind, builder.icmp_unsigned)
 
     def take(self, line: Any) -> None:
         vector = cast(self._builder, line, self._kind)
-        self._signed.raise_to(vector, self._builder.icmp_signed)
-        self._unsigned.raise_to(vector, self._builder.icmp_unsigned)
+        self._signed.extend([vector], ">")
+        self._unsigned.extend([vector], ">")
 
     def values(self) -> list[Any]:
         """Both patterns, widened to 32 bits."""
         builder, full = self._builder, ir.IntType(32)
-        found = self._signed.largest(builder.icmp_signed), self._unsigned.largest(builder.icmp_unsigned)
+        found = self._signed.extreme(">"), self._unsigned.extreme(">")
         if self._width == 16:
             return [builder.shl(builder.zext(one, full), full(16)) for one in found]
         return list(found)
@@ -160,10 +161,9 @@ def _nothing(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 def _unit(builder: Any, lines: Sequence[Any], width: int) -> tuple[list[Any], list[Any]]:
     """Numbers of a unit as four vectors of patterns of single precision, and their upper halves as two."""
     if width == 16:
-        patterns = []
-        for line in lines:
-            patterns += [builder.shl(line, integers(16)), builder.and_(line, integers(0xFFFF0000))]
-        return patterns, [cast(builder, line, WORDS) for line in lines]
+        return [half for line in lines for half in in_single(builder, line)], [
+            cast(builder, line, WORDS) for line in lines
+        ]
     lower = integers(0xFFFF)
     pairs = zip(lines[::2], lines[1::2], strict=True)
     halves = [choose(builder, lower, builder.lshr(one, integers(16)), other) for one, other in pairs]

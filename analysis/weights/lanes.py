@@ -31,6 +31,7 @@ __all__ = [
     "dots",
     "doubles",
     "fused",
+    "in_single",
     "integer",
     "integers",
     "load",
@@ -86,14 +87,15 @@ def load(builder: Any, first: Any, chunk: Any, width: int) -> tuple[Any, Any]:
     of `width` bits, of which 16 are the upper half of single precision. What comes later is asked for from memory.
     """
     size = CHUNK * width // 8
-    at = builder.gep(builder.bitcast(first, _BYTE.as_pointer()), [builder.mul(chunk, integer(size))])
-    for line in range(0, size, LINE):
-        _prefetch(builder, builder.gep(at, [integer(_AHEAD + line)]))
-    here = builder.load(builder.bitcast(at, INTEGERS.as_pointer()), align=width // 8)
-    if width == 16:
-        return builder.shl(here, integers(16)), builder.and_(here, integers(0xFFFF0000))
-    after = builder.gep(at, [integer(size // 2)])
-    return here, builder.load(builder.bitcast(after, INTEGERS.as_pointer()), align=width // 8)
+    at, place = builder.bitcast(first, _BYTE.as_pointer()), builder.mul(chunk, integer(size))
+    lines = [load_line(builder, at, builder.add(place, integer(line))) for line in range(0, size, LINE)]
+    one, other = lines if width == 32 else in_single(builder, lines[0])
+    return one, other
+
+
+def in_single(builder: Any, line: Any) -> tuple[Any, Any]:
+    """Numbers of 16 bits as patterns in single precision: those at even places, and those at odd ones."""
+    return builder.shl(line, integers(16)), builder.and_(line, integers(0xFFFF0000))
 
 
 def load_line(builder: Any, first: Any, place: Any) -> Any:
@@ -188,8 +190,12 @@ def look_up(builder: Any, table: Any, places: Any) -> Any:
 class Accumulator:
     """A vector of doubles, singles or integers that is carried through a loop, one value for each lane."""
 
-    def __init__(self, builder: Any, start: float, kind: Any = DOUBLES) -> None:
+    def __init__(
+        self, builder: Any, start: float, kind: Any = DOUBLES, compare: Callable[[str, Any, Any], Any] | None = None
+    ) -> None:
+        """`compare` is the builder's comparison for extremes of integers (default: that of floats)."""
         self._builder = builder
+        self._compare = builder.fcmp_ordered if compare is None else compare
         self._start = uniform(kind, start)
         self._place = cgutils.alloca_once_value(builder, self._start)
         self._count = kind.count
@@ -207,15 +213,6 @@ class Accumulator:
     def add_product(self, a: Any, b: Any) -> None:
         """Lane by lane, floats, rounded once where the processor can."""
         self._store(fused(self._builder, a, b, self._builder.load(self._place)))
-
-    def raise_to(self, vector: Any, compare: Callable[[str, Any, Any], Any]) -> None:
-        """Keep the larger of each lane, of integers."""
-        held = self._builder.load(self._place)
-        self._store(self._builder.select(compare(">", vector, held), vector, held))
-
-    def largest(self, compare: Callable[[str, Any, Any], Any]) -> Any:
-        """Largest over the lanes, of integers."""
-        return self._over(self._builder.load(self._place), lambda a, b: self._builder.select(compare(">", a, b), a, b))
 
     def tally(self, conditions: Any) -> None:
         """Count the lanes where a condition holds."""
@@ -238,7 +235,7 @@ class Accumulator:
         return self._over(self._builder.load(self._place), lambda a, b: self._nearer(a, b, than))
 
     def _nearer(self, one: Any, kept: Any, than: str) -> Any:
-        return self._builder.select(self._builder.fcmp_ordered(than, one, kept), one, kept)
+        return self._builder.select(self._compare(than, one, kept), one, kept)
 
     def _over(self, vector: Any, join: Callable[[Any, Any], Any]) -> Any:
         found = self._builder.extract_element(vector, _INT(0))

@@ -17,12 +17,13 @@ from analysis.weights.bit_planes import (
     MOST_GROUPS,
     UNIT,
     count_planes,
+    kind_of,
     set_right,
     window_of,
 )
 from analysis.weights.exponent_pairs import take_pairs, take_pairs_about_zero, unpair
 from analysis.weights.exponent_window import WINDOWS, take_window
-from analysis.weights.lanes import CHUNK, MANTISSA
+from analysis.weights.lanes import CHUNK
 from analysis.weights.sweep_kernels import NAN, join_block, sums_of
 from parsers.tables.compiled import compiled
 
@@ -91,7 +92,7 @@ def sweep_single(  # pragma: no cover - compiled
             pause = min(2 * pause, _LONGEST_PAUSE)
         _join(block, whole, shift, found, wide, totals, extremes)
         for i in range(whole, len(block)):
-            singles[_wide(block[i]) >> np.uint32(MANTISSA)] += _ONE
+            singles[kind_of(block[i])] += _ONE
     if paired:
         unpair(singles, pairs)
 

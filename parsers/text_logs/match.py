@@ -165,7 +165,7 @@ class Matcher:
         columns = [lines["order"], lines["line"]]
         for name in PLACE:
             if name not in groups.columns:
-                columns.append(pl.repeat(None, lines.height, dtype=_TYPES[name], eager=True).alias(name))
+                columns.append(pl.repeat(None, lines.height, dtype=INDEX[name], eager=True).alias(name))
                 continue
             column: pl.Series = _READ[name](groups[name])
             if name != "split":
@@ -384,14 +384,6 @@ def _split(column: pl.Series) -> pl.Series:
     return column.str.to_lowercase().replace(SPLIT_WORDS)
 
 
-#: What `_READ` makes of the texts, and so of none.
-_TYPES: dict[str, pl.DataType] = {
-    "step": pl.Int64(),
-    "epoch": pl.Float64(),
-    "time": pl.Datetime("us", "UTC"),
-    "split": pl.String(),
-    "rank": pl.Int32(),
-}
 _READ: dict[str, Callable[[pl.Series], pl.Series]] = {
     "step": lambda c: counts(c),
     "epoch": lambda c: c.cast(pl.Float64, strict=False),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import kurtosis
 
 from analysis.weights import statistics as module
+from analysis.weights.exponent_window import WINDOWS
 from analysis.weights.moments import ZERO_BIN
 from analysis.weights.statistics import STATISTICS, histogram_edges, statistics
 from analysis.weights.values import smallest_normal
@@ -44,7 +45,7 @@ def assert_agrees(row: dict[str, Any], values: NDArray[np.float64], dtype: str) 
         return
     size = np.abs(x).max() or 1.0
     # sums of a few numbers may be in single precision: see `statistics`
-    close = 5e-8 if dtype in ("float32", "bfloat16") else 1e-12
+    close = 5e-8 if WINDOWS and module.LARGE == 0 and dtype in ("float32", "bfloat16") else 1e-12
     assert row["mean"] == pytest.approx(x.mean(), rel=1e-9, abs=1e-14 * size + close * x.std())
     assert row["std"] == pytest.approx(x.std(), rel=max(close, 1e-9), abs=1e-14 * size)
     assert row["norm"] == pytest.approx(np.linalg.norm(x), rel=close)
